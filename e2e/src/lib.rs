@@ -1,1 +1,19 @@
-//! Work in progress.
+//! The test harness of the workspace: real servers, faults on demand, and waits that say what they waited for.
+//!
+//! The programs use it as a dev-dependency, so it depends on neither of them.
+//!
+//! - [`postgres`]: a real PostgreSQL server per test, made from the repository's own `postgres/` folder.
+//! - [`proxy`]: a TCP proxy inside the test that can cut, freeze and restore the connections through it.
+//! - [`wait`]: level-triggered waiting with a deadline and the last status seen.
+
+pub mod postgres;
+pub mod proxy;
+pub mod wait;
+
+use std::path::{Path, PathBuf};
+
+/// The root of the repository that this crate was built from.
+pub fn repository() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}

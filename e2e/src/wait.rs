@@ -1,0 +1,71 @@
+//! Waiting for a condition: look, wait a little, look again. Nothing is missed between two looks, because the condition
+//! is a state and not an event.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// Time between two looks: short beside everything waited for, long beside the cost of a query.
+const INTERVAL: Duration = Duration::from_millis(20);
+
+/// Calls `probe` until it returns `Ok`, and returns that value.
+///
+/// `Err` is the present status in words. When `deadline` passes, the error names `what` and the last status, so that a
+/// failed test says what was missing and not only that time ran out. A probe that hangs is ended by the deadline too.
+pub async fn until<T, F>(what: &str, deadline: Duration, mut probe: F) -> anyhow::Result<T>
+where
+    F: AsyncFnMut() -> Result<T, String>,
+{
+    let end = Instant::now() + deadline;
+    let mut last = None;
+    loop {
+        match timeout_at(end, probe()).await {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(status)) => last = Some(status),
+            Err(_) if last.is_none() => last = Some("the probe did not answer".to_owned()),
+            Err(_) => {}
+        }
+        if Instant::now() + INTERVAL >= end {
+            let status = last.unwrap_or_default();
+            bail!("gave up waiting for {what} after {deadline:?}; last seen: {status}");
+        }
+        sleep(INTERVAL).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn returns_the_value_of_the_first_probe_that_succeeds() {
+        let mut looks = 0;
+        let value = until("three looks", Duration::from_secs(5), async || {
+            looks += 1;
+            if looks == 3 { Ok(looks) } else { Err(format!("look {looks}")) }
+        })
+        .await;
+        assert_eq!(value.unwrap(), 3);
+    }
+
+    #[tokio::test]
+    async fn reports_what_it_waited_for_and_the_last_status() {
+        let error =
+            until("the moon", Duration::from_millis(50), async || Err::<(), _>("still cheese".to_owned()))
+                .await
+                .unwrap_err()
+                .to_string();
+        assert!(error.contains("the moon") && error.contains("still cheese"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn ends_a_probe_that_hangs() {
+        let never = async || {
+            std::future::pending::<()>().await;
+            Err::<(), _>(String::new())
+        };
+        let error = until("an answer", Duration::from_millis(50), never).await.unwrap_err().to_string();
+        assert!(error.contains("did not answer"), "{error}");
+    }
+}

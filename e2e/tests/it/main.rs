@@ -1,0 +1,3 @@
+//! Tests of the harness itself, and of the repository's own rules.
+
+mod harness;
