@@ -1,0 +1,178 @@
+# shellcheck shell=bash
+# start_system for kafka mode. Sourced by start-system.sh, whose options it reads: $fresh, $only.
+
+# shellcheck source=scripts/lib/process.sh
+source "$here/lib/process.sh"
+# shellcheck source=scripts/lib/services.sh
+source "$here/lib/services.sh"
+
+wanted=("${all_services[@]}")
+if [[ -n $only ]]; then wanted=("${infrastructure_services[@]}"); fi
+tracks=()
+
+start_system() {
+  local name
+  mkdir -p "$state"
+  take_lock
+  if [[ -n $fresh ]]; then
+    "$here/stop-system.sh" --volumes --port-offset "$port_offset" 9>&-
+    mkdir -p "$state"
+    # The lock's file went with the folder.
+    take_lock
+  fi
+  find_out_what_runs
+  if ((${#missing[@]} == 0)); then
+    register_connector
+    say "  everything runs already"
+    return
+  fi
+
+  for name in "${missing[@]}"; do require_free_port "$name"; done
+  if [[ " ${missing[*]} " == *' broker '* ]]; then require_free_port controller; fi
+  install_what_is_missing
+  check_passwords
+
+  # Filled by launch: what to stop when this run fails.
+  started_list=$state/started-by-this-run
+  : >"$started_list"
+  trap 'undo $?' EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM HUP
+
+  # Three things that do not need each other. Each is a process group, so that undo can end it with its children.
+  set -m
+  (set +m && trap - EXIT INT TERM HUP && start_databases) &
+  tracks+=($!)
+  (set +m && trap - EXIT INT TERM HUP && start_kafka) &
+  tracks+=($!)
+  if [[ -z $only ]]; then
+    (set +m && trap - EXIT INT TERM HUP && build_programs) &
+    tracks+=($!)
+  fi
+  set +m
+  await_tracks
+
+  register_connector
+  for name in replicator webapp; do
+    if is_missing "$name"; then
+      start_service "$name"
+    fi
+  done
+  trap - EXIT INT TERM HUP
+  rm -f "$started_list"
+}
+
+take_lock() {
+  have flock || return 0
+  exec 9>"$state/lock"
+  flock -n 9 || die "another start-system.sh is starting this system ($state)"
+}
+
+find_out_what_runs() {
+  local name
+  missing=()
+  find_postgres || true
+  for name in "${wanted[@]}"; do
+    if is_running "$name"; then
+      await_ready "$name"
+      printf '  %-64s %10s\n' "$name runs already on 127.0.0.1:$(port_of "$name")" "pid $(running_pid "$name")"
+    else
+      missing+=("$name")
+    fi
+  done
+}
+
+is_missing() { [[ " ${missing[*]} " == *" $1 "* ]]; }
+
+install_what_is_missing() {
+  need curl curl
+  need jq jq
+  need_postgres
+  need_java
+  if ! jars_are_current; then need mvn maven; fi
+  if [[ -z $only ]]; then need_cargo; fi
+}
+
+# Passwords are set when the data is made. Later changes in .env would only show as failing logins.
+check_passwords() {
+  local hash
+  hash=$(printf '%s\n' "$POSTGRES_PASSWORD" "$APP_WRITER_PASSWORD" "$APP_READER_PASSWORD" "$DEBEZIUM_PASSWORD" \
+    "$REPLICATOR_PASSWORD" | sha256sum)
+  if [[ -e $state/leader/initialised && $(cat "$state/passwords.sha256" 2>/dev/null) != "$hash" ]]; then
+    die "the passwords in .env are not those that this system's data was made with. Put them back, or use --fresh."
+  fi
+  write_private "$state/passwords.sha256" <<<"$hash"
+}
+
+start_databases() {
+  local name pids=()
+  for name in leader replica-1 replica-2 replica-3; do
+    if is_missing "$name"; then
+      start_service "$name" &
+      pids+=($!)
+    fi
+  done
+  for name in "${pids[@]}"; do wait "$name" || exit 1; done
+}
+
+start_kafka() {
+  local started name
+  started=$(now_ms)
+  if ! jars_are_current; then
+    fetch_jars
+    step_done "$started" "jars of debezium/pom.xml fetched"
+  fi
+  for name in broker connect; do
+    if is_missing "$name"; then
+      start_service "$name"
+    fi
+  done
+}
+
+build_programs() {
+  local started log=$state/logs/build.log
+  mkdir -p "$state/logs"
+  started=$(now_ms)
+  if ! (cd "$repository" && cargo build --release --locked -p replicator -p webapp) >"$log" 2>&1 9>&-; then
+    tail -n 30 "$log" >&2
+    die "cargo build failed (log: $log)"
+  fi
+  step_done "$started" "replicator and webapp are built"
+}
+
+# Waits for all tracks, and stops waiting as soon as one has failed.
+await_tracks() {
+  local pid left
+  while ((${#tracks[@]})); do
+    left=()
+    for pid in "${tracks[@]}"; do
+      if kill -0 "$pid" 2>/dev/null; then left+=("$pid"); else wait "$pid" || exit 1; fi
+    done
+    tracks=("${left[@]}")
+    sleep "$poll_interval"
+  done
+}
+
+register_connector() {
+  local started
+  started=$(now_ms)
+  # Restarting: a task that failed while a part of the system was down has its chance now.
+  "$here/register-connector.sh" --quiet --restart-failed --connect-url "http://127.0.0.1:$(port_of connect)" 9>&- ||
+    failed connect "the connector could not be registered"
+  step_done "$started" "connector postgres-connector and its task are RUNNING"
+}
+
+# undo STATUS: what this run started is stopped, last first; what ran before stays.
+undo() {
+  local pid name
+  trap - EXIT INT TERM HUP
+  for pid in "${tracks[@]}"; do kill -TERM -- "-$pid" 2>/dev/null || true; done
+  for pid in "${tracks[@]}"; do wait "$pid" 2>/dev/null || true; done
+  while read -r name; do
+    stop_service "$name"
+    warn "  stopped $name again"
+  done < <(tac "$started_list")
+  rm -f "$started_list"
+  warn "The system was not started."
+  exit "$1"
+}
