@@ -1,3 +1,4 @@
 //! Tests of the harness itself, and of the repository's own rules.
 
 mod harness;
+mod tidy;
