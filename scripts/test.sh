@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# Every check of the repository, in the order in which they are quickest to fail. What is missing is installed first,
+# when this runs as root on Debian.
+#
+#   scripts/test.sh [PART...]
+#
+#   files    shell scripts, docker-compose.yml, JSON; cargo-deny when it is installed
+#   lint     formatting, clippy, documentation
+#   unit     the tests of replicator and webapp, with real PostgreSQL servers
+#   e2e      the whole system: started by start-system.sh, driven through HTTP and a browser
+#
+# Without PART: all of them. Release builds only, so that librdkafka is compiled once.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=scripts/lib/common.sh
+source "$here/lib/common.sh"
+# shellcheck source=scripts/lib/install.sh
+source "$here/lib/install.sh"
+
+parts=()
+while (($#)); do
+  case $1 in
+    files | lint | unit | e2e) parts+=("$1") ;;
+    -h | --help) print_help "${BASH_SOURCE[0]}" && exit ;;
+    *) die "no part '$1'; there are: files lint unit e2e" 2 ;;
+  esac
+  shift
+done
+if ((${#parts[@]} == 0)); then parts=(files lint unit e2e); fi
+
+began=$(now_ms)
+cd "$repository"
+
+# check TEXT COMMAND...: runs it with its output shown, then the time it took; ends everything when it fails.
+check() {
+  local text=$1 started
+  shift
+  started=$(now_ms)
+  say "== $text"
+  if ! "$@"; then
+    warn "FAILED: $text"
+    warn "        after $(human_ms $(($(now_ms) - started))); the command was: $*"
+    exit 1
+  fi
+  step_done "$started" "$text"
+}
+
+part_files() {
+  need shellcheck shellcheck
+  need jq jq
+  check "shell scripts" shellcheck -x -a -P SCRIPTDIR/.. -s bash scripts/*.sh .ci/run postgres/*.sh
+  check "debezium/register-postgres.json" jq empty debezium/register-postgres.json
+  if have docker && docker compose version >/dev/null 2>&1; then
+    check "docker-compose.yml, by docker compose" docker compose --env-file .env.example config --quiet
+  elif have python3 && python3 -c 'import yaml' 2>/dev/null; then
+    say "   docker compose is not installed: docker-compose.yml is only read as YAML, its settings are not checked"
+    check "docker-compose.yml, as YAML" python3 -c 'import yaml; yaml.safe_load(open("docker-compose.yml"))'
+  else
+    say "   skipped: docker-compose.yml (neither docker compose nor a YAML reader is installed)"
+  fi
+  if have cargo-deny; then
+    check "dependencies" cargo deny --locked check
+  else
+    say "   skipped: dependency policy, deny.toml (cargo-deny is not installed: cargo install cargo-deny)"
+  fi
+}
+
+part_lint() {
+  need_cargo
+  check "formatting" cargo fmt --check
+  check "clippy" cargo clippy --locked --workspace --all-targets --release -- -D warnings
+  check "documentation" env RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps --workspace --release
+}
+
+part_unit() {
+  need_cargo
+  need_postgres
+  check "tests of replicator and webapp" cargo test --locked --release --workspace --exclude e2e
+}
+
+part_e2e() {
+  need_cargo
+  need_postgres
+  need_java
+  need curl curl
+  need jq jq
+  need mvn maven
+  need chromium chromium
+  need chromedriver chromium-driver
+  check "the whole system" cargo test --locked --release -p e2e
+}
+
+for part in "${parts[@]}"; do "part_$part"; done
+say
+say "Everything passed in $(human_ms $(($(now_ms) - began)))."
