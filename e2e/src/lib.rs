@@ -2,10 +2,16 @@
 //!
 //! The programs use it as a dev-dependency, so it depends on neither of them.
 //!
+//! - [`load`]: mixed transactions on a leader, by pgbench.
+//! - [`compare`]: are two databases equal?
+//! - [`observe`]: what a replica shows while the load runs: whole transactions only, and how late.
 //! - [`postgres`]: a real PostgreSQL server per test, made from the repository's own `postgres/` folder.
 //! - [`proxy`]: a TCP proxy inside the test that can cut, freeze and restore the connections through it.
 //! - [`wait`]: level-triggered waiting with a deadline and the last status seen.
 
+pub mod compare;
+pub mod load;
+pub mod observe;
 pub mod postgres;
 pub mod proxy;
 pub mod wait;

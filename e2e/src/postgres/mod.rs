@@ -20,7 +20,9 @@ mod process;
 mod server;
 mod template;
 
-use anyhow::Context;
+use std::path::PathBuf;
+
+use anyhow::{Context, ensure};
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 
@@ -177,6 +179,13 @@ impl Cluster {
     pub fn log_tail(&self) -> String {
         self.server.log_tail()
     }
+}
+
+/// The path of a program that comes with the server, such as pgbench.
+pub fn program(name: &str) -> anyhow::Result<PathBuf> {
+    let path = process::binaries()?.join(name);
+    ensure!(path.exists(), "{} does not exist", path.display());
+    Ok(path)
 }
 
 /// Connects to `url`. The connection lives as long as the client; how it ends shows in the client's errors.

@@ -1,4 +1,5 @@
 //! Tests of the harness itself, and of the repository's own rules.
 
 mod harness;
+mod observers;
 mod tidy;
