@@ -27,6 +27,9 @@ postgres_user() {
   fi
 }
 
+# The real folder of one server: what $state/NAME is, or what it links to.
+postgres_home() { readlink -f "$state/$1"; }
+
 # A clone may live where the user postgres cannot go (/root). Then the data lives under /var/tmp, and $state/NAME is a
 # link to it.
 make_postgres_home() {
@@ -37,10 +40,12 @@ make_postgres_home() {
     mkdir "$home"
   else
     elsewhere=/var/tmp/cdc-$(cksum <<<"$state" | cut -d ' ' -f 1)
+    # Said once: by whoever makes the folder.
+    if mkdir -m 711 "$elsewhere" 2>/dev/null; then
+      say "  note: the user postgres cannot enter $state, so PostgreSQL's data is in $elsewhere"
+    fi
     mkdir -p "$elsewhere/$1"
-    chmod 711 "$elsewhere"
     ln -s "$elsewhere/$1" "$home"
-    say "  note: the user postgres cannot enter $state: $1's data is in $elsewhere"
   fi
   if [[ $(id -u) == 0 ]]; then chown postgres: "$home/."; fi
   chmod 700 "$home/."
@@ -48,9 +53,10 @@ make_postgres_home() {
 
 # Data folders are made once; a half-made one has no mark and is made again.
 prepare_postgres() {
-  local name=$1 home=$state/$1 major sync=()
+  local name=$1 home major sync=()
   postgres_user
   make_postgres_home "$name"
+  home=$(postgres_home "$name")
   major=$("$postgres_bin/postgres" --version | sed 's/[^0-9]*\([0-9]*\).*/\1/')
   if [[ -e $home/initialised ]]; then
     if [[ $(<"$home/data/PG_VERSION") != "$major" ]]; then
@@ -73,7 +79,8 @@ prepare_postgres() {
 }
 
 launch_postgres() {
-  local name=$1 home=$state/$1 role=replica
+  local name=$1 home role=replica
+  home=$(postgres_home "$name")
   if [[ $name == leader ]]; then role=leader; fi
   postgres_user
   remove_stale_lock "$home/data"

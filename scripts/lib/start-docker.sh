@@ -7,6 +7,7 @@ source "$here/lib/compose.sh"
 start_system() {
   local started service
   [[ -z $only ]] || die "--only is for kafka mode; with Docker: docker compose up -d --wait leader replica-1 ..." 2
+  docker_answers || die "no Docker engine with docker compose answers: start it, or use --mode kafka" 69
   if [[ ! -f $repository/.env ]]; then
     cp "$repository/.env.example" "$repository/.env"
     say "  copied .env.example to .env, which docker compose reads"
