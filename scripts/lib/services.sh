@@ -134,7 +134,7 @@ fetch_jars() {
   local fresh=$run_directory/lib.fetching log=$run_directory/maven.log
   rm -rf "$fresh"
   mkdir -p "$fresh"
-  if ! mvn -q -B -f "$repository/debezium/pom.xml" dependency:copy-dependencies -Dlib="$fresh" >"$log" 2>&1 9>&-; then
+  if ! mvn -q -B -Dstyle.color=never -f "$repository/debezium/pom.xml" dependency:copy-dependencies -Dlib="$fresh" >"$log" 2>&1 9>&-; then
     tail -n 20 "$log" >&2
     die "Maven could not fetch the jars of debezium/pom.xml (log: $log)"
   fi
