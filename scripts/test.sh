@@ -6,7 +6,7 @@
 #
 #   files    shell scripts, docker-compose.yml, JSON; cargo-deny when it is installed
 #   lint     formatting, clippy, documentation
-#   unit     the tests of replicator and webapp, with real PostgreSQL servers
+#   unit     the tests inside each crate, its tests/it and its documentation, with real PostgreSQL servers
 #   e2e      the whole system: started by start-system.sh, driven through HTTP and a browser
 #
 # Without PART: all of them. Release builds only, so that librdkafka is compiled once.
@@ -76,7 +76,17 @@ part_lint() {
 part_unit() {
   need_cargo
   need_postgres
-  check "tests of replicator and webapp" cargo test --locked --release --workspace --exclude e2e
+  check "every test file belongs to a part" no_stray_tests
+  # Always the whole workspace: with another choice of crates cargo would compile shared dependencies anew.
+  check "tests of each crate" cargo test --locked --release --workspace --lib --bins --test it
+  check "examples in the documentation" cargo test --locked --release --workspace --doc
+}
+
+# The tests are chosen by name, so a file with another name would never run.
+no_stray_tests() {
+  local stray
+  stray=$(find ./*/tests -mindepth 1 -maxdepth 1 ! -name it ! -name system)
+  [[ -z $stray ]] || die "no part of scripts/test.sh runs $stray"
 }
 
 part_e2e() {
@@ -88,7 +98,7 @@ part_e2e() {
   need mvn maven
   need chromium chromium
   need chromedriver chromium-driver
-  check "the whole system" cargo test --locked --release -p e2e
+  check "the whole system" cargo test --locked --release --workspace --test system
 }
 
 for part in "${parts[@]}"; do "part_$part"; done

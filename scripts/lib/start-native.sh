@@ -133,6 +133,7 @@ build_programs() {
   local started log=$state/logs/build.log
   mkdir -p "$state/logs"
   started=$(now_ms)
+  if [[ ! -x $(program webapp) ]]; then say "  building the programs, which takes minutes the first time (log: ${log#"$PWD/"})"; fi
   if ! (cd "$repository" && cargo build --release --locked -p replicator -p webapp) >"$log" 2>&1 9>&-; then
     tail -n 30 "$log" >&2
     die "cargo build failed (log: $log)"
