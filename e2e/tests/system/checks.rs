@@ -1,0 +1,54 @@
+//! What the running system must do, in the order in which the checks run.
+
+mod bad_input;
+mod browser;
+mod registration;
+mod rows;
+mod web;
+mod workload;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use crate::system::System;
+
+type Outcome = Pin<Box<dyn Future<Output = anyhow::Result<()>>>>;
+
+pub(crate) struct Check {
+    /// A full claim about the system.
+    pub(crate) name: &'static str,
+    pub(crate) run: fn(Rc<System>) -> Outcome,
+}
+
+/// The last one halts the stream for good, so nothing may come after it.
+pub(crate) const ALL: &[Check] = &[
+    Check {
+        name: "rows_from_before_the_connector_are_on_every_replica",
+        run: |s| Box::pin(rows::snapshot(s)),
+    },
+    Check {
+        name: "a_plain_curl_and_the_script_register_the_connector",
+        run: |s| Box::pin(registration::both(s)),
+    },
+    Check { name: "every_value_arrives_as_it_was_written", run: |s| Box::pin(rows::fidelity(s)) },
+    Check { name: "a_truncate_reaches_every_replica", run: |s| Box::pin(rows::truncate(s)) },
+    Check { name: "a_post_made_through_the_api_is_on_every_replica", run: |s| Box::pin(web::post(s)) },
+    Check {
+        name: "the_api_answers_bad_requests_with_the_right_status",
+        run: |s| Box::pin(web::bad_requests(s)),
+    },
+    Check { name: "a_person_writes_reads_edits_and_deletes_a_post", run: |s| Box::pin(browser::posts(s)) },
+    Check { name: "the_demo_reads_round_robin", run: |s| Box::pin(browser::demo(s)) },
+    Check {
+        name: "the_demo_does_without_a_stopped_replica",
+        run: |s| Box::pin(browser::demo_with_an_outage(s)),
+    },
+    Check { name: "mixed_load_ends_equal_and_no_snapshot_is_torn", run: |s| Box::pin(workload::calm(s)) },
+    Check { name: "mixed_load_survives_kills_of_the_replicator", run: |s| Box::pin(workload::kills(s)) },
+    Check { name: "a_stopped_replica_does_not_delay_the_others", run: |s| Box::pin(workload::outage(s)) },
+    Check {
+        name: "a_malformed_record_halts_and_is_named",
+        run: |s| Box::pin(bad_input::malformed_record(s)),
+    },
+];

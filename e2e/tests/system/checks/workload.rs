@@ -1,0 +1,177 @@
+//! The mixed load, in calm and with faults: at the end everything is equal, and on the way nobody saw half a transaction.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, ensure};
+use e2e::load::{self, Plan};
+use e2e::observe::{self, Lag, Observer, Snapshots};
+
+use crate::settings;
+use crate::system::{Login, REPLICAS, System};
+
+/// Between two snapshots of one observer: three of them without a pause would be most of the load on a small machine.
+const READ_PAUSE: Duration = Duration::from_millis(1);
+
+/// Kills of the replicator during one load.
+const KILLS: u32 = 5;
+
+/// Transactions per second while faults happen: the load must last as long as they do.
+const RATE_WITH_FAULTS: u32 = 200;
+
+/// The lag that no replica may show while another one is down. The figure that counts is printed; this is the point
+/// where "not delayed" has become wrong on any machine.
+const MAX_LAG_MS: f64 = 5000.0;
+
+/// A snapshot and a lag observer for each replica.
+struct Watch {
+    started: Instant,
+    snapshots: Vec<Observer<Snapshots>>,
+    lags: Vec<Observer<Lag>>,
+}
+
+impl Watch {
+    fn start(system: &System) -> anyhow::Result<Self> {
+        let urls = REPLICAS.iter().map(|name| system.database_url(name, Login::Reader));
+        let urls = urls.collect::<anyhow::Result<Vec<_>>>()?;
+        let snapshots = urls.iter().map(|url| observe::snapshots(url, READ_PAUSE)).collect();
+        let lags = urls.iter().map(|url| observe::lag(url)).collect();
+        Ok(Self { started: Instant::now(), snapshots, lags })
+    }
+
+    /// Stops the observers, prints what they saw and demands that no snapshot was wrong. Returns the lags.
+    async fn finish(self) -> anyhow::Result<Vec<Lag>> {
+        let duration = self.started.elapsed();
+        let (mut reads, mut full_reads, mut violations) = (0, 0, Vec::new());
+        for (name, observer) in REPLICAS.iter().zip(self.snapshots) {
+            let seen = observer.finish().await.with_context(|| format!("observe {name}"))?;
+            ensure!(seen.reads > 100, "only {} snapshots of {name} were read in {duration:?}", seen.reads);
+            reads += seen.reads;
+            full_reads += seen.full_reads;
+            violations.extend(seen.violations.into_iter().map(|text| format!("{name}: {text}")));
+        }
+        println!(
+            "  {reads} snapshots read in {duration:.1?}, {full_reads} of them with all invariants; wrong: {}",
+            violations.len()
+        );
+        let mut lags = Vec::new();
+        for (name, observer) in REPLICAS.iter().zip(self.lags) {
+            let lag = observer.finish().await.with_context(|| format!("sample {name}"))?;
+            println!(
+                "  {name}: lag p50 {:.0} ms, p99 {:.0} ms, max {:.0} ms over {} samples; longest standstill {:.0?}",
+                lag.quantile_ms(0.5),
+                lag.quantile_ms(0.99),
+                lag.quantile_ms(1.0),
+                lag.ages_ms.len(),
+                lag.longest_pause,
+            );
+            ensure!(lag.went_back == 0, "the watermark of {name} went back {} times", lag.went_back);
+            lags.push(lag);
+        }
+        ensure!(violations.is_empty(), "{} wrong snapshots, the first: {}", violations.len(), violations[0]);
+        Ok(lags)
+    }
+}
+
+/// Makes the tables ready and waits until the replicas have that too.
+async fn prepare(system: &System) -> anyhow::Result<String> {
+    let url = system.database_url("leader", Login::Writer)?;
+    load::prepare(&url).await?;
+    system.assert_equal().await?;
+    Ok(url)
+}
+
+fn seed() -> anyhow::Result<u64> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).context("read the clock")?;
+    let seed = settings::number("E2E_SEED", now.as_secs())?;
+    println!("  seed: E2E_SEED={seed}");
+    Ok(seed)
+}
+
+async fn finish(system: &System, watch: Watch) -> anyhow::Result<Vec<Lag>> {
+    let drained = system.await_replicas().await;
+    let lags = watch.finish().await?;
+    println!("  every replica had everything {:.1?} after the last commit", drained?);
+    println!("  equal on the leader and three replicas: {}", system.assert_equal().await?);
+    Ok(lags)
+}
+
+pub(super) async fn calm(system: Rc<System>) -> anyhow::Result<()> {
+    let url = prepare(&system).await?;
+    let plan = Plan { transactions: settings::number("E2E_TRANSACTIONS", 4000)?, rate: None, seed: seed()? };
+    let watch = Watch::start(&system)?;
+    let report = load::start(&url, plan)?.finish().await?;
+    let per_second = f64::from(report.transactions) / report.duration.as_secs_f64();
+    println!("  {} transactions in {:.1?}: {per_second:.0} per second", report.transactions, report.duration);
+    finish(&system, watch).await.map(drop)
+}
+
+pub(super) async fn kills(system: Rc<System>) -> anyhow::Result<()> {
+    let url = prepare(&system).await?;
+    let seed = seed()?;
+    let transactions = settings::number("E2E_TRANSACTIONS", 4000)?;
+    let mut plan = Plan { transactions, rate: Some((transactions / 40).max(RATE_WITH_FAULTS)), seed };
+    let mut random = Random(seed);
+    let watch = Watch::start(&system)?;
+    let mut load = load::start(&url, plan)?;
+    let mut done = 0;
+    for kill in 1..=KILLS {
+        // The moment is what is tried here, so it is left to chance.
+        tokio::time::sleep(Duration::from_millis(200 + random.below(2500))).await;
+        if !load.is_running()? {
+            done += load.finish().await?.transactions;
+            plan.seed += 1;
+            load = load::start(&url, plan)?;
+        }
+        let killed = Instant::now();
+        system.service("kill", "replicator").await?;
+        system.service("start", "replicator").await?;
+        println!("  kill {kill} of {KILLS}: ready again after {:.1?}", killed.elapsed());
+    }
+    done += load.finish().await?.transactions;
+    println!("  {done} transactions, replicator killed {KILLS} times");
+    finish(&system, watch).await.map(drop)
+}
+
+pub(super) async fn outage(system: Rc<System>) -> anyhow::Result<()> {
+    let url = prepare(&system).await?;
+    let down = Duration::from_secs(settings::number("E2E_OUTAGE_SECONDS", 8)?);
+    let transactions: u32 = settings::number("E2E_TRANSACTIONS", 4000)?;
+    // A few seconds with the replica before and after.
+    let seconds = u32::try_from(down.as_secs())? + 6;
+    let plan = Plan { transactions, rate: Some(transactions.div_ceil(seconds)), seed: seed()? };
+    let watch = Watch::start(&system)?;
+    let load = load::start(&url, plan)?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let stopped = Instant::now();
+    system.service("stop", REPLICAS[1]).await?;
+    tokio::time::sleep(down.saturating_sub(stopped.elapsed())).await;
+    system.service("start", REPLICAS[1]).await?;
+    println!("  {} was down for {:.1?}", REPLICAS[1], stopped.elapsed());
+    let report = load.finish().await?;
+    println!("  {} transactions in {:.1?}", report.transactions, report.duration);
+    let lags = finish(&system, watch).await?;
+    ensure!(lags[1].reconnects > 0, "{} was never away", REPLICAS[1]);
+    for index in [0, 2] {
+        let worst = lags[index].quantile_ms(1.0);
+        ensure!(
+            worst < MAX_LAG_MS,
+            "{} was {worst:.0} ms behind while another replica was down",
+            REPLICAS[index]
+        );
+    }
+    Ok(())
+}
+
+/// A few numbers from a seed (SplitMix64): which ones does not matter, only that a seed gives them again.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (mixed ^ (mixed >> 31)) % limit
+    }
+}

@@ -1,0 +1,112 @@
+//! The whole system, as a user starts it: `scripts/start-system.sh`, real Kafka, real Debezium, both programs, a browser.
+//!
+//! ```text
+//! cargo test --release -p e2e --test system [-- NAME...]      all checks, or those whose name contains one of NAME
+//! ```
+//!
+//! | variable | default | |
+//! |---|---|---|
+//! | `E2E_PORT_OFFSET` | 3000 | `--port-offset` of the system; its data is deleted at the start and at the end |
+//! | `E2E_TRANSACTIONS` | 4000 | transactions of each load |
+//! | `E2E_OUTAGE_SECONDS` | 8 | how long a replica is stopped under load |
+//! | `E2E_SEED` | the time | seed of the load and of the moments of the kills; printed, so that a run can be repeated |
+//! | `E2E_KEEP` | | `1` leaves the system running |
+//! | `E2E_ATTACH` | | `1` uses a system that runs already, and leaves it running |
+
+#![expect(clippy::print_stdout, reason = "what a run measured is told on standard output")]
+
+mod checks;
+mod settings;
+mod system;
+mod webdriver;
+
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::Instant;
+
+use anyhow::Context;
+use tokio::task::{LocalSet, spawn_local};
+
+use checks::Check;
+use system::System;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // What cargo's own harness would print, for tools that ask.
+    if arguments.iter().any(|argument| argument == "--list") {
+        checks::ALL.iter().for_each(|check| println!("{}: test", check.name));
+        return ExitCode::SUCCESS;
+    }
+    let is_chosen = |check: &&Check| {
+        let mut names = arguments.iter().filter(|argument| !argument.starts_with('-')).peekable();
+        names.peek().is_none() || names.any(|name| check.name.contains(name.as_str()))
+    };
+    let chosen: Vec<_> = checks::ALL.iter().filter(is_chosen).collect();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            println!("failed to start the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    // Local: the checks run one after the other, and their futures need not move between threads.
+    match runtime.block_on(LocalSet::new().run_until(run(&chosen))) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            println!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Starts the system, runs the checks and stops it; returns how many failed.
+async fn run(chosen: &[&Check]) -> anyhow::Result<usize> {
+    // Another test binary of the same `cargo test` was given a name that is none of ours.
+    if chosen.is_empty() {
+        return Ok(0);
+    }
+    let started = Instant::now();
+    let is_attached = std::env::var_os("E2E_ATTACH").is_some();
+    let system = Rc::new(System::from_settings()?);
+    if !is_attached {
+        system.start().await.context("start the system")?;
+        println!("\nthe system was started in {:.1?}; {} checks\n", started.elapsed(), chosen.len());
+    }
+    let failed = tokio::select! {
+        failed = run_checks(&system, chosen) => failed,
+        _ = tokio::signal::ctrl_c() => vec!["interrupted"],
+    };
+    if !failed.is_empty() {
+        println!("{}", system.describe().await);
+    }
+    if !is_attached && std::env::var_os("E2E_KEEP").is_none() {
+        system.stop().await.context("stop the system")?;
+    }
+    println!(
+        "\n{} of {} checks passed in {:.1?}",
+        chosen.len() - failed.len().min(chosen.len()),
+        chosen.len(),
+        started.elapsed()
+    );
+    failed.iter().for_each(|name| println!("  FAILED: {name}"));
+    Ok(failed.len())
+}
+
+async fn run_checks(system: &Rc<System>, chosen: &[&Check]) -> Vec<&'static str> {
+    let mut failed = Vec::new();
+    for check in chosen {
+        println!("check {} ...", check.name);
+        let started = Instant::now();
+        // In a task of its own: a panic ends the check and not the run.
+        let outcome = spawn_local((check.run)(Rc::clone(system))).await.context("run to the end").flatten();
+        match outcome {
+            Ok(()) => println!("check {} ... ok ({:.1?})\n", check.name, started.elapsed()),
+            Err(error) => {
+                println!("check {} ... FAILED ({:.1?}): {error:#}\n", check.name, started.elapsed());
+                failed.push(check.name);
+            }
+        }
+    }
+    failed
+}

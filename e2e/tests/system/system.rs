@@ -1,0 +1,173 @@
+//! The running system: where its parts are, and the few things that every check does with them.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use e2e::compare::{self, Contents};
+use e2e::{postgres, wait};
+use serde_json::Value;
+use tokio_postgres::Client;
+
+use crate::settings::{self, Settings};
+
+pub(crate) const REPLICAS: [&str; 3] = ["replica-1", "replica-2", "replica-3"];
+
+/// How long a change may take to reach every replica: far more than it does, because the machine may be busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+pub(crate) struct System {
+    settings: Settings,
+    http: reqwest::Client,
+}
+
+/// A login, with the setting that holds its password.
+#[derive(Clone, Copy)]
+pub(crate) enum Login {
+    Owner,
+    Writer,
+    Reader,
+}
+
+impl System {
+    /// The system that the settings describe, running or not.
+    pub(crate) fn from_settings() -> anyhow::Result<Self> {
+        let settings = Settings::load(settings::number("E2E_PORT_OFFSET", 3000)?);
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(60)).build()?;
+        Ok(Self { settings, http })
+    }
+
+    /// Starts everything from empty data, as the README tells a user to.
+    pub(crate) async fn start(&self) -> anyhow::Result<()> {
+        let started = script(self.command("start-system.sh").args(["--mode", "kafka", "--fresh"])).await;
+        if started.is_err() {
+            // Whatever a failed start left is not left to the user of the tests.
+            self.stop().await.ok();
+        }
+        started
+    }
+
+    /// Stops everything and deletes its data.
+    pub(crate) async fn stop(&self) -> anyhow::Result<()> {
+        script(self.command("stop-system.sh").arg("--volumes")).await
+    }
+
+    /// `scripts/service.sh VERB SERVICE`.
+    pub(crate) async fn service(&self, verb: &str, service: &str) -> anyhow::Result<()> {
+        script(self.command("service.sh").args([verb, service])).await
+    }
+
+    /// The same, without waiting until the service is ready.
+    pub(crate) async fn service_without_waiting(&self, verb: &str, service: &str) -> anyhow::Result<()> {
+        script(self.command("service.sh").args([verb, service, "--no-wait"])).await
+    }
+
+    /// A script of the repository, told which system is meant.
+    pub(crate) fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(e2e::repository().join("scripts").join(name));
+        command.arg("--port-offset").arg(self.settings.offset().to_string());
+        command
+    }
+
+    pub(crate) fn port(&self, service: &str) -> anyhow::Result<u16> {
+        self.settings.port(service)
+    }
+
+    /// The URL of an HTTP service.
+    pub(crate) fn http_url(&self, service: &str, path: &str) -> anyhow::Result<String> {
+        Ok(format!("http://localhost:{}{path}", self.port(service)?))
+    }
+
+    pub(crate) fn http(&self) -> &reqwest::Client {
+        &self.http
+    }
+
+    /// `GET path` of a service: status and JSON body (`null` when it is none).
+    pub(crate) async fn get(&self, service: &str, path: &str) -> anyhow::Result<(u16, Value)> {
+        answer(self.http.get(self.http_url(service, path)?)).await
+    }
+
+    /// The database URL of a service.
+    pub(crate) fn database_url(&self, service: &str, login: Login) -> anyhow::Result<String> {
+        let (user, password) = match login {
+            Login::Owner => ("postgres", "POSTGRES_PASSWORD"),
+            Login::Writer => ("app_writer", "APP_WRITER_PASSWORD"),
+            Login::Reader => ("app_reader", "APP_READER_PASSWORD"),
+        };
+        let password = self.settings.get(password)?;
+        Ok(format!("postgres://{user}:{password}@127.0.0.1:{}/app", self.port(service)?))
+    }
+
+    pub(crate) async fn connect(&self, service: &str, login: Login) -> anyhow::Result<Client> {
+        let client = postgres::connect(&self.database_url(service, login)?).await;
+        client.with_context(|| format!("connect to {service}"))
+    }
+
+    /// Waits until every replica holds everything that the leader has committed by now; returns how long that took.
+    pub(crate) async fn await_replicas(&self) -> anyhow::Result<Duration> {
+        let started = Instant::now();
+        let leader = self.connect("leader", Login::Owner).await?;
+        // Taken after the commits in question, so it is above their commit LSNs; the next heartbeat passes it.
+        let lsn: String = leader.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await?.get(0);
+        for name in REPLICAS {
+            let replica = self.connect(name, Login::Reader).await?;
+            wait::until(&format!("{name} to reach {lsn}"), PATIENCE, async || {
+                let query = format!("SELECT watermark >= '{lsn}' AND state = 'live', watermark::text, state FROM replicator.progress");
+                let row = replica.query_one(&query, &[]).await.map_err(|error| error.to_string())?;
+                let (is_there, watermark, state): (bool, &str, &str) = (row.get(0), row.get(1), row.get(2));
+                if is_there { Ok(()) } else { Err(format!("{state} at {watermark}")) }
+            })
+            .await?;
+        }
+        Ok(started.elapsed())
+    }
+
+    /// Waits for the replicas and then demands that each equals the leader, at once.
+    pub(crate) async fn assert_equal(&self) -> anyhow::Result<Contents> {
+        self.await_replicas().await?;
+        let expected = compare::contents(&self.connect("leader", Login::Owner).await?).await?;
+        for name in REPLICAS {
+            let found = compare::contents(&self.connect(name, Login::Reader).await?).await?;
+            let differences = expected.differences(&found);
+            ensure!(differences.is_empty(), "the leader against {name}: {}", differences.join("; "));
+        }
+        Ok(expected)
+    }
+
+    /// What the replicator and the connector say about themselves, for a failed run.
+    pub(crate) async fn describe(&self) -> String {
+        let mut text = String::new();
+        for (service, path) in
+            [("replicator", "/v1/replicas"), ("connect", "/connectors/postgres-connector/status")]
+        {
+            let answer = self.get(service, path).await.map(|(status, body)| format!("{status} {body:#}"));
+            text.push_str(&format!(
+                "{service} {path}: {}\n",
+                answer.unwrap_or_else(|error| format!("{error:#}"))
+            ));
+        }
+        text
+    }
+}
+
+/// Sends a request; status and JSON body (`null` when it is none).
+pub(crate) async fn answer(request: reqwest::RequestBuilder) -> anyhow::Result<(u16, Value)> {
+    let response = request.send().await.context("send the request")?;
+    let status = response.status().as_u16();
+    let body = response.text().await.context("read the answer")?;
+    Ok((status, serde_json::from_str(&body).unwrap_or_default()))
+}
+
+/// Runs a script with its output shown.
+pub(crate) async fn script(command: &mut Command) -> anyhow::Result<()> {
+    command.stdin(Stdio::null());
+    let name = format!("{:?}", command.get_program());
+    let mut child = command.spawn().with_context(|| format!("start {name}"))?;
+    let status = tokio::task::spawn_blocking(move || child.wait())
+        .await?
+        .with_context(|| format!("wait for {name}"))?;
+    if !status.success() {
+        bail!("{name} failed with {status}");
+    }
+    Ok(())
+}
