@@ -1,1 +1,57 @@
-//! Work in progress.
+//! The web application: writes to the leader, reads round-robin from the replicas, and shows which one answered.
+//!
+//! ```text
+//! main ─▶ routes ─▶ handlers ─▶ visit (one request's view of the databases) ─▶ db ─▶ leader, replicas
+//!                      └──▶ model (pure) ◀──┘
+//! ```
+//!
+//! What it never does: show a person a page without that person's own last write; let a replica's failure reach the
+//! page; send internals of an error to a client.
+
+pub mod assets;
+pub mod config;
+pub mod db;
+pub mod demo;
+pub mod error;
+pub mod extract;
+pub mod handlers;
+pub mod middleware;
+pub mod model;
+pub mod page;
+pub mod routes;
+pub mod state;
+pub mod telemetry;
+pub mod visit;
+
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub use routes::app;
+pub use state::AppState;
+
+/// How often recorded durations are folded into their histograms; without it they pile up until somebody scrapes.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+
+/// Serves until `shutdown` is cancelled, then lets open requests finish. Streams end by themselves at the shutdown.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    state: AppState,
+    shutdown: CancellationToken,
+) -> std::io::Result<()> {
+    let metrics = telemetry::metrics();
+    let upkeep = tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(METRICS_UPKEEP);
+        loop {
+            ticks.tick().await;
+            metrics.run_upkeep();
+        }
+    });
+    let served = axum::serve(listener, app(state)).with_graceful_shutdown(shutdown.cancelled_owned()).await;
+    upkeep.abort();
+    served
+}

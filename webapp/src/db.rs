@@ -1,0 +1,239 @@
+//! The databases: writes go to the leader, reads go to the replicas.
+//!
+//! ```text
+//! Database::write ─▶ leader ─▶ value + token (the log position after COMMIT)
+//! Database::read  ─▶ route (pure) ─┬─▶ Replica(i): progress and statement in one round trip ─▶ fresh enough? answer
+//!                        ▲         ├─▶ Wait: until a monitor sees a watermark move
+//!                        └─────────┴─▶ Leader(reason)
+//! ```
+//!
+//! SQL text lives here and nowhere else. Nothing here knows HTTP.
+
+pub mod error;
+pub mod leader;
+pub mod monitor;
+pub mod pool;
+pub mod queries;
+pub mod replica;
+pub mod route;
+pub mod statement;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::model::lsn::Lsn;
+use error::DbError;
+use leader::{Committed, Leader};
+use replica::{Replica, ReplicaSet};
+use route::{Cursor, FallbackReason, Preference, ReplicaView, Route, route};
+use statement::{Read, Write};
+
+/// Who answered a read, and at what cost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// The name of the database that answered.
+    pub by: String,
+    /// Why the leader answered, if it did.
+    pub fallback: Option<FallbackReason>,
+    /// From asking to having the answer, waiting included.
+    pub duration: Duration,
+    /// How long the read waited for a replica to have the caller's write.
+    pub waited: Duration,
+    /// At most this old: every commit of the leader up to so long ago is in the answer.
+    pub lag: Option<Duration>,
+    /// A replica failed first, and another one answered.
+    pub retried: bool,
+}
+
+/// A value read from a database, and who answered.
+#[derive(Clone, Debug)]
+pub struct Answer<T> {
+    /// What was asked for.
+    pub value: T,
+    /// Who answered.
+    pub served: Served,
+}
+
+/// The leader and the replicas.
+pub struct Database {
+    leader: Leader,
+    replicas: Arc<ReplicaSet>,
+    wait_max: Duration,
+}
+
+/// A request asks replicas at most this often before it settles for the leader: a bound for the case that watermarks
+/// and health change under it all the time.
+const MAX_ATTEMPTS: usize = 16;
+
+impl Database {
+    /// Makes the pools. Connects to nothing yet: the application starts, and explains itself, without any database.
+    ///
+    /// # Errors
+    /// When a connection URL can't be understood.
+    pub fn new(config: &Config) -> Result<Self, pool::BadUrl> {
+        Ok(Self {
+            leader: Leader::new(&config.leader, &config.timeouts)?,
+            replicas: Arc::new(ReplicaSet::new(&config.replicas, &config.timeouts, config.replica_pool)?),
+            wait_max: Duration::from_millis(config.consistency.wait_max_ms),
+        })
+    }
+
+    /// Starts one monitor per replica; they end when `shutdown` is cancelled. Returns when each replica was looked at
+    /// once, so that the first request finds them in rotation.
+    pub async fn start_monitors(&self, config: &Config, shutdown: &CancellationToken) {
+        monitor::start(&self.replicas, &config.health, &config.timeouts, shutdown).await;
+    }
+
+    /// The leader.
+    pub fn leader(&self) -> &Leader {
+        &self.leader
+    }
+
+    /// The replicas, in the order of the configuration.
+    pub fn replicas(&self) -> &ReplicaSet {
+        &self.replicas
+    }
+
+    /// Makes a change on the leader.
+    ///
+    /// # Errors
+    /// When the leader can't be reached, or refuses the change.
+    pub async fn write<W: Write>(&self, write: &W) -> Result<Committed<W::Output>, DbError> {
+        self.leader.write(write).await
+    }
+
+    /// Answers a read in the common rotation.
+    ///
+    /// # Errors
+    /// When neither a replica nor the leader can answer.
+    pub async fn read<R: Read>(
+        &self,
+        read: &R,
+        preference: Preference,
+    ) -> Result<Answer<R::Output>, DbError> {
+        self.read_in_turn(read, preference, self.replicas.cursor()).await
+    }
+
+    /// Answers a read in a rotation of the caller's own.
+    ///
+    /// # Errors
+    /// As for [`Database::read`].
+    pub async fn read_in_turn<R: Read>(
+        &self,
+        read: &R,
+        preference: Preference,
+        cursor: &Cursor,
+    ) -> Result<Answer<R::Output>, DbError> {
+        let mut attempt = Attempt::new(self.replicas.len(), self.wait_max);
+        for _ in 0..MAX_ATTEMPTS {
+            match self.next_route(preference, cursor, &attempt) {
+                Route::Replica(index) => {
+                    let replica = self.replicas.get(index);
+                    match replica.read(read).await {
+                        Ok((progress, value)) => {
+                            attempt.asked[index] = true;
+                            if progress.answers(preference) {
+                                return Ok(attempt.answered_by(replica, &progress, value));
+                            }
+                        }
+                        Err(error) => attempt.failed_on(index, replica, &error),
+                    }
+                }
+                Route::Wait => attempt.wait(&self.replicas, preference).await,
+                Route::Leader(reason) => return self.read_from_leader(read, reason, &attempt).await,
+            }
+        }
+        self.read_from_leader(read, FallbackReason::Behind, &attempt).await
+    }
+
+    fn next_route(&self, preference: Preference, cursor: &Cursor, attempt: &Attempt) -> Route {
+        let views = self.replicas.iter().enumerate().map(|(index, replica)| ReplicaView {
+            asked: attempt.asked[index],
+            failed: attempt.failed[index],
+            ..replica.view()
+        });
+        let views: Vec<ReplicaView> = views.collect();
+        cursor.advance(|last| route(preference, &views, last, attempt.may_wait()))
+    }
+
+    async fn read_from_leader<R: Read>(
+        &self,
+        read: &R,
+        reason: FallbackReason,
+        attempt: &Attempt,
+    ) -> Result<Answer<R::Output>, DbError> {
+        metrics::counter!("web_leader_fallback_reads_total", "reason" => reason.label()).increment(1);
+        let value = self.leader.read(read).await?;
+        let served = Served {
+            by: Leader::NAME.to_owned(),
+            fallback: Some(reason),
+            duration: attempt.started.elapsed(),
+            waited: attempt.waited,
+            lag: Some(Duration::ZERO),
+            retried: attempt.failed.contains(&true),
+        };
+        Ok(Answer { value, served })
+    }
+}
+
+/// What one request has learnt about the replicas so far.
+struct Attempt {
+    started: Instant,
+    asked: Vec<bool>,
+    failed: Vec<bool>,
+    waited: Duration,
+    wait_max: Duration,
+}
+
+impl Attempt {
+    fn new(replicas: usize, wait_max: Duration) -> Self {
+        let none = vec![false; replicas];
+        Self { started: Instant::now(), asked: none.clone(), failed: none, waited: Duration::ZERO, wait_max }
+    }
+
+    fn may_wait(&self) -> bool {
+        self.waited < self.wait_max
+    }
+
+    fn failed_on(&mut self, index: usize, replica: &Replica, error: &DbError) {
+        self.failed[index] = true;
+        metrics::counter!("web_reads_total", "replica" => replica.name().to_owned(), "outcome" => "error")
+            .increment(1);
+        tracing::debug!(replica = replica.name(), error = %error, "a read failed on a replica, trying elsewhere");
+    }
+
+    async fn wait(&mut self, replicas: &ReplicaSet, preference: Preference) {
+        let Preference::AtLeast(token) = preference else { return };
+        let since = Instant::now();
+        let left = self.wait_max.saturating_sub(self.waited);
+        let arrived = tokio::time::timeout(left, replicas.wait_for(token)).await;
+        // On time-out the whole budget counts as spent, whatever the clock's rounding says.
+        self.waited = if arrived.is_ok() { self.waited + since.elapsed() } else { self.wait_max };
+        metrics::histogram!("web_ryw_wait_seconds").record(since.elapsed().as_secs_f64());
+    }
+
+    fn answered_by<T>(&self, replica: &Replica, progress: &replica::Progress, value: T) -> Answer<T> {
+        let served = Served {
+            by: replica.name().to_owned(),
+            fallback: None,
+            duration: self.started.elapsed(),
+            waited: self.waited,
+            lag: progress.lag(jiff::Timestamp::now()),
+            retried: self.failed.contains(&true),
+        };
+        let outcome = if served.retried { "retried" } else { "ok" };
+        metrics::counter!("web_reads_total", "replica" => served.by.clone(), "outcome" => outcome)
+            .increment(1);
+        metrics::histogram!("web_read_duration_seconds", "replica" => served.by.clone())
+            .record(served.duration.as_secs_f64());
+        Answer { value, served }
+    }
+}
+
+/// PostgreSQL's type for a position, and ours.
+fn lsn(position: tokio_postgres::types::PgLsn) -> Lsn {
+    Lsn(position.into())
+}

@@ -1,0 +1,94 @@
+//! What can go wrong with a database, as the rest of the application needs to tell it apart.
+
+use deadpool_postgres::{PoolError, TimeoutType};
+use tokio_postgres::error::SqlState;
+
+/// Why a database gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// It can't be reached, is starting or stopping, or took too long. Trying again later helps.
+    #[error("unreachable: {0}")]
+    Unreachable(String),
+    /// All connections of the pool are busy. The server itself may be well.
+    #[error("no free connection")]
+    Busy,
+    /// A constraint refused the change; its name says which rule.
+    #[error("constraint {0} refused the change")]
+    Constraint(String),
+    /// The statement failed for a reason that trying again does not change.
+    #[error("statement failed")]
+    Statement(#[source] tokio_postgres::Error),
+}
+
+impl DbError {
+    /// The time-out of a whole exchange.
+    pub fn too_slow(limit: std::time::Duration) -> Self {
+        Self::Unreachable(format!("no answer within {} ms", limit.as_millis()))
+    }
+
+    /// Whether the database itself is in doubt, not only this statement.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Unreachable(_))
+    }
+}
+
+impl From<tokio_postgres::Error> for DbError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let Some(refusal) = error.as_db_error() else {
+            // Without an answer from the server: the connection broke, or the value could not be encoded or decoded.
+            // The latter is a fault of ours and must not put a healthy replica out of rotation.
+            use std::error::Error as _;
+            let broken = error.is_closed() || error.source().is_some_and(|e| e.is::<std::io::Error>());
+            return if broken { Self::Unreachable(reason(&error)) } else { Self::Statement(error) };
+        };
+        if let (true, Some(name)) = (refusal.code().code().starts_with("23"), refusal.constraint()) {
+            return Self::Constraint(name.to_owned());
+        }
+        if is_environment(refusal.code()) {
+            return Self::Unreachable(refusal.message().to_owned());
+        }
+        Self::Statement(error)
+    }
+}
+
+impl From<PoolError> for DbError {
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::Timeout(TimeoutType::Wait) => Self::Busy,
+            // Whatever keeps a connection from being made, wrong passwords included, keeps the server from answering.
+            PoolError::Backend(error) => Self::Unreachable(reason(&error)),
+            other => Self::Unreachable(other.to_string()),
+        }
+    }
+}
+
+/// The innermost cause: "Connection refused" says more than "error connecting to server".
+pub fn reason(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+fn is_environment(state: &SqlState) -> bool {
+    // 08 connection, 53 resources, 57 operator intervention (shutdown, statement time-out), 58 system error;
+    // 25006: the leader is read-only, as after a failover.
+    matches!(state.code().get(..2), Some("08" | "53" | "57" | "58"))
+        || *state == SqlState::READ_ONLY_SQL_TRANSACTION
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn server_states_that_pass_are_told_from_faults_that_stay() {
+        for state in ["57P01", "57P03", "57014", "53300", "08006", "58030", "25006"] {
+            assert!(is_environment(&SqlState::from_code(state)), "{state}");
+        }
+        for state in ["42P01", "22P02", "42501", "23505"] {
+            assert!(!is_environment(&SqlState::from_code(state)), "{state}");
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! The replicas: their pools, and what is known about each.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use deadpool_postgres::{Object, Pool};
+use jiff::Timestamp;
+use tokio::sync::{Notify, watch};
+use tokio_postgres::Row;
+use tokio_postgres::types::PgLsn;
+
+use super::error::DbError;
+use super::pool::{Access, BadUrl, Target, limits, pipelined, settle};
+use super::route::{Cursor, Preference, ReplicaView};
+use super::statement::Read;
+use crate::config::{ConnectionUrl, ReplicaConfig, Timeouts};
+use crate::model::lsn::Lsn;
+
+/// The one row that says where a replica stands. It is read ahead of every read, on the same connection.
+pub const PROGRESS_SQL: &str = "SELECT state, watermark, committed_at FROM replicator.progress";
+
+/// Where a replica stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// All of its tables are copied.
+    pub live: bool,
+    /// Every commit of the leader up to here is visible on it.
+    pub watermark: Lsn,
+    /// When the leader made the commit at the watermark.
+    pub committed_at: Option<Timestamp>,
+}
+
+impl Progress {
+    /// From the row of [`PROGRESS_SQL`].
+    ///
+    /// # Errors
+    /// When the replica's contract schema is another one than this application knows.
+    pub fn from_row(row: &Row) -> Result<Self, tokio_postgres::Error> {
+        Ok(Self {
+            live: row.try_get::<_, &str>("state")? == "live",
+            watermark: super::lsn(row.try_get::<_, PgLsn>("watermark")?),
+            committed_at: row.try_get("committed_at")?,
+        })
+    }
+
+    /// Whether a read made just after may be shown to a caller with this preference.
+    pub fn answers(&self, preference: Preference) -> bool {
+        self.live
+            && match preference {
+                Preference::Any => true,
+                Preference::AtLeast(token) => self.watermark >= token,
+            }
+    }
+
+    /// How far behind the leader the replica is, at most: the heartbeat moves an idle leader's watermark every second.
+    /// A leader's clock ahead of ours counts as no lag.
+    pub fn lag(&self, now: Timestamp) -> Option<Duration> {
+        let behind = now.duration_since(self.committed_at?);
+        Some(Duration::try_from(behind).unwrap_or_default())
+    }
+}
+
+/// Whether a replica takes part, and since when not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// The last exchange with it went well.
+    Up,
+    /// It is left out until its monitor reaches it.
+    Down {
+        /// When it was left out.
+        since: Instant,
+        /// What happened.
+        reason: String,
+    },
+}
+
+/// A replica's state, as last seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Whether it takes part.
+    pub health: Health,
+    /// Where it stood when it last answered.
+    pub progress: Option<Progress>,
+}
+
+/// One replica.
+pub struct Replica {
+    name: String,
+    url: ConnectionUrl,
+    pool: Pool,
+    read_limit: Duration,
+    status: Mutex<Status>,
+    changed: watch::Sender<()>,
+}
+
+impl Replica {
+    fn new(
+        config: &ReplicaConfig,
+        timeouts: &Timeouts,
+        pool_size: usize,
+        changed: watch::Sender<()>,
+    ) -> Result<Self, BadUrl> {
+        let (read_limit, connect_timeout) = limits(timeouts, Access::ReadOnly);
+        let target = Target {
+            database: &config.name,
+            url: &config.url,
+            access: Access::ReadOnly,
+            statement_timeout: read_limit,
+            connect_timeout,
+        };
+        let health = Health::Down { since: Instant::now(), reason: "not reached yet".to_owned() };
+        metrics::gauge!("web_replica_in_rotation", "replica" => config.name.clone()).set(0.0);
+        Ok(Self {
+            name: config.name.clone(),
+            url: config.url.clone(),
+            pool: target.pool(pool_size)?,
+            read_limit,
+            status: Mutex::new(Status { health, progress: None }),
+            changed,
+        })
+    }
+
+    /// Its name in the configuration, which its `cluster_name` must equal.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its connection URL, for the monitor's own connection.
+    pub fn url(&self) -> &ConnectionUrl {
+        &self.url
+    }
+
+    /// Its state, as last seen.
+    pub fn status(&self) -> Status {
+        self.lock().clone()
+    }
+
+    /// What the router looks at.
+    pub fn view(&self) -> ReplicaView {
+        let status = self.lock();
+        ReplicaView {
+            in_rotation: status.health == Health::Up,
+            live: status.progress.is_some_and(|p| p.live),
+            watermark: status.progress.map(|p| p.watermark).unwrap_or_default(),
+            ..ReplicaView::default()
+        }
+    }
+
+    /// Asks for the replica's progress and the answer to `read`, in one round trip. The progress is of a snapshot that is
+    /// not newer than the answer's, so what it promises holds for the answer.
+    ///
+    /// # Errors
+    /// When the replica gives no answer; if that puts the replica itself in doubt, it also leaves the rotation.
+    pub async fn read<R: Read>(&self, read: &R) -> Result<(Progress, R::Output), DbError> {
+        let answer = self.exchange(read).await;
+        match &answer {
+            Ok((progress, _)) => self.observe(*progress),
+            Err(error) if error.is_unreachable() => self.eject(error),
+            Err(_) => {}
+        }
+        answer
+    }
+
+    async fn exchange<R: Read>(&self, read: &R) -> Result<(Progress, R::Output), DbError> {
+        let connection = self.pool.get().await?;
+        let outcome = tokio::time::timeout(self.read_limit, ask(&connection, read)).await;
+        settle(connection, outcome, self.read_limit)
+    }
+
+    /// Notes where the replica stands, without a word on its health.
+    fn observe(&self, progress: Progress) {
+        let mut status = self.lock();
+        if status.progress != Some(progress) {
+            status.progress = Some(progress);
+            drop(status);
+            self.changed.send_replace(());
+        }
+    }
+
+    /// Notes that the monitor reached the replica: it takes part again.
+    pub fn reached(&self, progress: Progress) {
+        self.observe(progress);
+        let before = std::mem::replace(&mut self.lock().health, Health::Up);
+        if let Health::Down { since, reason } = before {
+            metrics::gauge!("web_replica_in_rotation", "replica" => self.name.clone()).set(1.0);
+            let out_for_ms = since.elapsed().as_millis();
+            tracing::info!(replica = self.name, out_for_ms, was = reason, "replica joins the rotation");
+            self.changed.send_replace(());
+        }
+    }
+
+    /// Leaves the replica out until its monitor reaches it.
+    pub fn eject(&self, error: &DbError) {
+        let mut status = self.lock();
+        match &mut status.health {
+            Health::Up => {
+                let now = Health::Down { since: Instant::now(), reason: super::error::reason(error) };
+                status.health = now;
+            }
+            // Still down, perhaps for another reason by now.
+            Health::Down { reason, .. } => {
+                *reason = super::error::reason(error);
+                return;
+            }
+        }
+        drop(status);
+        metrics::gauge!("web_replica_in_rotation", "replica" => self.name.clone()).set(0.0);
+        metrics::counter!("web_replica_ejections_total", "replica" => self.name.clone()).increment(1);
+        tracing::warn!(
+            replica = self.name,
+            error = super::error::reason(error),
+            "replica leaves the rotation"
+        );
+        self.changed.send_replace(());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Status> {
+        // The status is replaced whole, so one that a panicking thread left behind is still consistent.
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn ask<R: Read>(connection: &Object, read: &R) -> Result<(Progress, R::Output), tokio_postgres::Error> {
+    let (progress, statement) =
+        pipelined(connection.prepare_cached(PROGRESS_SQL), connection.prepare_cached(R::SQL)).await?;
+    let params = read.params();
+    let (progress, rows) =
+        pipelined(connection.query_one(&progress, &[]), connection.query(&statement, &params)).await?;
+    Ok((Progress::from_row(&progress)?, read.decode(&rows)?))
+}
+
+/// All replicas.
+pub struct ReplicaSet {
+    replicas: Vec<Replica>,
+    cursor: Cursor,
+    changed: watch::Sender<()>,
+    waiters: AtomicUsize,
+    waiter_came: Notify,
+}
+
+impl ReplicaSet {
+    /// Makes the pools, without connecting.
+    ///
+    /// # Errors
+    /// When a connection URL can't be understood.
+    pub fn new(configs: &[ReplicaConfig], timeouts: &Timeouts, pool_size: usize) -> Result<Self, BadUrl> {
+        let changed = watch::Sender::new(());
+        let replicas =
+            configs.iter().map(|config| Replica::new(config, timeouts, pool_size, changed.clone()));
+        Ok(Self {
+            replicas: replicas.collect::<Result<_, _>>()?,
+            cursor: Cursor::default(),
+            changed,
+            waiters: AtomicUsize::new(0),
+            waiter_came: Notify::new(),
+        })
+    }
+
+    /// The replicas, in the order of the configuration.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Replica> {
+        self.replicas.iter()
+    }
+
+    /// How many there are, up or down.
+    pub fn len(&self) -> usize {
+        self.replicas.len()
+    }
+
+    /// Whether none is configured.
+    pub fn is_empty(&self) -> bool {
+        self.replicas.is_empty()
+    }
+
+    /// One replica, by its place in the configuration.
+    pub fn get(&self, index: usize) -> &Replica {
+        &self.replicas[index]
+    }
+
+    /// The rotation that ordinary requests share.
+    pub fn cursor(&self) -> &Cursor {
+        &self.cursor
+    }
+
+    /// Returns when a usable replica is known to have everything up to `token`. While somebody waits here, the monitors
+    /// look often; one look serves all who wait.
+    pub async fn wait_for(&self, token: Lsn) {
+        let _waiting = Waiting::new(self);
+        let mut changes = self.changed.subscribe();
+        let has_it = |replica: &Replica| {
+            let view = replica.view();
+            view.in_rotation && view.live && view.watermark >= token
+        };
+        while !self.iter().any(has_it) {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Whether somebody waits for a watermark.
+    pub fn is_awaited(&self) -> bool {
+        self.waiters.load(Ordering::Relaxed) > 0
+    }
+
+    /// Returns when somebody begins to wait for a watermark.
+    pub async fn awaited(&self) {
+        self.waiter_came.notified().await;
+    }
+}
+
+/// Counts one waiter for as long as it lives.
+struct Waiting<'a>(&'a ReplicaSet);
+
+impl<'a> Waiting<'a> {
+    fn new(set: &'a ReplicaSet) -> Self {
+        set.waiters.fetch_add(1, Ordering::Relaxed);
+        set.waiter_came.notify_waiters();
+        Self(set)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiters.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn progress(live: bool, watermark: u64, committed_at: Option<&str>) -> Progress {
+        let committed_at = committed_at.map(|text| text.parse().unwrap());
+        Progress { live, watermark: Lsn(watermark), committed_at }
+    }
+
+    #[test]
+    fn only_a_live_replica_with_the_write_answers() {
+        let token = Preference::AtLeast(Lsn(10));
+        assert!(progress(true, 10, None).answers(token));
+        assert!(!progress(true, 9, None).answers(token));
+        assert!(!progress(false, 10, None).answers(token));
+        assert!(progress(true, 0, None).answers(Preference::Any));
+        assert!(!progress(false, 0, None).answers(Preference::Any));
+    }
+
+    #[test]
+    fn lag_is_never_negative_and_unknown_is_not_zero() {
+        let now: Timestamp = "2026-01-01T00:00:01Z".parse().unwrap();
+        let lag = |committed_at| progress(true, 1, committed_at).lag(now);
+        assert_eq!(lag(Some("2026-01-01T00:00:00.6Z")), Some(Duration::from_millis(400)));
+        assert_eq!(lag(Some("2026-01-01T00:00:05Z")), Some(Duration::ZERO));
+        assert_eq!(lag(None), None);
+    }
+}

@@ -1,0 +1,213 @@
+//! Demo runs: many reads, one after another, through the router that every page uses, with a rotation of their own.
+//!
+//! The rotation is the run's own because other traffic would move a shared one, and 1000 reads would no longer be
+//! 334/333/333. A run belongs to nobody: it goes on when its page is closed, and everybody may look at it.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::db::leader::Leader;
+use crate::db::queries::demo::WhoAnswers;
+use crate::db::route::{Cursor, Preference};
+use crate::model::demo::{Sample, Summary};
+use crate::state::AppState;
+
+/// The most reads of one run.
+pub const MAX_READS: usize = 10_000;
+/// What a run has when nobody says otherwise.
+pub const DEFAULT_READS: usize = 1000;
+/// A run that takes longer is ended.
+const MAX_DURATION: Duration = Duration::from_secs(30);
+/// Runs kept; older ones are forgotten.
+const KEPT: usize = 20;
+/// Progress is told this often: 40 times in a run of 1000, which the eye takes for continuous.
+const TELL_EVERY: usize = 25;
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// All reads were made.
+    Complete,
+    /// Somebody stopped it, or the application is stopping.
+    Stopped,
+    /// It took longer than 30 seconds.
+    TooLong,
+}
+
+impl Ending {
+    /// As a word for programs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Stopped => "stopped",
+            Self::TooLong => "too_long",
+        }
+    }
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Reads made.
+    pub done: usize,
+    /// Time since the start.
+    pub elapsed: Duration,
+    /// Set when the run is over.
+    pub ending: Option<Ending>,
+}
+
+/// One run.
+pub struct Run {
+    /// Names it in its address.
+    pub id: Uuid,
+    /// When it was started.
+    pub started_at: Timestamp,
+    /// How many reads were asked for.
+    pub reads: usize,
+    /// The servers that a sample's index means: the replicas, and the leader after them.
+    pub names: Vec<String>,
+    samples: Mutex<Vec<Sample>>,
+    progress: watch::Sender<Progress>,
+    stop: CancellationToken,
+}
+
+impl Run {
+    /// How far it is.
+    pub fn progress(&self) -> Progress {
+        *self.progress.borrow()
+    }
+
+    /// Tells when it gets on.
+    pub fn subscribe(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    /// Returns when it is over, or the time is up.
+    pub async fn finished(&self, patience: Duration) {
+        let mut changes = self.subscribe();
+        let over = changes.wait_for(|progress| progress.ending.is_some());
+        // In both cases the caller looks at the progress.
+        drop(tokio::time::timeout(patience, over).await);
+    }
+
+    /// Ends it.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// The reads made so far, from the one with this index on.
+    pub fn samples_from(&self, first: usize) -> Vec<Sample> {
+        self.lock().get(first..).unwrap_or_default().to_vec()
+    }
+
+    /// The figures so far.
+    pub fn summary(&self) -> Summary {
+        Summary::of(&self.lock(), self.names.len())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Sample>> {
+        self.samples.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn perform(&self, state: &AppState) {
+        let started = Instant::now();
+        let cursor = Cursor::default();
+        let ending = loop {
+            let done = self.lock().len();
+            if done >= self.reads {
+                break Ending::Complete;
+            }
+            if started.elapsed() >= MAX_DURATION {
+                break Ending::TooLong;
+            }
+            if done % TELL_EVERY == 0 {
+                self.progress.send_replace(Progress { done, elapsed: started.elapsed(), ending: None });
+            }
+            let sample = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => break Ending::Stopped,
+                sample = self.read(state, &cursor) => sample,
+            };
+            self.lock().push(sample);
+        };
+        let done = self.lock().len();
+        self.progress.send_replace(Progress { done, elapsed: started.elapsed(), ending: Some(ending) });
+    }
+
+    async fn read(&self, state: &AppState, cursor: &Cursor) -> Sample {
+        let asked = Instant::now();
+        let answer = state.database().read_in_turn(&WhoAnswers, Preference::Any, cursor).await;
+        let duration = asked.elapsed();
+        match answer {
+            Ok(answer) => Sample {
+                server: self.names.iter().position(|name| *name == answer.served.by),
+                duration,
+                agrees: answer.value.name == answer.served.by,
+                port: answer.value.port,
+                retried: answer.served.retried,
+                lag: answer.served.lag,
+            },
+            Err(error) => {
+                tracing::debug!(error = %error, "a demo read got no answer");
+                Sample { server: None, duration, agrees: false, port: None, retried: false, lag: None }
+            }
+        }
+    }
+}
+
+/// The runs of this process: at most one goes on, the last twenty are kept.
+#[derive(Default)]
+pub struct Runs(Mutex<VecDeque<Arc<Run>>>);
+
+/// Another run goes on; two at a time would measure each other.
+#[derive(Debug, thiserror::Error)]
+#[error("another run is going on")]
+pub struct RunGoingOn;
+
+impl Runs {
+    /// Starts a run of `reads` reads.
+    ///
+    /// # Errors
+    /// When another one goes on.
+    pub fn start(&self, state: &AppState, reads: usize) -> Result<Arc<Run>, RunGoingOn> {
+        let mut runs = self.lock();
+        if runs.front().is_some_and(|run| run.progress().ending.is_none()) {
+            return Err(RunGoingOn);
+        }
+        let replicas = state.database().replicas().iter().map(|replica| replica.name().to_owned());
+        let run = Arc::new(Run {
+            id: Uuid::now_v7(),
+            started_at: Timestamp::now(),
+            reads,
+            names: replicas.chain([Leader::NAME.to_owned()]).collect(),
+            samples: Mutex::new(Vec::with_capacity(reads)),
+            progress: watch::Sender::new(Progress::default()),
+            stop: state.shutdown().child_token(),
+        });
+        runs.push_front(Arc::clone(&run));
+        runs.truncate(KEPT);
+        let (task, state) = (Arc::clone(&run), state.clone());
+        tokio::spawn(async move { task.perform(&state).await });
+        Ok(run)
+    }
+
+    /// The run of this id, if it is still kept.
+    pub fn find(&self, id: Uuid) -> Option<Arc<Run>> {
+        self.lock().iter().find(|run| run.id == id).cloned()
+    }
+
+    /// The runs kept, the latest first.
+    pub fn all(&self) -> Vec<Arc<Run>> {
+        self.lock().iter().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<Run>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,263 @@
+//! Errors that a client sees: a status, a code for programs, a sentence for people. Never the cause: that is logged.
+//!
+//! A handler returns an [`AppError`]; as a response it is only a status and a [`Problem`]. The middleware
+//! [`crate::middleware::render_problems`] turns that into JSON for the API and into a page for everybody else.
+
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+
+use crate::db::error::DbError;
+use crate::model::input::FieldError;
+use crate::model::post::PostDetail;
+
+/// Why a request was not fulfilled.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// There is no such thing, or no such page.
+    #[error("{0}")]
+    NotFound(String),
+    /// The request can't be understood.
+    #[error("{}", .0.message)]
+    BadRequest(FieldError),
+    /// The body is not JSON.
+    #[error("{0}")]
+    NotJson(String),
+    /// Fields that can't be accepted, at least one.
+    #[error("the input is not valid")]
+    Invalid(Vec<FieldError>),
+    /// The user likes the post already.
+    #[error("the post is liked already")]
+    AlreadyLiked,
+    /// Somebody else edited the post; this is what it looks like now.
+    #[error("the post was edited meanwhile")]
+    Stale(Box<PostDetail>),
+    /// The body is not of the type that is asked for.
+    #[error("unsupported media type")]
+    MediaType,
+    /// The body is too large.
+    #[error("body too large")]
+    TooLarge,
+    /// The page exists, but not for this method.
+    #[error("method not allowed")]
+    Method,
+    /// A form of another site.
+    #[error("cross-site request")]
+    CrossSite,
+    /// Another demo run is going on.
+    #[error("a run is going on")]
+    RunGoingOn,
+    /// The leader can't be reached, so nothing can be written.
+    #[error("write unavailable")]
+    WriteUnavailable(#[source] DbError),
+    /// Neither a replica nor the leader can be reached.
+    #[error("read unavailable")]
+    ReadUnavailable(#[source] DbError),
+    /// A fault of ours.
+    #[error("internal error")]
+    Internal(#[source] anyhow::Error),
+}
+
+/// An error as the client sees it; an extension of the response until it is rendered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The status.
+    pub status: StatusCode,
+    /// For programs.
+    pub code: &'static str,
+    /// For people.
+    pub message: String,
+    /// The field concerned.
+    pub field: Option<&'static str>,
+    /// Seconds after which trying again makes sense.
+    pub retry_after: Option<u8>,
+}
+
+impl AppError {
+    /// No post has this id.
+    pub fn no_such_post() -> Self {
+        Self::NotFound("There is no such post. It may have been deleted.".to_owned())
+    }
+
+    /// An error of the leader during a write.
+    pub fn from_write(error: DbError) -> Self {
+        match error {
+            DbError::Unreachable(_) | DbError::Busy => {
+                tracing::warn!(error = %error, "write not possible");
+                Self::WriteUnavailable(error)
+            }
+            DbError::Constraint(name) => from_constraint(name),
+            DbError::Statement(error) => Self::Internal(error.into()),
+        }
+    }
+
+    /// An error of the last database that was asked to read.
+    pub fn from_read(error: DbError) -> Self {
+        match error {
+            DbError::Unreachable(_) | DbError::Busy => {
+                tracing::warn!(error = %error, "read not possible");
+                Self::ReadUnavailable(error)
+            }
+            other => Self::Internal(other.into()),
+        }
+    }
+
+    /// The fields to mark in a form that is shown again with what was typed; none when another page must be shown.
+    pub fn form_errors(&self) -> Option<Vec<FieldError>> {
+        match self {
+            Self::Invalid(errors) => Some(errors.clone()),
+            Self::WriteUnavailable(_) => Some(vec![FieldError::new("", self.problem().message)]),
+            _ => None,
+        }
+    }
+
+    /// What the client may know.
+    pub fn problem(&self) -> Problem {
+        let problem = |status, code, message: &str| Problem {
+            status,
+            code,
+            message: message.to_owned(),
+            field: None,
+            retry_after: None,
+        };
+        match self {
+            Self::NotFound(what) => problem(StatusCode::NOT_FOUND, "not_found", what),
+            Self::BadRequest(error) => Problem {
+                field: Some(error.field),
+                ..problem(StatusCode::BAD_REQUEST, "bad_request", &error.message)
+            },
+            Self::NotJson(why) => problem(StatusCode::BAD_REQUEST, "not_json", why),
+            Self::Invalid(errors) => Problem {
+                field: errors.first().map(|e| e.field),
+                ..problem(
+                    StatusCode::UNPROCESSABLE_ENTITY,
+                    "invalid",
+                    &errors.iter().map(|e| e.message.as_str()).collect::<Vec<_>>().join(" "),
+                )
+            },
+            Self::AlreadyLiked => Problem {
+                field: Some("user_id"),
+                ..problem(StatusCode::CONFLICT, "already_liked", "This user likes the post already.")
+            },
+            Self::Stale(now) => Problem {
+                field: Some("version"),
+                ..problem(
+                    StatusCode::CONFLICT,
+                    "stale_version",
+                    &format!(
+                        "The post was edited meanwhile: it has version {} now.",
+                        now.summary.post.version
+                    ),
+                )
+            },
+            Self::MediaType => problem(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                "Send the header Content-Type: application/json.",
+            ),
+            Self::TooLarge => {
+                problem(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "The body is larger than 64 KiB.")
+            }
+            Self::Method => problem(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "This address exists, but not for this method.",
+            ),
+            Self::CrossSite => problem(
+                StatusCode::FORBIDDEN,
+                "cross_site",
+                "The form was sent by a page of another site, so it was not accepted.",
+            ),
+            Self::RunGoingOn => Problem {
+                retry_after: Some(1),
+                ..problem(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "run_going_on",
+                    "Another run is going on. One at a time keeps the figures honest; it takes a second.",
+                )
+            },
+            Self::WriteUnavailable(_) => Problem {
+                retry_after: Some(2),
+                ..problem(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "leader_unavailable",
+                    "The leader does not answer, so nothing can be saved right now. Reading goes on. Please try again in a \
+                     moment: sending the same form twice saves it once.",
+                )
+            },
+            Self::ReadUnavailable(_) => Problem {
+                retry_after: Some(2),
+                ..problem(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "no_database",
+                    "Neither a replica nor the leader answers. This page comes back by itself when one of them does.",
+                )
+            },
+            Self::Internal(_) => problem(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "Something went wrong on our side. It has been logged.",
+            ),
+        }
+    }
+}
+
+/// The rule behind a constraint of `postgres/schema.sql`. Input was checked before, so most of these mean that the checks
+/// in `model::input` and the schema disagree; the person is told the same either way.
+fn from_constraint(name: String) -> AppError {
+    let invalid = |field, message: &str| AppError::Invalid(vec![FieldError::new(field, message)]);
+    match name.as_str() {
+        "likes_one_per_user_and_post" => AppError::AlreadyLiked,
+        "comments_post_id_fkey" | "likes_post_id_fkey" => AppError::no_such_post(),
+        "posts_user_id_check" | "comments_user_id_check" | "likes_user_id_check" => {
+            invalid("user_id", "The user name has 1 to 64 characters.")
+        }
+        "posts_content_check" => invalid("content", "The text has 1 to 10000 characters."),
+        "comments_content_check" => invalid("content", "The comment has 1 to 2000 characters."),
+        _ => AppError::Internal(anyhow::Error::new(DbError::Constraint(name))),
+    }
+}
+
+impl From<FieldError> for AppError {
+    fn from(error: FieldError) -> Self {
+        Self::Invalid(vec![error])
+    }
+}
+
+impl IntoResponse for AppError {
+    fn into_response(self) -> Response {
+        let problem = self.problem();
+        if let Self::Internal(cause) = &self {
+            tracing::error!(error = format!("{cause:#}"), "request failed");
+        }
+        let mut response = problem.status.into_response();
+        response.extensions_mut().insert(problem);
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn constraints_of_the_schema_become_the_right_status() {
+        for (constraint, status) in [
+            ("likes_one_per_user_and_post", 409),
+            ("comments_post_id_fkey", 404),
+            ("likes_post_id_fkey", 404),
+            ("posts_content_check", 422),
+            ("comments_user_id_check", 422),
+            ("something_new", 500),
+        ] {
+            let problem = AppError::from_write(DbError::Constraint(constraint.to_owned())).problem();
+            assert_eq!(problem.status.as_u16(), status, "{constraint}");
+        }
+    }
+
+    #[test]
+    fn a_cause_is_not_shown() {
+        let error = AppError::from_write(DbError::Unreachable("host=10.0.0.7 password=x".to_owned()));
+        assert!(!error.problem().message.contains("10.0.0.7"));
+        assert_eq!(error.problem().retry_after, Some(2));
+    }
+}

@@ -1,0 +1,9 @@
+//! One module per resource: its page structs, its forms, its handlers. No SQL here; see [`crate::db::queries`].
+
+pub mod api;
+pub mod demo;
+pub mod health;
+pub mod home;
+pub mod posts;
+pub mod reactions;
+pub mod users;

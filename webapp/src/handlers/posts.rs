@@ -1,0 +1,280 @@
+//! Posts: the list with its search, one post, and the forms to write, edit and delete.
+
+use askama::Template;
+use axum::extract::Path;
+use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
+use axum::response::{IntoResponse, Redirect, Response};
+use uuid::Uuid;
+
+use crate::db::queries::posts::{
+    CreatePost, DeletePost, EditPost, NewestPosts, PageOf, PostById, SearchPosts,
+};
+use crate::error::AppError;
+use crate::extract::{FormFields, QueryFields, both, post_id};
+use crate::model::input::{FieldError, PostContent, SearchWords, UserId};
+use crate::model::listing::{Cursor, Listing, PageSize};
+use crate::model::post::{Post, PostDetail};
+use crate::page::{Chrome, filters, page};
+use crate::visit::Visit;
+
+#[derive(Template)]
+#[template(path = "posts/list.html")]
+struct ListPage {
+    chrome: Chrome,
+    listing: Listing,
+    search: String,
+    first: bool,
+    flash: Option<&'static str>,
+}
+
+/// A form to write or edit a post, empty or with what was typed before.
+#[derive(Template)]
+#[template(path = "posts/form.html")]
+struct FormPage {
+    chrome: Chrome,
+    /// The post that is edited; none for a new one.
+    editing: Option<Uuid>,
+    /// A new post's id is made with the form, so that sending the form twice makes one post.
+    new_id: Uuid,
+    version: i64,
+    user_id: String,
+    content: String,
+    errors: Vec<FieldError>,
+    /// What somebody else made of the post meanwhile.
+    theirs: Option<Post>,
+}
+
+impl FormPage {
+    fn error_of(&self, field: &str) -> Option<&FieldError> {
+        self.errors.iter().find(|error| error.field == field)
+    }
+
+    /// The page with the status that its errors ask for.
+    fn respond(self, status: StatusCode) -> Response {
+        let mut response = page(status, &self);
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(RETRY_AFTER, 2.into());
+        }
+        response
+    }
+}
+
+#[derive(Template)]
+#[template(path = "posts/show.html")]
+struct ShowPage {
+    chrome: Chrome,
+    post: PostDetail,
+    flash: Option<&'static str>,
+    comment: CommentForm,
+    liked: bool,
+}
+
+/// The form for a comment, empty or with what was typed before.
+#[derive(Default)]
+pub struct CommentForm {
+    /// Who writes.
+    pub user_id: String,
+    /// What was typed.
+    pub content: String,
+    /// What is wrong with it.
+    pub errors: Vec<FieldError>,
+}
+
+impl CommentForm {
+    fn error_of(&self, field: &str) -> Option<&FieldError> {
+        self.errors.iter().find(|error| error.field == field)
+    }
+}
+
+impl ShowPage {
+    /// Made with the form, so that sending the form twice makes one comment.
+    fn comment_id(&self) -> Uuid {
+        Uuid::now_v7()
+    }
+}
+
+/// What was just done, said on the page that follows. The address carries only a word, so nobody can make us say other
+/// things by a link.
+fn flash(query: &QueryFields) -> Option<&'static str> {
+    match query.get("done")? {
+        "created" => Some("Saved on the leader. This page was read after it, by a server that has it."),
+        "edited" => Some("Saved. This page was read after it, by a server that has it."),
+        "deleted" => Some("The post and everything about it is deleted."),
+        "commented" => Some("Your comment is saved."),
+        "liked" => Some("Your like is saved."),
+        "liked-already" => Some("You like this post already: once is all that is counted."),
+        "unliked" => Some("Your like is taken back."),
+        _ => None,
+    }
+}
+
+/// `GET /posts?search=&after=`
+///
+/// # Errors
+/// 400 when the cursor or the search can't be, 503 when no database answers.
+pub async fn list(query: QueryFields, visit: Visit) -> Result<Response, AppError> {
+    let words =
+        query.get("search").map(SearchWords::parse).transpose().map_err(AppError::BadRequest)?.flatten();
+    let cursor = query.get("after").map(str::parse::<Cursor>).transpose().map_err(AppError::BadRequest)?;
+    let page_of = PageOf::new(cursor, PageSize::DEFAULT);
+    let listing = match &words {
+        Some(words) => visit.read(&SearchPosts { page: page_of, words }).await?,
+        None => visit.read(&NewestPosts { page: page_of }).await?,
+    };
+    let template = ListPage {
+        chrome: Chrome::new("posts", &visit),
+        listing,
+        search: words.map(|words| words.to_string()).unwrap_or_default(),
+        first: cursor.is_none(),
+        flash: flash(&query),
+    };
+    Ok(page(StatusCode::OK, &template))
+}
+
+/// `GET /posts/new`
+pub async fn new(visit: Visit) -> Response {
+    new_form(&visit, Uuid::now_v7(), visit.name().to_owned(), String::new(), vec![]).respond(StatusCode::OK)
+}
+
+fn new_form(visit: &Visit, id: Uuid, user_id: String, content: String, errors: Vec<FieldError>) -> FormPage {
+    FormPage {
+        chrome: Chrome::new("posts", visit),
+        editing: None,
+        new_id: id,
+        version: 0,
+        user_id,
+        content,
+        errors,
+        theirs: None,
+    }
+}
+
+/// `POST /posts`
+///
+/// # Errors
+/// None that loses what was typed: 422 and 503 show the form again.
+pub async fn create(visit: Visit, form: FormFields) -> Result<Response, AppError> {
+    let id = Uuid::parse_str(&form.text("id")).unwrap_or_else(|_| Uuid::now_v7());
+    let (user_id, content) = (form.text("user_id"), form.text("content"));
+    let saved = async {
+        let (user, content) = both(UserId::parse(&user_id), PostContent::parse(&content))?;
+        visit.remember(&user);
+        visit.write(&CreatePost { id, user, content }).await
+    };
+    match saved.await {
+        // None: the same form came twice, and the post is there.
+        Ok(_) => Ok(Redirect::to(&format!("/posts/{id}?done=created")).into_response()),
+        Err(error) => match error.form_errors() {
+            Some(errors) => {
+                Ok(new_form(&visit, id, user_id, content, errors).respond(error.problem().status))
+            }
+            None => Err(error),
+        },
+    }
+}
+
+/// `GET /posts/{id}`
+///
+/// # Errors
+/// 404 when there is no such post, 503 when no database answers.
+pub async fn show(Path(id): Path<String>, query: QueryFields, visit: Visit) -> Result<Response, AppError> {
+    let comment = CommentForm { user_id: visit.name().to_owned(), ..CommentForm::default() };
+    show_with(&visit, post_id(&id)?, comment, flash(&query), StatusCode::OK).await
+}
+
+/// The page of a post, with a comment form that may hold what was typed before.
+///
+/// # Errors
+/// As for [`show`].
+pub async fn show_with(
+    visit: &Visit,
+    id: Uuid,
+    comment: CommentForm,
+    flash: Option<&'static str>,
+    status: StatusCode,
+) -> Result<Response, AppError> {
+    let post = visit.read(&PostById(id)).await?.ok_or_else(AppError::no_such_post)?;
+    let liked = !comment.user_id.is_empty() && post.likes.iter().any(|like| like.user_id == comment.user_id);
+    let mut response =
+        page(status, &ShowPage { chrome: Chrome::new("posts", visit), post, flash, comment, liked });
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(RETRY_AFTER, 2.into());
+    }
+    Ok(response)
+}
+
+/// `GET /posts/{id}/edit`
+///
+/// # Errors
+/// As for [`show`].
+pub async fn edit_form(Path(id): Path<String>, visit: Visit) -> Result<Response, AppError> {
+    let id = post_id(&id)?;
+    let post = visit.read(&PostById(id)).await?.ok_or_else(AppError::no_such_post)?.summary.post;
+    Ok(editing(&visit, post.id, post.version, post.content).respond(StatusCode::OK))
+}
+
+fn editing(visit: &Visit, id: Uuid, version: i64, content: String) -> FormPage {
+    FormPage { editing: Some(id), version, ..new_form(visit, id, String::new(), content, vec![]) }
+}
+
+/// `POST /posts/{id}`
+///
+/// # Errors
+/// 404 when there is no such post. 409, 422 and 503 show the form again.
+pub async fn edit(Path(id): Path<String>, visit: Visit, form: FormFields) -> Result<Response, AppError> {
+    let id = post_id(&id)?;
+    let typed = form.text("content");
+    let version = form.text("version").parse::<i64>().ok().filter(|version| *version > 0);
+    let saved = async {
+        let version =
+            version.ok_or_else(|| FieldError::new("version", "The form has lost the post's version."))?;
+        let content = PostContent::parse(&typed)?;
+        edit_post(&visit, EditPost { id, content, version: Some(version) }).await
+    };
+    let error = match saved.await {
+        Ok(_) => return Ok(Redirect::to(&format!("/posts/{id}?done=edited")).into_response()),
+        Err(error) => error,
+    };
+    let again = |version| editing(&visit, id, version, typed.clone());
+    match (error.form_errors(), error) {
+        // The form is now made from their version: saving it again is a decision.
+        (_, AppError::Stale(now)) => {
+            let theirs = now.summary.post;
+            let form = FormPage { theirs: Some(theirs.clone()), ..again(theirs.version) };
+            Ok(form.respond(StatusCode::CONFLICT))
+        }
+        (Some(errors), error) => {
+            let form = FormPage { errors, ..again(version.unwrap_or(1)) };
+            Ok(form.respond(error.problem().status))
+        }
+        (None, error) => Err(error),
+    }
+}
+
+/// Edits a post, or says why not.
+///
+/// # Errors
+/// 404 when there is no such post, 409 with the post of now when it has another version.
+pub async fn edit_post(visit: &Visit, edit: EditPost) -> Result<Post, AppError> {
+    let id = edit.id;
+    match visit.write(&edit).await? {
+        Some(post) => Ok(post),
+        None => match visit.read_newest(&PostById(id)).await? {
+            Some(now) => Err(AppError::Stale(Box::new(now))),
+            None => Err(AppError::no_such_post()),
+        },
+    }
+}
+
+/// `POST /posts/{id}/delete`
+///
+/// # Errors
+/// 404 when there is no such post, 503 when the leader does not answer.
+pub async fn delete(Path(id): Path<String>, visit: Visit) -> Result<Response, AppError> {
+    if visit.write(&DeletePost(post_id(&id)?)).await? {
+        Ok(Redirect::to("/posts?done=deleted").into_response())
+    } else {
+        Err(AppError::no_such_post())
+    }
+}

@@ -1,0 +1,7 @@
+//! The domain: validated values and the shapes that pages and the API show. No SQL, no HTTP, no I/O.
+
+pub mod demo;
+pub mod input;
+pub mod listing;
+pub mod lsn;
+pub mod post;

@@ -1,0 +1,176 @@
+//! What all pages have in common.
+
+use std::time::Duration;
+
+use askama::Template;
+use axum::http::StatusCode;
+use axum::http::header::{CACHE_CONTROL, RETRY_AFTER};
+use axum::response::{Html, IntoResponse, Response};
+
+use crate::assets::{ADDRESSES, Addresses};
+use crate::db::Served;
+use crate::error::{AppError, Problem};
+use crate::visit::Visit;
+
+/// The frame around a page: who answered, what is out of order, the name to fill in.
+pub struct Chrome {
+    /// The addresses of the assets.
+    pub assets: &'static Addresses,
+    /// Which part of the site this is: `home`, `posts`, `demo`, or nothing.
+    pub section: &'static str,
+    /// Who answered, if a database did.
+    pub served: Option<Served>,
+    /// The name to fill in.
+    pub name: String,
+}
+
+impl Chrome {
+    /// The frame of a page in `section`, after all reads are made.
+    pub fn new(section: &'static str, visit: &Visit) -> Self {
+        Self { assets: &ADDRESSES, section, served: visit.served(), name: visit.name().to_owned() }
+    }
+
+    /// "Read from replica-2 · 0.8 ms · complete up to 0.4 s ago", for the foot of the page.
+    pub fn served_words(&self) -> Option<String> {
+        self.served.as_ref().map(served_words)
+    }
+
+    /// What everybody should know now.
+    pub fn banner(&self) -> Option<String> {
+        let reason = self.served.as_ref()?.fallback.filter(|reason| reason.is_degraded())?;
+        Some(format!(
+            "Reading from the leader: {}. Everything works, but the leader carries it all.",
+            reason.sentence()
+        ))
+    }
+}
+
+fn served_words(served: &Served) -> String {
+    let took = format!("{:.1} ms", served.duration.as_secs_f64() * 1000.0);
+    let mut words = match (served.fallback, served.lag) {
+        (Some(reason), _) => format!("Read from the leader: {} · {took}", reason.sentence()),
+        (None, Some(_)) if served.by == crate::db::leader::Leader::NAME => {
+            format!("Answered by the leader · {took} · up to date")
+        }
+        (None, lag) => {
+            let fresh =
+                lag.map_or_else(|| "age unknown".to_owned(), |lag| format!("complete up to {}", ago(lag)));
+            format!("Read from {} · {took} · {fresh}", served.by)
+        }
+    };
+    if !served.waited.is_zero() {
+        words.push_str(&format!(" · waited {} ms for your write to arrive", served.waited.as_millis()));
+    }
+    words
+}
+
+/// "0.4 s ago", in a unit that fits.
+pub fn ago(age: Duration) -> String {
+    match age.as_secs() {
+        0..60 => format!("{:.1} s ago", age.as_secs_f64()),
+        seconds @ 60..3600 => format!("{} min ago", seconds / 60),
+        seconds @ 3600..86_400 => format!("{} h ago", seconds / 3600),
+        seconds => format!("{} days ago", seconds / 86_400),
+    }
+}
+
+/// A page as a response. Pages are about now: nobody may keep them.
+pub fn page(status: StatusCode, template: &impl Template) -> Response {
+    match template.render() {
+        Ok(body) => (status, [(CACHE_CONTROL, "no-store")], Html(body)).into_response(),
+        Err(error) => AppError::Internal(error.into()).into_response(),
+    }
+}
+
+/// The page of an error.
+#[derive(Template)]
+#[template(path = "error.html")]
+struct ErrorPage {
+    chrome: Chrome,
+    title: &'static str,
+    problem: Problem,
+}
+
+/// The page that says what went wrong, in the layout of all pages.
+pub fn error_page(problem: Problem, visit: Option<&Visit>) -> Response {
+    let bare = || Chrome { assets: &ADDRESSES, section: "", served: None, name: String::new() };
+    let title = match problem.status {
+        StatusCode::NOT_FOUND => "Not found",
+        StatusCode::CONFLICT => "Conflict",
+        StatusCode::SERVICE_UNAVAILABLE => "Not available right now",
+        StatusCode::TOO_MANY_REQUESTS => "One moment",
+        StatusCode::INTERNAL_SERVER_ERROR => "Our fault",
+        _ => "That did not work",
+    };
+    let retry_after = problem.retry_after;
+    let template =
+        ErrorPage { chrome: visit.map_or_else(bare, |visit| Chrome::new("", visit)), title, problem };
+    let mut response = page(template.problem.status, &template);
+    if let Some(seconds) = retry_after {
+        response.headers_mut().insert(RETRY_AFTER, u16::from(seconds).into());
+    }
+    response
+}
+
+/// What templates use to show values. A date is shown in UTC: the server does not know where the reader is.
+#[expect(unreachable_pub, reason = "what the filter macro makes is public")]
+pub(crate) mod filters {
+    use std::time::Duration;
+
+    /// A moment for people.
+    #[askama::filter_fn]
+    pub(crate) fn moment(at: &jiff::Timestamp, _: &dyn askama::Values) -> askama::Result<String> {
+        Ok(at.strftime("%-d %b %Y, %H:%M UTC").to_string())
+    }
+
+    /// Milliseconds with two digits.
+    #[askama::filter_fn]
+    pub(crate) fn millis(duration: &Duration, _: &dyn askama::Values) -> askama::Result<String> {
+        Ok(format!("{:.2}", duration.as_secs_f64() * 1000.0))
+    }
+
+    /// "1 like", "2 likes".
+    #[askama::filter_fn]
+    pub(crate) fn count(number: &i64, _: &dyn askama::Values, noun: &str) -> askama::Result<String> {
+        let ending = if *number == 1 { "" } else { "s" };
+        Ok(format!("{number} {noun}{ending}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::route::FallbackReason;
+
+    fn served() -> Served {
+        Served {
+            by: "replica-2".to_owned(),
+            fallback: None,
+            duration: Duration::from_micros(800),
+            waited: Duration::ZERO,
+            lag: Some(Duration::from_millis(400)),
+            retried: false,
+        }
+    }
+
+    #[test]
+    fn who_answered_is_said_in_words() {
+        assert_eq!(served_words(&served()), "Read from replica-2 · 0.8 ms · complete up to 0.4 s ago");
+        let waited = Served { waited: Duration::from_millis(12), lag: None, ..served() };
+        assert_eq!(
+            served_words(&waited),
+            "Read from replica-2 · 0.8 ms · age unknown · waited 12 ms for your write to arrive"
+        );
+        let behind = Served { fallback: Some(FallbackReason::Behind), ..served() };
+        assert_eq!(served_words(&behind), "Read from the leader: no replica had your write yet · 0.8 ms");
+    }
+
+    #[test]
+    fn ages_have_a_fitting_unit() {
+        let of = |seconds| ago(Duration::from_secs(seconds));
+        assert_eq!(
+            [of(3), of(119), of(7200), of(200_000)],
+            ["3.0 s ago", "1 min ago", "2 h ago", "2 days ago"]
+        );
+    }
+}

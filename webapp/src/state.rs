@@ -1,0 +1,82 @@
+//! What every request shares.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use axum_extra::extract::cookie::Key;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, SessionKey};
+use crate::db::Database;
+use crate::db::pool::BadUrl;
+use crate::demo::Runs;
+
+/// The application's shared parts.
+pub struct App {
+    database: Database,
+    runs: Runs,
+    cookie_key: Key,
+    shutdown: CancellationToken,
+}
+
+/// A handle on [`App`], for axum's state.
+#[derive(Clone)]
+pub struct AppState(Arc<App>);
+
+impl AppState {
+    /// Makes the pools, without connecting. Streams and monitors end when `shutdown` is cancelled.
+    ///
+    /// # Errors
+    /// When a connection URL can't be understood.
+    pub fn new(config: &Config, shutdown: CancellationToken) -> Result<Self, BadUrl> {
+        // First of all: metrics recorded before the recorder is there are lost.
+        crate::telemetry::metrics();
+        Ok(Self(Arc::new(App {
+            database: Database::new(config)?,
+            runs: Runs::default(),
+            cookie_key: config.session.key.as_ref().map_or_else(Key::generate, derive),
+            shutdown,
+        })))
+    }
+
+    /// Starts watching the replicas; returns when each was looked at once.
+    pub async fn start(&self, config: &Config) {
+        self.database.start_monitors(config, &self.shutdown).await;
+    }
+}
+
+impl Deref for AppState {
+    type Target = App;
+
+    fn deref(&self) -> &App {
+        &self.0
+    }
+}
+
+impl App {
+    /// The databases.
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// The demo's runs.
+    pub fn runs(&self) -> &Runs {
+        &self.runs
+    }
+
+    /// Signs the session cookie.
+    pub fn cookie_key(&self) -> &Key {
+        &self.cookie_key
+    }
+
+    /// Cancelled when the application stops.
+    pub fn shutdown(&self) -> &CancellationToken {
+        &self.shutdown
+    }
+}
+
+fn derive(key: &SessionKey) -> Key {
+    use sha2::{Digest, Sha512};
+    // The cookie's key has 64 bytes; the configured one has any length from 32 characters.
+    Key::from(&Sha512::digest(key.expose().as_bytes()))
+}
