@@ -109,21 +109,13 @@ impl Browser {
         Ok(())
     }
 
-    /// Clicks the element that a CSS selector names.
-    pub(crate) async fn click(&self, selector: &str) -> anyhow::Result<()> {
-        self.click_on("css selector", selector).await
-    }
-
     /// Clicks the link or button with this text, as a person would look for it.
     pub(crate) async fn click_text(&self, text: &str) -> anyhow::Result<()> {
         let named = format!("normalize-space(.)='{text}'");
-        self.click_on("xpath", &format!("//a[{named}] | //button[{named}] | //summary[{named}]")).await
-    }
-
-    async fn click_on(&self, strategy: &str, value: &str) -> anyhow::Result<()> {
-        let element = self.element(strategy, value).await?;
+        let path = format!("//a[{named}] | //button[{named}] | //summary[{named}]");
+        let element = self.element("xpath", &path).await?;
         let clicked = self.command("POST", &format!("/element/{element}/click"), &json!({})).await;
-        clicked.with_context(|| format!("click {value}"))?;
+        clicked.with_context(|| format!("click '{text}'"))?;
         Ok(())
     }
 

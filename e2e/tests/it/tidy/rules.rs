@@ -104,13 +104,11 @@ pub(super) fn rust_file(source: &Source) -> Vec<String> {
 }
 
 fn is_sql(text: &str) -> bool {
+    // Alone, most of these words are something else too, as DELETE is a method of HTTP.
+    const WHOLE: &[&str] = &["BEGIN", "COMMIT", "ROLLBACK"];
     let text = text.trim_start();
-    SQL_STARTS.iter().any(|start| {
-        let rest = text.strip_prefix(start);
-        rest.is_some_and(|rest| {
-            rest.is_empty() || rest.starts_with(|c: char| c.is_whitespace() || c == ';' || c == '\\')
-        })
-    })
+    let goes_on = |rest: &str| rest.starts_with(|c: char| c.is_whitespace() || c == ';' || c == '\\');
+    WHOLE.contains(&text) || SQL_STARTS.iter().any(|start| text.strip_prefix(start).is_some_and(goes_on))
 }
 
 /// Debezium's transaction events carry the status BEGIN, which is data and no statement.
@@ -133,13 +131,13 @@ pub(super) fn header(path: &str, text: &str) -> Option<String> {
 /// Words that must not be committed anywhere: unfinished work, and paths of one machine.
 pub(super) fn text(path: &str, text: &str) -> Vec<String> {
     let unfinished = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")];
-    let machine = [concat!("/wo", "rk/"), concat!("/ho", "me/")];
+    let machine = concat!("/wo", "rk/");
     let mut complaints = Vec::new();
     for (index, line) in text.lines().enumerate() {
         if unfinished.iter().any(|word| super::source::has_phrase(line, word)) {
             complaints.push(format!("{path}:{}: unfinished work belongs in an issue", index + 1));
         }
-        if machine.iter().any(|start| line.contains(start)) {
+        if line.contains(machine) {
             complaints.push(format!("{path}:{}: a path that exists on one machine only", index + 1));
         }
     }
@@ -221,7 +219,9 @@ mod tests {
         {
             assert_eq!(complaints(path, text).len(), 0, "{path}");
         }
-        assert_eq!(complaints("webapp/src/handlers/posts.rs", "q(\"Create a post\")").len(), 0);
+        for prose in ["q(\"Create a post\")", "method(\"DELETE\")"] {
+            assert_eq!(complaints("webapp/src/handlers/posts.rs", prose).len(), 0, "{prose}");
+        }
     }
 
     #[test]
