@@ -1,7 +1,7 @@
 -- Read-only for everyone but the replicator. psql variable: database.
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
 GRANT USAGE ON SCHEMA public, cdc, replicator TO app_reader, replicator;
-GRANT SELECT ON ALL TABLES IN SCHEMA public, cdc, replicator TO app_reader;
+GRANT SELECT ON ALL TABLES IN SCHEMA public, cdc, replicator TO app_reader, replicator;
 
 -- The replicator owns the tables it fills: it truncates them when the leader does.
 SELECT format('ALTER TABLE %I.%I OWNER TO replicator', schemaname, tablename)

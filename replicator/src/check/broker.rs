@@ -1,0 +1,40 @@
+//! The topics: are they there, and in an order that can be relied on?
+
+use super::Finding;
+use crate::config::Config;
+use crate::source::kafka::{KafkaSource, SourceError};
+
+pub(super) async fn check(config: &Config, findings: &mut Vec<Finding>) {
+    let found = match KafkaSource::new(config.kafka(), "replicator.check") {
+        Ok(source) => source.discover().await,
+        Err(error) => Err(error),
+    };
+    let partitions = match found {
+        Ok(partitions) => partitions,
+        Err(error @ SourceError::Unavailable(_)) => {
+            findings.push(Finding::unreachable(format!("topics: {error}"), error.hint()));
+            return;
+        }
+        Err(error) => {
+            findings.push(Finding::error(format!("topics: {error}"), error.hint()));
+            return;
+        }
+    };
+    let several: Vec<_> = partitions.iter().filter(|p| p.partition == 1).collect();
+    for partition in &several {
+        findings.push(Finding::warning(
+            format!(
+                "topics: {} has several partitions: truncates and rows without a key have no order",
+                partition.topic
+            ),
+            "Make it anew with one partition: \"topic.creation.default.partitions\": \"1\"",
+        ));
+    }
+    if several.is_empty() {
+        findings.push(Finding::good(format!(
+            "topics: {} of prefix {}, one partition each, transaction metadata among them",
+            partitions.len(),
+            config.source.topic_prefix
+        )));
+    }
+}

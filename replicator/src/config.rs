@@ -1,0 +1,260 @@
+//! Configuration: defaults, then a TOML file, then the environment, later ones win.
+//!
+//! The environment's names are the keys in capitals with `__` for each dot, under `REPLICATOR__`:
+//! `REPLICATOR__SOURCE__BROKERS`, `REPLICATOR__REPLICAS__0__URL`. A name that ends in `_FILE` names a file whose content
+//! is the value, for secrets that should not stand in an environment.
+
+mod load;
+mod secret;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use load::{ConfigError, Loaded, load};
+pub use secret::DatabaseUrl;
+
+use crate::lane::LaneLimits;
+use crate::source::kafka::KafkaSettings;
+
+/// All settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where changes come from.
+    pub source: SourceConfig,
+    /// The leader, for `check`. Replicating through Kafka does not need it.
+    pub leader: Option<LeaderConfig>,
+    /// Kafka Connect, for `check`.
+    pub connect: Option<ConnectConfig>,
+    /// Where changes go.
+    #[serde(default)]
+    pub replicas: Vec<ReplicaConfig>,
+    /// Batches and bounds.
+    #[serde(default)]
+    pub apply: ApplyConfig,
+    /// Probes, metrics and status over HTTP.
+    #[serde(default)]
+    pub http: HttpConfig,
+    /// The log on standard error.
+    #[serde(default)]
+    pub log: LogConfig,
+}
+
+/// The kinds of source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceKind {
+    /// Debezium's change events in Kafka topics.
+    #[default]
+    Debezium,
+}
+
+/// Where changes come from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceConfig {
+    /// The kind of source.
+    #[serde(default)]
+    pub kind: SourceKind,
+    /// The brokers as `host:port`, comma-separated.
+    pub brokers: String,
+    /// The connector's `topic.prefix`.
+    pub topic_prefix: String,
+    /// The connector's `unavailable.value.placeholder`, which stands for an unchanged TOAST value.
+    #[serde(default = "default_placeholder")]
+    pub placeholder: String,
+    /// Options for librdkafka, by its own names: `security.protocol`, `sasl.username`, …
+    #[serde(default)]
+    pub kafka: BTreeMap<String, String>,
+}
+
+fn default_placeholder() -> String {
+    "__debezium_unavailable_value".to_owned()
+}
+
+/// The leader.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeaderConfig {
+    /// Its address with user, password and database.
+    pub url: DatabaseUrl,
+}
+
+/// Kafka Connect.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConnectConfig {
+    /// Its REST address.
+    pub url: String,
+    /// The connector's name.
+    #[serde(default = "default_connector")]
+    pub connector: String,
+}
+
+fn default_connector() -> String {
+    "postgres-connector".to_owned()
+}
+
+/// One replica.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReplicaConfig {
+    /// Its name in logs, metrics and pages.
+    pub name: String,
+    /// Its address with user, password and database.
+    pub url: DatabaseUrl,
+}
+
+/// Batches and bounds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ApplyConfig {
+    /// Changes that share one commit on a replica. More is faster in a backlog, and visible later.
+    pub group_changes: usize,
+    /// Changes of a large transaction that are sent together.
+    pub parcel_changes: usize,
+    /// Bytes of a large transaction that are sent together.
+    pub parcel_bytes: usize,
+    /// Decoded records that wait for their turn, per partition.
+    pub queue_records: usize,
+    /// Bytes of such records, per partition.
+    pub queue_bytes: usize,
+    /// Bytes decoded ahead of what a replica has applied.
+    pub channel_bytes: usize,
+    /// Seconds before a halted replica is tried again.
+    pub halt_pause_seconds: u64,
+    /// Seconds that stopping may take.
+    pub shutdown_seconds: u64,
+}
+
+impl Default for ApplyConfig {
+    fn default() -> Self {
+        ApplyConfig {
+            // A prototype gained little above ten thousand and its planner lost above a hundred thousand.
+            group_changes: 20_000,
+            parcel_changes: 10_000,
+            parcel_bytes: 4 << 20,
+            queue_records: 1_000,
+            queue_bytes: 1 << 20,
+            channel_bytes: 16 << 20,
+            halt_pause_seconds: 15,
+            shutdown_seconds: 25,
+        }
+    }
+}
+
+/// Probes, metrics and status over HTTP.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpConfig {
+    /// The address to listen on.
+    pub bind: SocketAddr,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        HttpConfig { bind: SocketAddr::from(([127, 0, 0, 1], 8090)) }
+    }
+}
+
+/// The log on standard error.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// How lines look.
+    pub format: LogFormat,
+    /// What is logged, as `RUST_LOG` would say it: `info`, or `warn,replicator=debug`.
+    pub level: String,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        LogConfig { format: LogFormat::Auto, level: "info".to_owned() }
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+impl Config {
+    /// How positions of this source are labelled in a replica's checkpoint.
+    pub fn source_id(&self) -> String {
+        match self.source.kind {
+            SourceKind::Debezium => format!("debezium:{}", self.source.topic_prefix),
+        }
+    }
+
+    /// The topics to read.
+    pub fn kafka(&self) -> KafkaSettings {
+        KafkaSettings {
+            brokers: self.source.brokers.clone(),
+            topic_prefix: self.source.topic_prefix.clone(),
+            options: self.source.kafka.clone(),
+        }
+    }
+
+    /// The bounds of a lane.
+    pub fn lane_limits(&self) -> LaneLimits {
+        LaneLimits {
+            queue_records: self.apply.queue_records,
+            queue_bytes: self.apply.queue_bytes,
+            parcel_changes: self.apply.parcel_changes,
+            parcel_bytes: self.apply.parcel_bytes,
+            channel_bytes: self.apply.channel_bytes,
+        }
+    }
+
+    /// How long stopping may take.
+    pub fn shutdown_grace(&self) -> Duration {
+        Duration::from_secs(self.apply.shutdown_seconds)
+    }
+
+    /// What is wrong although each value alone could be read.
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.replicas.is_empty() {
+            problems.push(
+                "replicas: at least one is needed, e.g. [[replicas]] name = \"replica-1\" url = \"postgres://…\"".to_owned(),
+            );
+        }
+        for (i, replica) in self.replicas.iter().enumerate() {
+            let legal = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+            if replica.name.is_empty() || !replica.name.chars().all(legal) {
+                problems.push(format!("replicas[{i}].name: letters, digits, '-' and '_' only"));
+            }
+            if self.replicas[..i].iter().any(|other| other.name == replica.name) {
+                problems.push(format!("replicas[{i}].name: '{}' is taken already", replica.name));
+            }
+        }
+        for (key, value) in
+            [("source.brokers", &self.source.brokers), ("source.topic_prefix", &self.source.topic_prefix)]
+        {
+            if value.is_empty() {
+                problems.push(format!("{key}: must not be empty"));
+            }
+        }
+        let bounds = [
+            ("group_changes", self.apply.group_changes),
+            ("parcel_changes", self.apply.parcel_changes),
+            ("parcel_bytes", self.apply.parcel_bytes),
+            ("queue_records", self.apply.queue_records),
+            ("queue_bytes", self.apply.queue_bytes),
+            ("channel_bytes", self.apply.channel_bytes),
+        ];
+        let zero = bounds.iter().filter(|(_, value)| *value == 0);
+        problems.extend(zero.map(|(key, _)| format!("apply.{key}: must be above 0")));
+        problems
+    }
+}

@@ -1,0 +1,254 @@
+//! Debezium's change events as `JsonConverter` writes them, with and without embedded schemas.
+//!
+//! A table topic's record (schema-less; with `schemas.enable=true` it stands under `"payload"`):
+//!
+//! ```json
+//! {"before":null,"after":{"id":1,"owner":"ada"},"op":"c",
+//!  "source":{"schema":"public","table":"accounts","txId":571,"lsn":53195829,"snapshot":null},
+//!  "transaction":{"id":"571:53195829","total_order":1,"data_collection_order":1}}
+//! ```
+//!
+//! A transaction topic's record:
+//!
+//! ```json
+//! {"status":"END","id":"571:53195900","event_count":1,"ts_ms":1795244532878,
+//!  "data_collections":[{"data_collection":"public.accounts","event_count":1}]}
+//! ```
+//!
+//! No tree of values is built: the envelope is read once with its rows left as borrowed text, and each column goes from
+//! there straight into the row's buffer.
+
+mod envelope;
+mod error;
+mod row;
+mod temporal;
+mod value;
+
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+pub use error::{DecodeError, ValueError};
+pub use value::Placeholders;
+
+use self::envelope::{Envelope, Op, SnapshotMarker, TransactionRecord, Unwrapped};
+use self::row::{decode_key, decode_row};
+use crate::vocabulary::change::{Change, Operation};
+use crate::vocabulary::lsn::{CommitLsn, Lsn, Xid};
+use crate::vocabulary::offset::Place;
+use crate::vocabulary::schema::{Catalog, Table, TableName};
+
+/// A record as it came from a topic.
+#[derive(Debug, Clone, Copy)]
+pub struct RawRecord<'a> {
+    /// Where it stood.
+    pub place: Place,
+    /// The value's bytes; none for a tombstone.
+    pub value: Option<&'a [u8]>,
+    /// The header `__debezium.oldkey`: this insert is the second half of a key change.
+    pub old_key: Option<&'a [u8]>,
+    /// The header `__debezium.newkey`: this delete is the first half of a key change.
+    pub new_key: Option<&'a [u8]>,
+}
+
+/// A decoded record of a table topic or of the message topic.
+#[derive(Debug, Clone)]
+pub enum Decoded {
+    /// Belongs to a transaction.
+    Member(Member),
+    /// A row of a snapshot, which belongs to no transaction.
+    Copy(CopiedRow),
+    /// Nothing to apply: a tombstone, a message outside transactions.
+    Ignored,
+}
+
+/// One counted event of a transaction.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// The transaction.
+    pub xid: Xid,
+    /// The event's number within the transaction, from 1, over all tables.
+    pub total_order: u64,
+    /// What END counts it under.
+    pub collection: Collection,
+    /// What it changes; none for a logical message and for the first half of a key change, whose second half does it all.
+    pub change: Option<Change>,
+}
+
+/// What END counts events by.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Collection {
+    /// A table, as `schema.table`.
+    Table(Arc<str>),
+    /// Logical messages, which Debezium counts under a name that says nothing.
+    Messages,
+}
+
+impl std::fmt::Display for Collection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Collection::Table(name) => f.write_str(name),
+            Collection::Messages => f.write_str("logical messages"),
+        }
+    }
+}
+
+/// A row of a snapshot.
+#[derive(Debug, Clone)]
+pub struct CopiedRow {
+    /// The row.
+    pub change: Change,
+    /// Where in the WAL the snapshot was taken; none for an incremental snapshot.
+    pub snapshot_lsn: Option<Lsn>,
+    /// Whether it is the last row of its table.
+    pub last_of_table: bool,
+}
+
+/// A record of the transaction topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Boundary {
+    /// The transaction's events follow.
+    Begin {
+        /// The transaction.
+        xid: Xid,
+    },
+    /// The transaction is complete when all counted events have been seen.
+    End {
+        /// The transaction.
+        xid: Xid,
+        /// Where its commit record ends.
+        lsn: CommitLsn,
+        /// The leader's clock at commit, in milliseconds since 1970.
+        committed_at_ms: i64,
+        /// Events per table; empty for an empty transaction.
+        counts: Vec<(Collection, u64)>,
+    },
+}
+
+/// Decodes records against one replica's catalog.
+#[derive(Debug, Clone)]
+pub struct Decoder {
+    catalog: Arc<Catalog>,
+    placeholders: Placeholders,
+}
+
+impl Decoder {
+    /// A decoder for these tables; `placeholder` is the connector's `unavailable.value.placeholder`.
+    pub fn new(catalog: Arc<Catalog>, placeholder: &str) -> Self {
+        Decoder { catalog, placeholders: Placeholders::new(placeholder) }
+    }
+
+    /// Decodes a record of a table topic or of the message topic.
+    ///
+    /// # Errors
+    /// When the record can't be understood without guessing. The error names the table and column, the caller knows the
+    /// place.
+    pub fn decode(&self, record: &RawRecord<'_>) -> Result<Decoded, DecodeError> {
+        let Some(value) = record.value else { return Ok(Decoded::Ignored) };
+        let unwrapped = Unwrapped::new(value)?;
+        let envelope: Envelope<'_> = unwrapped.parse()?;
+        let op = Op::parse(envelope.op.as_deref().ok_or(DecodeError::MissingField("op"))?)?;
+        if op == Op::Message {
+            return message(&envelope);
+        }
+        let source = envelope.source.as_ref().ok_or(DecodeError::MissingField("source"))?;
+        let schema = source.schema.as_deref().ok_or(DecodeError::MissingField("source.schema"))?;
+        let name = source.table.as_deref().ok_or(DecodeError::MissingField("source.table"))?;
+        let Some(table) = self.catalog.table(schema, name) else {
+            return Err(DecodeError::UnknownTable(TableName::new(schema, name)));
+        };
+        let moved_away = op == Op::Delete && record.new_key.is_some();
+        let operation = if moved_away { None } else { Some(self.operation(op, table, &envelope, record)?) };
+        let change =
+            operation.map(|operation| Change { table: Arc::clone(table), operation, place: record.place });
+        let marker = SnapshotMarker::parse(source.snapshot.map(RawValue::get))?;
+        match (op, change) {
+            (Op::Read, Some(change)) => Ok(Decoded::Copy(CopiedRow {
+                change,
+                snapshot_lsn: match marker {
+                    SnapshotMarker::Incremental => None,
+                    _ => Some(Lsn(source.lsn.ok_or(DecodeError::MissingField("source.lsn"))?)),
+                },
+                last_of_table: marker == SnapshotMarker::LastOfTable,
+            })),
+            (_, change) => {
+                let block = envelope.transaction.as_ref().ok_or(DecodeError::NoTransactionBlock)?;
+                Ok(Decoded::Member(Member {
+                    xid: block.xid()?,
+                    total_order: block.total_order,
+                    collection: Collection::Table(Arc::clone(&table.full_name)),
+                    change,
+                }))
+            }
+        }
+    }
+
+    fn operation(
+        &self,
+        op: Op,
+        table: &Arc<Table>,
+        envelope: &Envelope<'_>,
+        record: &RawRecord<'_>,
+    ) -> Result<Operation, DecodeError> {
+        let after = || envelope.after.ok_or(DecodeError::MissingField("after"));
+        let before = || envelope.before.ok_or_else(|| DecodeError::NoOldRow(table.name.clone()));
+        match op {
+            Op::Create => match record.old_key {
+                // The event of a key change says "create", but its large values may be left out: they stand in the old row.
+                Some(old_key) => Ok(Operation::Rekey {
+                    old: decode_key(table, Unwrapped::new(old_key)?.get())?,
+                    row: decode_row(table, after()?, Some(&self.placeholders))?,
+                }),
+                None => Ok(Operation::Insert(decode_row(table, after()?, None)?)),
+            },
+            Op::Read => Ok(Operation::Copy(decode_row(table, after()?, None)?)),
+            Op::Update if table.has_key() => {
+                Ok(Operation::Update(decode_row(table, after()?, Some(&self.placeholders))?))
+            }
+            Op::Update => Ok(Operation::UpdateKeyless {
+                old: decode_row(table, before()?, None)?,
+                new: decode_row(table, after()?, Some(&self.placeholders))?,
+            }),
+            Op::Delete if table.has_key() => Ok(Operation::Delete(decode_key(table, before()?.get())?)),
+            Op::Delete => Ok(Operation::DeleteKeyless(decode_row(table, before()?, None)?)),
+            Op::Truncate => Ok(Operation::Truncate),
+            Op::Message => unreachable!("messages have no table and were returned before"),
+        }
+    }
+}
+
+/// Decodes a record of the transaction topic.
+///
+/// # Errors
+/// When it is not one of Debezium's transaction records.
+pub fn decode_boundary(value: &[u8]) -> Result<Boundary, DecodeError> {
+    let unwrapped = Unwrapped::new(value)?;
+    let record: TransactionRecord<'_> = unwrapped.parse()?;
+    let (xid, lsn) = record.xid_and_lsn()?;
+    match record.status.as_ref() {
+        "BEGIN" => Ok(Boundary::Begin { xid }),
+        "END" => Ok(Boundary::End {
+            xid,
+            lsn: CommitLsn(lsn),
+            committed_at_ms: record.ts_ms.ok_or(DecodeError::MissingField("ts_ms"))?,
+            counts: record.counts()?,
+        }),
+        other => Err(DecodeError::UnknownStatus(other.to_owned())),
+    }
+}
+
+fn message(envelope: &Envelope<'_>) -> Result<Decoded, DecodeError> {
+    match &envelope.transaction {
+        // Written outside any transaction: nothing counts it.
+        None => Ok(Decoded::Ignored),
+        Some(block) => Ok(Decoded::Member(Member {
+            xid: block.xid()?,
+            total_order: block.total_order,
+            collection: Collection::Messages,
+            change: None,
+        })),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+//! What can be wrong with a record, and the way out.
+
+use crate::vocabulary::schema::TableName;
+
+/// A record that can't be decoded without guessing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The bytes are not JSON of the expected shape.
+    #[error("not a JSON change event: {0}")]
+    NotJson(String),
+    /// The bytes start as a schema registry's formats do.
+    #[error("encoded for a schema registry (schema id {0}), not as plain JSON")]
+    RegistryEncoded(u32),
+    /// The envelope lacks a field.
+    #[error("the envelope has no \"{0}\"")]
+    MissingField(&'static str),
+    /// An operation that this version doesn't know.
+    #[error("unknown operation \"{0}\"")]
+    UnknownOp(String),
+    /// A `source.snapshot` that this version doesn't know.
+    #[error("unknown snapshot marker {0}")]
+    UnknownSnapshotMarker(String),
+    /// A transaction record that is neither BEGIN nor END.
+    #[error("unknown transaction status \"{0}\"")]
+    UnknownStatus(String),
+    /// A transaction's id is not `xid:lsn`.
+    #[error("transaction id \"{0}\" is not xid:lsn")]
+    BadTransactionId(String),
+    /// The connector does not say which transaction an event belongs to.
+    #[error("the event has no transaction block")]
+    NoTransactionBlock,
+    /// The event's table does not exist on the replica.
+    #[error("table {0} does not exist on the replica")]
+    UnknownTable(TableName),
+    /// The event has a field that the replica's table lacks.
+    #[error("table {table} has no column \"{column}\" on the replica")]
+    UnknownColumn {
+        /// The table.
+        table: TableName,
+        /// The field.
+        column: String,
+    },
+    /// The replica's table has a column that the event does not carry.
+    #[error("the event carries no value for column \"{column}\" of {table}")]
+    MissingColumn {
+        /// The table.
+        table: TableName,
+        /// The column.
+        column: String,
+    },
+    /// A field stands twice in a row.
+    #[error("column \"{column}\" of {table} stands twice in the event")]
+    RepeatedColumn {
+        /// The table.
+        table: TableName,
+        /// The column.
+        column: String,
+    },
+    /// An update or delete of a table without a key came without the old row.
+    #[error("the event has no old row, and {0} needs it to find the row")]
+    NoOldRow(TableName),
+    /// A key column has no value.
+    #[error("the key of {table} has no value for \"{column}\"")]
+    IncompleteKey {
+        /// The table.
+        table: TableName,
+        /// The key column.
+        column: String,
+    },
+    /// One value can't be read.
+    #[error("column \"{column}\" of {table}: {error}")]
+    Value {
+        /// The table.
+        table: TableName,
+        /// The column.
+        column: String,
+        /// What is wrong with the value.
+        error: ValueError,
+    },
+}
+
+impl DecodeError {
+    /// What ends the state that this error causes.
+    pub fn hint(&self) -> String {
+        match self {
+            DecodeError::RegistryEncoded(_) => {
+                "Set value.converter to org.apache.kafka.connect.json.JsonConverter in the connector.".to_owned()
+            }
+            DecodeError::NoTransactionBlock | DecodeError::BadTransactionId(_) => {
+                "Set provide.transaction.metadata=true in the connector.".to_owned()
+            }
+            DecodeError::UnknownTable(table) => format!(
+                "Create {table} on the replica as it is on the leader, or remove it from the connector's table.include.list."
+            ),
+            DecodeError::UnknownColumn { table, column } => {
+                format!("Add the column on the replica: ALTER TABLE {table} ADD COLUMN \"{column}\" ...;")
+            }
+            DecodeError::MissingColumn { table, column } => format!(
+                "Either Debezium can't carry its type (see include.unknown.datatypes), or the leader has dropped it: \
+                 ALTER TABLE {table} DROP COLUMN \"{column}\";"
+            ),
+            DecodeError::NoOldRow(table) | DecodeError::IncompleteKey { table, .. } => {
+                format!("On the leader: ALTER TABLE {table} REPLICA IDENTITY FULL;")
+            }
+            DecodeError::Value { error: ValueError::Lossy { setting, .. }, .. } => (*setting).to_owned(),
+            _ => "Look at the record itself; `replicator check` compares the connector's settings with what this version reads."
+                .to_owned(),
+        }
+    }
+}
+
+/// What is wrong with one value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ValueError {
+    /// The JSON token is of the wrong sort.
+    #[error("expected {expected}, found {found}")]
+    Unexpected {
+        /// What the column's type asks for.
+        expected: &'static str,
+        /// The start of the token.
+        found: String,
+    },
+    /// A number outside what the type can hold.
+    #[error("{value} is no {what}")]
+    OutOfRange {
+        /// The type.
+        what: &'static str,
+        /// The number.
+        value: String,
+    },
+    /// The wire has lost part of the value.
+    #[error("{reason}")]
+    Lossy {
+        /// What is lost.
+        reason: &'static str,
+        /// What to do about it.
+        setting: &'static str,
+    },
+}
+
+impl ValueError {
+    /// An unexpected token, shortened.
+    pub(super) fn unexpected(expected: &'static str, raw: &str) -> Self {
+        let mut found: String = raw.chars().take(40).collect();
+        if found.len() < raw.len() {
+            found.push('…');
+        }
+        ValueError::Unexpected { expected, found }
+    }
+}

@@ -1,0 +1,156 @@
+//! Events into parcels of bounded size.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::{LaneError, LaneLimits};
+use crate::assemble::Assembler;
+use crate::decode::debezium::CopiedRow;
+use crate::vocabulary::change::{Change, Operation};
+use crate::vocabulary::lsn::{Lsn, Xid};
+use crate::vocabulary::offset::PartitionIndex;
+use crate::vocabulary::parcel::{CommitPoint, Committed, Parcel, ParcelEnd, ReplicaPhase, TableCopy};
+use crate::vocabulary::schema::TableName;
+
+/// Collects changes until a commit, or until a parcel is full.
+#[derive(Debug)]
+pub(super) struct ParcelBuilder {
+    limits: LaneLimits,
+    changes: Vec<Change>,
+    bytes: usize,
+    /// Whether changes of a transaction are among what was collected or sent since the last commit point.
+    in_transaction: bool,
+    /// Whether part of the transaction has been sent.
+    sent_open: bool,
+    /// Whether snapshot rows were sent with that part.
+    sent_copies: bool,
+    copies: BTreeMap<TableName, TableCopy>,
+    /// At which position each table's snapshot was taken: another position begins a new copy.
+    snapshots: HashMap<TableName, Lsn>,
+}
+
+impl ParcelBuilder {
+    pub(super) fn new(limits: LaneLimits, snapshots: HashMap<TableName, Lsn>) -> Self {
+        ParcelBuilder {
+            limits,
+            changes: Vec::new(),
+            bytes: 0,
+            in_transaction: false,
+            sent_open: false,
+            sent_copies: false,
+            copies: BTreeMap::new(),
+            snapshots,
+        }
+    }
+
+    /// A change of the open transaction.
+    pub(super) fn change(&mut self, change: Change) -> Option<Parcel> {
+        self.in_transaction = true;
+        self.push(change);
+        self.is_full().then(|| self.part())
+    }
+
+    /// A row of a snapshot. Outside transactions a full parcel of them is a commit point of its own.
+    pub(super) fn copy(
+        &mut self,
+        row: CopiedRow,
+        assembler: &mut Assembler,
+        phase: ReplicaPhase,
+    ) -> Option<Parcel> {
+        let CopiedRow { change, snapshot_lsn, last_of_table } = row;
+        if let Some(snapshot_lsn) = snapshot_lsn {
+            let name = change.table.name.clone();
+            if self.snapshots.insert(name.clone(), snapshot_lsn) != Some(snapshot_lsn) {
+                tracing::info!(table = %name, snapshot_lsn = %snapshot_lsn, "copying a table from the connector's snapshot");
+                let clear = Change {
+                    table: Arc::clone(&change.table),
+                    operation: Operation::Clear,
+                    place: change.place,
+                };
+                self.push(clear);
+                // What was counted belongs to a copy that never ended.
+                self.copies.remove(&name);
+            }
+            let copy = self.copies.entry(name.clone()).or_insert_with(|| TableCopy {
+                table: name,
+                snapshot_lsn,
+                rows: 0,
+                done: false,
+            });
+            copy.rows += 1;
+            copy.done |= last_of_table;
+        }
+        self.push(change);
+        if !self.is_full() {
+            return None;
+        }
+        if self.in_transaction {
+            return Some(self.part());
+        }
+        self.flush_copies(assembler, phase)
+    }
+
+    /// The end of the open transaction.
+    pub(super) fn commit(
+        &mut self,
+        committed: Committed,
+        offsets: Vec<(PartitionIndex, i64)>,
+        phase: ReplicaPhase,
+    ) -> Parcel {
+        self.in_transaction = false;
+        self.sent_open = false;
+        self.sent_copies = false;
+        let copies = std::mem::take(&mut self.copies).into_values().collect();
+        let point = CommitPoint { transaction: Some(committed), offsets, copies, state: phase };
+        self.parcel(ParcelEnd::Commit(Box::new(point)))
+    }
+
+    /// Snapshot rows that wait for more while there are none: a commit point of their own.
+    pub(super) fn flush_copies(&mut self, assembler: &mut Assembler, phase: ReplicaPhase) -> Option<Parcel> {
+        if self.in_transaction || self.changes.is_empty() {
+            return None;
+        }
+        let copies = std::mem::take(&mut self.copies).into_values().collect();
+        let point = CommitPoint { transaction: None, offsets: assembler.take_moved(), copies, state: phase };
+        Some(self.parcel(ParcelEnd::Commit(Box::new(point))))
+    }
+
+    /// The open transaction repeats an applied one: what was collected goes, what was sent must be rolled back.
+    ///
+    /// # Errors
+    /// When snapshot rows would be rolled back with it: they have to be read again, this time knowing the repetition.
+    pub(super) fn discard(&mut self, xid: Xid) -> Result<Option<Parcel>, LaneError> {
+        if self.sent_copies {
+            return Err(LaneError::ReadAgain { repeated: xid });
+        }
+        self.in_transaction = false;
+        self.changes.retain(is_of_copy);
+        self.bytes = self.changes.iter().map(Change::size_bytes).sum();
+        let sent = std::mem::take(&mut self.sent_open);
+        Ok(sent.then(|| Parcel { changes: Vec::new(), end: ParcelEnd::Discard }))
+    }
+
+    fn part(&mut self) -> Parcel {
+        self.sent_open = true;
+        self.sent_copies |= self.changes.iter().any(is_of_copy);
+        self.parcel(ParcelEnd::Open)
+    }
+
+    fn push(&mut self, change: Change) {
+        self.bytes += change.size_bytes();
+        self.changes.push(change);
+    }
+
+    fn is_full(&self) -> bool {
+        self.changes.len() >= self.limits.parcel_changes || self.bytes >= self.limits.parcel_bytes
+    }
+
+    fn parcel(&mut self, end: ParcelEnd) -> Parcel {
+        self.bytes = 0;
+        Parcel { changes: std::mem::take(&mut self.changes), end }
+    }
+}
+
+fn is_of_copy(change: &Change) -> bool {
+    matches!(change.operation, Operation::Copy(_) | Operation::Clear)
+}

@@ -1,0 +1,54 @@
+//! Why a lane ends.
+
+use crate::assemble::AssembleError;
+use crate::decode::debezium::DecodeError;
+use crate::source::kafka::SourceError;
+use crate::vocabulary::lsn::Xid;
+
+/// A lane can't go on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LaneError {
+    /// The source.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// A record can't be understood.
+    #[error("{at}: {error}")]
+    Decode {
+        /// Topic, partition and offset.
+        at: String,
+        /// What is wrong with it.
+        error: Box<DecodeError>,
+    },
+    /// Records contradict each other.
+    #[error("{at}: {error}")]
+    Assemble {
+        /// Topic and partition.
+        at: String,
+        /// What is wrong.
+        error: Box<AssembleError>,
+    },
+    /// A repeated transaction was recognised after snapshot rows had been sent within it. Not a fault: reading again from
+    /// the checkpoint, knowing the transaction, leaves it out.
+    #[error("transaction {repeated} repeats an applied one; reading again without it")]
+    ReadAgain {
+        /// The transaction to leave out.
+        repeated: Xid,
+    },
+}
+
+impl LaneError {
+    /// Whether the same may succeed later without anybody changing data or settings.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, LaneError::Source(SourceError::Unavailable(_)) | LaneError::ReadAgain { .. })
+    }
+
+    /// What ends the state that this error causes.
+    pub fn hint(&self) -> String {
+        match self {
+            LaneError::Source(error) => error.hint().to_owned(),
+            LaneError::Decode { error, .. } => error.hint(),
+            LaneError::Assemble { error, .. } => error.hint().to_owned(),
+            LaneError::ReadAgain { .. } => "Nothing to do.".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! A replica's database: the session that applies, its catalog, its checkpoint.
+//!
+//! All SQL of the replicating path stands below this module.
+
+pub mod apply;
+pub mod bind;
+pub mod catalog;
+pub mod checkpoint;
+pub mod error;
+pub mod progress;
+pub mod session;
+mod sql;
+
+pub use error::{Disposition, ReplicaError};

@@ -1,0 +1,230 @@
+//! The contract schema: ownership, and how far this replica is.
+
+use std::collections::HashMap;
+
+use tokio_postgres::Statement;
+use tokio_postgres::types::Type;
+
+use super::ReplicaError;
+use super::session::Session;
+use crate::text::push_fmt;
+use crate::vocabulary::lsn::{CommitLsn, Lsn, Xid};
+use crate::vocabulary::offset::{Offsets, PartitionNames, TopicPartition};
+use crate::vocabulary::parcel::{CommitPoint, ReplicaPhase, TableCopy};
+use crate::vocabulary::schema::TableName;
+
+/// The advisory lock that the owner of a replica holds: "repl" in ASCII. One database holds one replica.
+const OWNER_LOCK: i64 = 0x7265_706C;
+
+/// Where a replica stands, as it says itself.
+#[derive(Debug, Clone)]
+pub struct Checkpoint {
+    /// This owner's epoch.
+    pub epoch: i64,
+    /// Whether its tables agree.
+    pub phase: ReplicaPhase,
+    /// Complete up to here.
+    pub watermark: CommitLsn,
+    /// The transaction at the watermark.
+    pub xid: Option<Xid>,
+    /// When the leader committed it, in milliseconds since 1970.
+    pub committed_at_ms: Option<i64>,
+    /// The first offset still needed, per partition.
+    pub offsets: Offsets,
+    /// At which position each table's snapshot was taken.
+    pub snapshots: HashMap<TableName, Lsn>,
+}
+
+/// Takes the replica for `owner` and reads its checkpoint. Ownership ends with the session.
+///
+/// # Errors
+/// [`ReplicaError::Owned`] when another daemon has it.
+pub async fn acquire(session: &Session, source: &str, owner: &str) -> Result<Checkpoint, ReplicaError> {
+    let failed = |source| ReplicaError::Postgres { action: "take ownership of the replica", source };
+    let client = session.client();
+    let locked: bool =
+        client.query_one("SELECT pg_try_advisory_lock($1)", &[&OWNER_LOCK]).await.map_err(failed)?.get(0);
+    if !locked {
+        let row = client
+            .query_one("SELECT coalesce(owner, 'unknown') FROM replicator.checkpoint", &[])
+            .await
+            .map_err(failed)?;
+        return Err(ReplicaError::Owned { owner: row.get(0) });
+    }
+    let epoch: i64 = client
+        .query_one("SELECT replicator.acquire($1, $2)", &[&source, &owner])
+        .await
+        .map_err(failed)?
+        .get(0);
+    read(session, epoch).await
+}
+
+async fn read(session: &Session, epoch: i64) -> Result<Checkpoint, ReplicaError> {
+    let failed = |source| ReplicaError::Postgres { action: "read the checkpoint", source };
+    let row = session
+        .client()
+        .query_one(
+            "SELECT state, watermark::text, xid, offsets::text,
+                    (extract(epoch FROM committed_at) * 1000)::bigint
+             FROM replicator.checkpoint",
+            &[],
+        )
+        .await
+        .map_err(failed)?;
+    let contract = |what: &str| ReplicaError::Contract(what.to_owned());
+    let offsets: HashMap<String, i64> =
+        serde_json::from_str(row.get(3)).map_err(|e| ReplicaError::Contract(format!("offsets: {e}")))?;
+    let offsets: Result<Offsets, _> =
+        offsets.into_iter().map(|(p, offset)| Ok((p.parse::<TopicPartition>()?, offset))).collect();
+    let copies = session
+        .client()
+        .query("SELECT table_schema, table_name, snapshot_lsn::text FROM replicator.table_state", &[])
+        .await
+        .map_err(failed)?;
+    let snapshots = copies
+        .iter()
+        .map(|r| {
+            let lsn = r.get::<_, &str>(2).parse().map_err(|_| contract("snapshot_lsn"))?;
+            Ok((TableName::new(r.get::<_, &str>(0), r.get::<_, &str>(1)), lsn))
+        })
+        .collect::<Result<_, ReplicaError>>()?;
+    Ok(Checkpoint {
+        epoch,
+        phase: ReplicaPhase::from_contract(row.get(0)).ok_or_else(|| contract("state"))?,
+        watermark: CommitLsn(row.get::<_, &str>(1).parse().map_err(|_| contract("watermark"))?),
+        xid: row.get::<_, Option<i64>>(2).and_then(|xid| u32::try_from(xid).ok()).map(Xid),
+        committed_at_ms: row.get(4),
+        offsets: offsets.map_err(|e: crate::vocabulary::offset::TopicPartitionParseError| {
+            ReplicaError::Contract(e.to_string())
+        })?,
+        snapshots,
+    })
+}
+
+/// Writes checkpoints: the last statement of every apply transaction.
+#[derive(Debug)]
+pub struct CheckpointWriter {
+    epoch: i64,
+    advance: Statement,
+    copied: Statement,
+}
+
+/// What a group of parcels adds to the checkpoint.
+#[derive(Debug, Default)]
+pub struct Advance {
+    phase: ReplicaPhase,
+    watermark: Option<String>,
+    xid: Option<i64>,
+    committed_at_ms: Option<i64>,
+    offsets: HashMap<String, i64>,
+    transactions: i64,
+    changes: i64,
+    copies: Vec<TableCopy>,
+}
+
+impl Advance {
+    /// Adds a commit point. Points are added in source order.
+    pub fn add(&mut self, point: &CommitPoint, changes: usize, names: &PartitionNames) {
+        self.phase = point.state;
+        if let Some(transaction) = point.transaction {
+            self.watermark = Some(transaction.lsn.to_string());
+            self.xid = Some(i64::from(transaction.xid.0));
+            self.committed_at_ms = Some(transaction.committed_at_ms);
+            self.transactions += 1;
+        }
+        self.changes += i64::try_from(changes).unwrap_or(i64::MAX);
+        self.offsets.extend(
+            point.offsets.iter().map(|(partition, offset)| (names.get(*partition).to_string(), *offset)),
+        );
+        self.copies.extend(point.copies.iter().cloned());
+    }
+
+    /// Whether it takes one statement, which may be sent without waiting for what comes before.
+    pub fn is_one_statement(&self) -> bool {
+        self.copies.is_empty()
+    }
+
+    fn offsets_json(&self) -> String {
+        let mut json = String::from("{");
+        for (i, (partition, offset)) in self.offsets.iter().enumerate() {
+            let comma = if i == 0 { "" } else { "," };
+            // Kafka's topic names need no escaping in JSON.
+            push_fmt(&mut json, format_args!("{comma}\"{partition}\":{offset}"));
+        }
+        json.push('}');
+        json
+    }
+}
+
+impl CheckpointWriter {
+    /// Prepares the statements.
+    ///
+    /// # Errors
+    /// When the replica has no contract schema, or an older one.
+    pub async fn prepare(session: &Session, epoch: i64) -> Result<Self, ReplicaError> {
+        let failed = |source| ReplicaError::Postgres { action: "prepare the checkpoint", source };
+        let advance = session
+            .client()
+            .prepare_typed(
+                "SELECT replicator.advance($1, $2, $3::text::pg_lsn, $4,
+                        timestamptz 'epoch' + $5::bigint * interval '1 millisecond', $6::text::jsonb, $7, $8)",
+                &[
+                    Type::INT8,
+                    Type::TEXT,
+                    Type::TEXT,
+                    Type::INT8,
+                    Type::INT8,
+                    Type::TEXT,
+                    Type::INT8,
+                    Type::INT8,
+                ],
+            )
+            .await
+            .map_err(failed)?;
+        let copied = session
+            .client()
+            .prepare_typed(
+                "INSERT INTO replicator.table_state AS s VALUES ($1, $2, $3, $4::text::pg_lsn, $5)
+                 ON CONFLICT (table_schema, table_name) DO UPDATE
+                 SET state = excluded.state, snapshot_lsn = excluded.snapshot_lsn,
+                     rows_copied = excluded.rows_copied
+                         + CASE WHEN s.snapshot_lsn = excluded.snapshot_lsn THEN s.rows_copied ELSE 0 END",
+                &[Type::TEXT, Type::TEXT, Type::TEXT, Type::TEXT, Type::INT8],
+            )
+            .await
+            .map_err(failed)?;
+        Ok(CheckpointWriter { epoch, advance, copied })
+    }
+
+    /// Moves the checkpoint within the open transaction.
+    ///
+    /// # Errors
+    /// When another daemon has taken over (SQLSTATE RP001), or the watermark would go back (RP002).
+    pub async fn write(&self, session: &Session, advance: &Advance) -> Result<(), tokio_postgres::Error> {
+        let client = session.client();
+        for copy in &advance.copies {
+            let state = if copy.done { "live" } else { "copying" };
+            let rows = i64::try_from(copy.rows).unwrap_or(i64::MAX);
+            let lsn = copy.snapshot_lsn.to_string();
+            client
+                .execute(&self.copied, &[&copy.table.schema, &copy.table.name, &state, &lsn, &rows])
+                .await?;
+        }
+        client
+            .execute(
+                &self.advance,
+                &[
+                    &self.epoch,
+                    &advance.phase.as_str(),
+                    &advance.watermark,
+                    &advance.xid,
+                    &advance.committed_at_ms,
+                    &advance.offsets_json(),
+                    &advance.transactions,
+                    &advance.changes,
+                ],
+            )
+            .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,201 @@
+//! What went wrong at a replica, and what follows from it.
+
+use tokio_postgres::error::SqlState;
+
+use crate::vocabulary::offset::Place;
+
+/// A failure while talking to a replica.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplicaError {
+    /// The server, or the way to it.
+    #[error("{action}: {}", describe(.source))]
+    Postgres {
+        /// What was being done.
+        action: &'static str,
+        /// The driver's error.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// One change can't be applied.
+    #[error("{operation} on {table}: {}", describe(.source))]
+    Change {
+        /// The record it came from.
+        place: Place,
+        /// What the change does.
+        operation: &'static str,
+        /// The table, as `schema.table`.
+        table: String,
+        /// The driver's error.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// A change is about a row that the replica doesn't have, and does not carry the whole row.
+    #[error("{operation} on {table} found no row with {key}, and the event does not carry the whole row")]
+    MissingRow {
+        /// The record it came from.
+        place: Place,
+        /// What the change does.
+        operation: &'static str,
+        /// The table, as `schema.table`.
+        table: String,
+        /// The key's columns; never their values, which don't belong in logs.
+        key: String,
+    },
+    /// Another daemon applies to this replica.
+    #[error("another replicator owns this replica: {owner}")]
+    Owned {
+        /// Who, as it wrote itself into the checkpoint.
+        owner: String,
+    },
+    /// The contract schema holds something that this version doesn't understand.
+    #[error("the checkpoint is unreadable: {0}")]
+    Contract(String),
+    /// The session does not answer within its time.
+    #[error("{action}: no answer within {seconds} s")]
+    TimedOut {
+        /// What was being done.
+        action: &'static str,
+        /// How long was waited.
+        seconds: u64,
+    },
+}
+
+/// What to do about a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disposition {
+    /// Connection, disk, locks: it passes, or somebody is already mending it. Try again for ever.
+    Retry,
+    /// Another daemon has taken over: step back and wait for the replica to be free.
+    Yield,
+    /// Data or schema: trying again would fail again. This replica stops until it is mended; others go on.
+    Halt,
+}
+
+impl ReplicaError {
+    /// The one place where it is decided what a failure means.
+    pub fn disposition(&self) -> Disposition {
+        match self {
+            ReplicaError::Postgres { source, .. } | ReplicaError::Change { source, .. } => {
+                disposition(source.code())
+            }
+            ReplicaError::TimedOut { .. } => Disposition::Retry,
+            ReplicaError::Owned { .. } => Disposition::Yield,
+            ReplicaError::MissingRow { .. } | ReplicaError::Contract(_) => Disposition::Halt,
+        }
+    }
+
+    /// Whether folding changes together may have caused it, so that applying one by one may succeed.
+    pub fn may_be_due_to_folding(&self) -> bool {
+        match self {
+            ReplicaError::Postgres { source, .. } => {
+                source.code().is_some_and(|code| matches!(&code.code()[..2], "21" | "22" | "23"))
+            }
+            ReplicaError::MissingRow { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// The record that the failure is about.
+    pub fn place(&self) -> Option<Place> {
+        match self {
+            ReplicaError::Change { place, .. } | ReplicaError::MissingRow { place, .. } => Some(*place),
+            _ => None,
+        }
+    }
+
+    /// What ends the state that this error causes.
+    pub fn hint(&self) -> String {
+        match self {
+            ReplicaError::Postgres { source, .. } | ReplicaError::Change { source, .. } => {
+                let hint = source.as_db_error().and_then(|e| e.hint());
+                hint.map_or_else(|| default_hint(source.code()).to_owned(), str::to_owned)
+            }
+            ReplicaError::Owned { .. } => {
+                "Nothing to do: this daemon stands by and takes over when the other one stops.".to_owned()
+            }
+            ReplicaError::MissingRow { .. } => {
+                "The replica has lost rows: something else wrote to it, or it was not filled by a snapshot. Copy it afresh."
+                    .to_owned()
+            }
+            ReplicaError::Contract(_) => "Run postgres/init.sh replica against it.".to_owned(),
+            ReplicaError::TimedOut { .. } => "The replica hangs or its host is gone.".to_owned(),
+        }
+    }
+}
+
+/// PostgreSQL's message with its SQLSTATE and detail; what the driver prints is only "db error".
+fn describe(error: &tokio_postgres::Error) -> String {
+    let Some(db) = error.as_db_error() else {
+        let mut text = error.to_string();
+        let mut source = std::error::Error::source(error);
+        while let Some(cause) = source {
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        return text;
+    };
+    // Never the detail line: it quotes values of the row.
+    let mut text = format!("{} (SQLSTATE {}", db.message(), db.code().code());
+    if let Some(constraint) = db.constraint() {
+        text.push_str(", constraint ");
+        text.push_str(constraint);
+    }
+    text.push(')');
+    text
+}
+
+/// By SQLSTATE (PostgreSQL documentation, appendix A). What is not listed halts: trying something unknown again and
+/// again would hide it.
+fn disposition(code: Option<&SqlState>) -> Disposition {
+    // Without a code the failure is the connection's.
+    let Some(code) = code.map(SqlState::code) else { return Disposition::Retry };
+    match code {
+        // replicator.advance() and acquire(): another epoch owns the replica.
+        "RP001" => Disposition::Yield,
+        // lock_not_available; the database or the role is not there yet.
+        "55P03" | "3D000" => Disposition::Retry,
+        _ => match &code[..2] {
+            // connection, authorisation, transaction rollback (serialization, deadlock), resources, operator, system
+            "08" | "28" | "40" | "53" | "57" | "58" => Disposition::Retry,
+            _ => Disposition::Halt,
+        },
+    }
+}
+
+fn default_hint(code: Option<&SqlState>) -> &'static str {
+    let Some(code) = code.map(SqlState::code) else {
+        return "Start the replica, or correct its address; the replicator keeps trying.";
+    };
+    match &code[..2] {
+        "28" => "Correct the user or password in the replica's url.",
+        "42" => {
+            "Compare the replica's tables and grants with the leader's: `replicator check` prints the SQL."
+        }
+        "22" | "23" => {
+            "The replica's data or constraints differ from the leader's. Mend the row or the constraint."
+        }
+        "53" => "Free disk space, memory or connections on the replica's host.",
+        _ => "See the replica's server log.",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outages_are_retried_and_everything_unknown_halts() {
+        for code in [
+            "08006", "57P01", "57P03", "53100", "53300", "40001", "40P01", "55P03", "58030", "28P01", "3D000",
+        ] {
+            assert_eq!(disposition(Some(&SqlState::from_code(code))), Disposition::Retry, "{code}");
+        }
+        for code in ["23505", "23502", "22P02", "42P01", "42501", "25006", "XX000", "RP002", "RP003", "ZZ999"]
+        {
+            assert_eq!(disposition(Some(&SqlState::from_code(code))), Disposition::Halt, "{code}");
+        }
+        assert_eq!(disposition(Some(&SqlState::from_code("RP001"))), Disposition::Yield);
+        assert_eq!(disposition(None), Disposition::Retry, "the connection broke");
+    }
+}

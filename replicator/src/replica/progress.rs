@@ -1,0 +1,50 @@
+//! What a replica says of itself to anybody who asks.
+
+use serde::Serialize;
+
+use super::ReplicaError;
+use super::session::Session;
+
+/// A replica's view `replicator.progress`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Progress {
+    /// `empty`, `copying` or `live`.
+    pub state: String,
+    /// Complete up to this commit LSN.
+    pub watermark: String,
+    /// Age of the newest transaction in milliseconds, by the replica's clock.
+    pub lag_ms: Option<i64>,
+    /// Source transactions applied since the replica was made.
+    pub transactions: i64,
+    /// Changes applied since the replica was made.
+    pub changes: i64,
+    /// The daemon that owns it, or did last.
+    pub owner: Option<String>,
+}
+
+/// Asks a replica how far it is.
+///
+/// # Errors
+/// When it does not answer, or has no contract schema.
+pub async fn read(url: &tokio_postgres::Config) -> Result<Progress, ReplicaError> {
+    let session = Session::connect(url).await?;
+    let row = session
+        .client()
+        .query_one(
+            "SELECT state, watermark::text,
+                    greatest(0, extract(epoch FROM clock_timestamp() - committed_at) * 1000)::bigint,
+                    transactions, changes, owner
+             FROM replicator.progress",
+            &[],
+        )
+        .await
+        .map_err(|source| ReplicaError::Postgres { action: "read the progress", source })?;
+    Ok(Progress {
+        state: row.get(0),
+        watermark: row.get(1),
+        lag_ms: row.get(2),
+        transactions: row.get(3),
+        changes: row.get(4),
+        owner: row.get(5),
+    })
+}

@@ -1,0 +1,3 @@
+//! Where changes come from. Knows topics and bytes, nothing of replicas.
+
+pub mod kafka;

@@ -1,0 +1,310 @@
+//! Topics, read partition by partition.
+//!
+//! Each partition has a queue of its own in librdkafka, and a record is taken from it only when the assembler has room for
+//! that partition. What isn't taken stays there, and librdkafka stops fetching at `queued.max.messages.kbytes`: that is the
+//! whole of the flow control, and a slow table can't make a fast one's records pile up in memory.
+//!
+//! Positions come from the replica's checkpoint. The consumer joins no group and commits nothing that it would read again.
+
+mod client;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::sync::Notify;
+
+use self::client::Context;
+use crate::vocabulary::offset::{Offsets, TopicPartition};
+
+/// How long one question to the brokers may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// What the source can't go on from, or not now.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    /// The brokers don't answer, or the topics are not there yet.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The topic no longer holds what the replica still needs.
+    #[error("{partition} holds offsets {low} to {high}, the replica needs {needed}")]
+    PositionLost {
+        /// The partition.
+        partition: TopicPartition,
+        /// The first offset that the replica still needs.
+        needed: i64,
+        /// The first offset in the log.
+        low: i64,
+        /// The offset after the last.
+        high: i64,
+    },
+    /// Settings or topics are such that nothing can be read.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+impl SourceError {
+    /// What ends the state that this error causes.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            SourceError::Unavailable(_) => {
+                "Start the broker, or register the connector; the replicator keeps trying."
+            }
+            SourceError::PositionLost { needed, high, .. } if needed > high => {
+                "The topic was deleted and made again, or lost its end. Copy the replica afresh."
+            }
+            SourceError::PositionLost { .. } => {
+                "Retention has removed changes that this replica had not applied. Copy the replica afresh."
+            }
+            SourceError::Unusable(_) => "Correct [source] in the configuration, or the topic.",
+        }
+    }
+}
+
+/// What it takes to reach the brokers.
+#[derive(Debug, Clone)]
+pub struct KafkaSettings {
+    /// `host:port`, comma-separated.
+    pub brokers: String,
+    /// The connector's `topic.prefix`.
+    pub topic_prefix: String,
+    /// librdkafka options that override this module's.
+    pub options: BTreeMap<String, String>,
+}
+
+impl KafkaSettings {
+    /// The topic of transaction boundaries.
+    pub fn transaction_topic(&self) -> String {
+        format!("{}.transaction", self.topic_prefix)
+    }
+}
+
+/// A record, borrowed from librdkafka.
+#[derive(Debug, Clone, Copy)]
+pub struct Record<'a> {
+    /// Its offset.
+    pub offset: i64,
+    /// Its value; none for a tombstone.
+    pub value: Option<&'a [u8]>,
+    /// The header `__debezium.oldkey`.
+    pub old_key: Option<&'a [u8]>,
+    /// The header `__debezium.newkey`.
+    pub new_key: Option<&'a [u8]>,
+}
+
+/// A consumer of some partitions.
+pub struct KafkaSource {
+    consumer: Arc<BaseConsumer<Context>>,
+    settings: KafkaSettings,
+    queues: Vec<(TopicPartition, PartitionQueue<Context>)>,
+    wake: Arc<Notify>,
+}
+
+impl std::fmt::Debug for KafkaSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let partitions: Vec<_> = self.queues.iter().map(|(partition, _)| partition).collect();
+        f.debug_struct("KafkaSource").field("partitions", &partitions).finish_non_exhaustive()
+    }
+}
+
+impl KafkaSource {
+    /// Makes the consumer. Nothing is read before [`KafkaSource::add`].
+    ///
+    /// # Errors
+    /// When librdkafka refuses the options.
+    pub fn new(settings: KafkaSettings, client_id: &str) -> Result<Self, SourceError> {
+        let consumer = client::config(&settings, client_id)
+            .create_with_context(Context::default())
+            .map_err(|e| SourceError::Unusable(format!("the consumer can't be made: {e}")))?;
+        Ok(KafkaSource {
+            consumer: Arc::new(consumer),
+            settings,
+            queues: Vec::new(),
+            wake: Arc::new(Notify::new()),
+        })
+    }
+
+    /// Woken when a partition that was empty has records.
+    pub fn wake(&self) -> Arc<Notify> {
+        Arc::clone(&self.wake)
+    }
+
+    /// All partitions of the connector's topics; the transaction topic's first.
+    ///
+    /// # Errors
+    /// When the brokers don't answer, or there is no transaction topic yet.
+    pub async fn discover(&self) -> Result<Vec<TopicPartition>, SourceError> {
+        let consumer = Arc::clone(&self.consumer);
+        let settings = self.settings.clone();
+        ask(move || client::partitions(&consumer, &settings)).await
+    }
+
+    /// The first offset and the one after the last, of each partition.
+    ///
+    /// # Errors
+    /// When the brokers don't answer.
+    pub async fn bounds(
+        &self,
+        partitions: Vec<TopicPartition>,
+    ) -> Result<BTreeMap<TopicPartition, (i64, i64)>, SourceError> {
+        let consumer = Arc::clone(&self.consumer);
+        ask(move || {
+            let bounds = partitions.into_iter().map(|partition| {
+                let (low, high) = consumer
+                    .fetch_watermarks(&partition.topic, partition.partition, ANSWER_WITHIN)
+                    .map_err(|e| SourceError::Unavailable(format!("offsets of {partition}: {e}")))?;
+                Ok((partition, (low, high)))
+            });
+            bounds.collect()
+        })
+        .await
+    }
+
+    /// Checks that every partition still holds what is needed of it. Partitions without an offset start at their
+    /// beginning, which must be the first record ever written: rows that retention has removed would be lost.
+    ///
+    /// # Errors
+    /// [`SourceError::PositionLost`] for the first one that doesn't.
+    pub async fn check_positions(
+        &self,
+        partitions: &[TopicPartition],
+        offsets: &Offsets,
+    ) -> Result<(), SourceError> {
+        for (partition, (low, high)) in self.bounds(partitions.to_vec()).await? {
+            let needed = offsets.get(&partition).copied().unwrap_or(0);
+            if needed < low || needed > high {
+                return Err(SourceError::PositionLost { partition, needed, low, high });
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts to read partitions from these offsets, from their beginning where there is none. They are numbered in the
+    /// order in which they are added.
+    ///
+    /// # Errors
+    /// When librdkafka refuses.
+    pub fn add(&mut self, partitions: &[TopicPartition], offsets: &Offsets) -> Result<(), SourceError> {
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            let offset = offsets.get(partition).map_or(Offset::Beginning, |offset| Offset::Offset(*offset));
+            list.add_partition_offset(&partition.topic, partition.partition, offset)
+                .map_err(|e| SourceError::Unusable(format!("{partition}: {e}")))?;
+        }
+        self.consumer
+            .incremental_assign(&list)
+            .map_err(|e| SourceError::Unusable(format!("partitions can't be assigned: {e}")))?;
+        for partition in partitions {
+            let mut queue = self
+                .consumer
+                .split_partition_queue(&partition.topic, partition.partition)
+                .ok_or_else(|| SourceError::Unusable(format!("{partition} has no queue")))?;
+            let wake = Arc::clone(&self.wake);
+            queue.set_nonempty_callback(move || wake.notify_one());
+            self.queues.push((partition.clone(), queue));
+        }
+        Ok(())
+    }
+
+    /// Gives up to `limit` records of a partition to `f`; returns how many there were. Never waits.
+    ///
+    /// # Errors
+    /// When the partition can't be read any more, or `f` refuses a record.
+    pub fn take<E: From<SourceError>>(
+        &self,
+        partition: usize,
+        limit: usize,
+        mut f: impl FnMut(Record<'_>) -> Result<(), E>,
+    ) -> Result<usize, E> {
+        let (name, queue) = &self.queues[partition];
+        for taken in 0..limit {
+            match queue.poll(Duration::ZERO) {
+                None => return Ok(taken),
+                Some(Ok(message)) => f(record(&message))?,
+                Some(Err(error)) => failure(name, &error)?,
+            }
+        }
+        Ok(limit)
+    }
+
+    /// Serves the consumer's own events. Records that arrived before their partition had a queue come out here and are
+    /// given to `f` with the partition's number.
+    ///
+    /// # Errors
+    /// As [`KafkaSource::take`].
+    pub fn serve<E: From<SourceError>>(
+        &self,
+        mut f: impl FnMut(usize, Record<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        while let Some(event) = self.consumer.poll(Duration::ZERO) {
+            match event {
+                Ok(message) => {
+                    let of_message = |(p, _): &(TopicPartition, _)| {
+                        *p.topic == *message.topic() && p.partition == message.partition()
+                    };
+                    if let Some(partition) = self.queues.iter().position(of_message) {
+                        f(partition, record(&message))?;
+                    }
+                }
+                Err(error) => {
+                    let everything =
+                        TopicPartition { topic: self.settings.topic_prefix.as_str().into(), partition: 0 };
+                    failure(&everything, &error)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What the brokers' connections last complained of, while they do.
+    pub fn trouble(&self) -> Option<String> {
+        self.consumer.context().trouble()
+    }
+}
+
+/// Runs a blocking question to the brokers off the async threads.
+async fn ask<T: Send + 'static>(
+    question: impl FnOnce() -> Result<T, SourceError> + Send + 'static,
+) -> Result<T, SourceError> {
+    tokio::task::spawn_blocking(question)
+        .await
+        .unwrap_or_else(|e| Err(SourceError::Unavailable(format!("the question was interrupted: {e}"))))
+}
+
+fn record<'a>(message: &'a BorrowedMessage<'_>) -> Record<'a> {
+    let mut record =
+        Record { offset: message.offset(), value: message.payload(), old_key: None, new_key: None };
+    for header in message.headers().into_iter().flat_map(Headers::iter) {
+        match header.key {
+            "__debezium.oldkey" => record.old_key = header.value,
+            "__debezium.newkey" => record.new_key = header.value,
+            _ => {}
+        }
+    }
+    record
+}
+
+/// Errors that librdkafka mends itself are left to it; [`KafkaSource::trouble`] shows them meanwhile.
+fn failure(partition: &TopicPartition, error: &KafkaError) -> Result<(), SourceError> {
+    match error {
+        KafkaError::MessageConsumption(
+            RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
+        ) => Err(SourceError::Unavailable(format!(
+            "{partition}: the offset to read is not in the log: {error}"
+        ))),
+        KafkaError::MessageConsumption(
+            RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::UnknownPartition,
+        ) => Err(SourceError::Unavailable(format!("{partition} does not exist any more"))),
+        KafkaError::MessageConsumptionFatal(_) => {
+            Err(SourceError::Unavailable(format!("{partition}: {error}")))
+        }
+        _ => Ok(()),
+    }
+}

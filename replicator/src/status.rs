@@ -1,0 +1,215 @@
+//! What is known of each replica, for people and probes: every state that is not "caught up" has a cause and a way out.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+use crate::replica::apply::Applied;
+use crate::replica::checkpoint::Checkpoint;
+use crate::vocabulary::parcel::ReplicaPhase;
+
+/// What a replica's worker is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WorkerState {
+    /// Connecting, reading the checkpoint, finding topics.
+    Starting,
+    /// Another daemon owns the replica; this one takes over when it stops.
+    Standby,
+    /// A snapshot is being loaded.
+    Copying,
+    /// Applying what comes.
+    Live,
+    /// An outage; tried again with growing pauses.
+    Retrying,
+    /// Stopped on data or schema that can't be applied; others go on. Tried again slowly, in case it was mended.
+    Halted,
+    /// The daemon is stopping.
+    Stopped,
+}
+
+impl WorkerState {
+    /// All states, for the metric that has a series for each.
+    pub const ALL: [WorkerState; 7] = [
+        WorkerState::Starting,
+        WorkerState::Standby,
+        WorkerState::Copying,
+        WorkerState::Live,
+        WorkerState::Retrying,
+        WorkerState::Halted,
+        WorkerState::Stopped,
+    ];
+
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            WorkerState::Starting => "starting",
+            WorkerState::Standby => "standby",
+            WorkerState::Copying => "copying",
+            WorkerState::Live => "live",
+            WorkerState::Retrying => "retrying",
+            WorkerState::Halted => "halted",
+            WorkerState::Stopped => "stopped",
+        }
+    }
+
+    /// Whether changes are being applied.
+    pub fn is_applying(self) -> bool {
+        matches!(self, WorkerState::Copying | WorkerState::Live)
+    }
+}
+
+/// A replica's state at one moment.
+#[derive(Debug, Clone, Serialize)]
+pub struct ReplicaStatus {
+    /// Its name in the configuration.
+    pub name: String,
+    /// What its worker does.
+    pub state: WorkerState,
+    /// Since when, in milliseconds since 1970.
+    pub since_ms: i64,
+    /// Why it is not live.
+    pub cause: Option<String>,
+    /// What ends that.
+    pub hint: Option<String>,
+    /// What the next change is waited for, when that takes long.
+    pub waiting_for: Option<String>,
+    /// Complete up to this commit LSN.
+    pub watermark: Option<String>,
+    /// The transaction at the watermark.
+    pub xid: Option<u32>,
+    /// When the leader committed it, in milliseconds since 1970.
+    pub committed_at_ms: Option<i64>,
+    /// When it became visible here, in milliseconds since 1970; none before the first of this run.
+    pub applied_at_ms: Option<i64>,
+    /// Source transactions applied by this run.
+    pub transactions: u64,
+    /// Changes applied by this run.
+    pub changes: u64,
+    /// Repeated events dropped by this run.
+    pub duplicates: u64,
+    /// Updates of rows that were missing and were made whole, by this run.
+    pub inserted_for_missing: u64,
+    /// Failures that made the worker start again, in this run.
+    pub restarts: u64,
+}
+
+impl ReplicaStatus {
+    fn new(name: &str, now_ms: i64) -> Self {
+        ReplicaStatus {
+            name: name.to_owned(),
+            state: WorkerState::Starting,
+            since_ms: now_ms,
+            cause: None,
+            hint: None,
+            waiting_for: None,
+            watermark: None,
+            xid: None,
+            committed_at_ms: None,
+            applied_at_ms: None,
+            transactions: 0,
+            changes: 0,
+            duplicates: 0,
+            inserted_for_missing: 0,
+            restarts: 0,
+        }
+    }
+
+    /// How old the newest transaction is that this replica has: an upper bound of how far it is behind, by the leader's
+    /// and this host's clocks.
+    pub fn lag_ms(&self, now_ms: i64) -> Option<i64> {
+        self.committed_at_ms.map(|committed| (now_ms - committed).max(0))
+    }
+}
+
+/// One replica's status, written by its worker and lane, read by everyone.
+#[derive(Debug, Clone)]
+pub struct StatusCell(Arc<Mutex<ReplicaStatus>>);
+
+impl StatusCell {
+    /// A replica that has just been configured.
+    pub fn new(name: &str) -> Self {
+        StatusCell(Arc::new(Mutex::new(ReplicaStatus::new(name, now_ms()))))
+    }
+
+    /// The status now.
+    pub fn get(&self) -> ReplicaStatus {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn change(&self, f: impl FnOnce(&mut ReplicaStatus)) {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Enters a state; `why` is its cause and the way out.
+    pub fn enter(&self, state: WorkerState, why: Option<(String, String)>) {
+        self.change(|s| {
+            if s.state != state {
+                s.since_ms = now_ms();
+            }
+            s.state = state;
+            s.waiting_for = None;
+            (s.cause, s.hint) = why.unzip();
+        });
+    }
+
+    /// What the replica says of itself at the start.
+    pub fn loaded(&self, checkpoint: &Checkpoint) {
+        self.change(|s| {
+            s.watermark = Some(checkpoint.watermark.to_string());
+            s.xid = checkpoint.xid.map(|xid| xid.0);
+            s.committed_at_ms = checkpoint.committed_at_ms;
+        });
+        self.enter(state_of(checkpoint.phase), None);
+    }
+
+    /// A group was committed.
+    pub fn applied(&self, applied: &Applied) {
+        let state = state_of(applied.phase);
+        self.change(|s| {
+            if s.state != state {
+                s.since_ms = now_ms();
+                s.state = state;
+            }
+            if let Some(last) = applied.last {
+                s.watermark = Some(last.lsn.to_string());
+                s.xid = Some(last.xid.0);
+                s.committed_at_ms = Some(last.committed_at_ms);
+            }
+            s.applied_at_ms = Some(now_ms());
+            s.transactions += applied.transactions;
+            s.changes += applied.changes;
+            s.inserted_for_missing += applied.inserted_for_missing;
+        });
+    }
+
+    /// What the lane waits for.
+    pub fn set_waiting_for(&self, waiting_for: Option<String>) {
+        self.change(|s| s.waiting_for = waiting_for);
+    }
+
+    /// How many repeated events the lane has dropped.
+    pub fn set_duplicates(&self, duplicates: u64) {
+        self.change(|s| s.duplicates = duplicates);
+    }
+
+    /// The worker starts again.
+    pub fn restarted(&self) {
+        self.change(|s| s.restarts += 1);
+    }
+}
+
+/// A replica whose tables agree is live, also when nothing was copied yet because there was nothing.
+fn state_of(phase: ReplicaPhase) -> WorkerState {
+    match phase {
+        ReplicaPhase::Live => WorkerState::Live,
+        ReplicaPhase::Empty | ReplicaPhase::Copying => WorkerState::Copying,
+    }
+}
+
+/// Milliseconds since 1970 by this host's clock.
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,91 @@
+//! The daemon: a worker for each replica, the HTTP server, and stopping in order.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{self, AdminState};
+use crate::config::Config;
+use crate::metrics;
+use crate::status::StatusCell;
+use crate::worker::{self, WorkerSettings};
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Every worker finished what it had open.
+    Drained,
+    /// The grace period or a second signal cut it short. Nothing is lost; the next start takes a little longer.
+    Cut,
+}
+
+/// Replicates until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When the HTTP address can't be bound. Outages of brokers and replicas are not errors here.
+pub async fn run(config: &Config) -> anyhow::Result<Ended> {
+    let handle = metrics::install().context("install the metrics recorder")?;
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let listener = TcpListener::bind(config.http.bind)
+        .await
+        .with_context(|| format!("listen on {}", config.http.bind))?;
+
+    let stop = CancellationToken::new();
+    let statuses: Vec<_> = config.replicas.iter().map(|r| StatusCell::new(&r.name)).collect();
+    let mut workers = JoinSet::new();
+    for (settings, status) in worker_settings(config).into_iter().zip(&statuses) {
+        workers.spawn(worker::run(settings, status.clone(), stop.clone()));
+    }
+    let router = admin::router(AdminState { replicas: statuses, metrics: handle.clone() });
+    // Metrics and probes own nothing that must be unwound: they end with the process.
+    let _upkeep = tokio::spawn(metrics::upkeep(handle));
+    let _server = tokio::spawn(async move { axum::serve(listener, router).await });
+    let names: Vec<_> = config.replicas.iter().map(|r| r.name.as_str()).collect();
+    tracing::info!(
+        reads = %format!("{}.* on {}", config.source.topic_prefix, config.source.brokers),
+        writes = %names.join(", "),
+        http = %config.http.bind,
+        "ready"
+    );
+
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: finishing what is open"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: finishing what is open"),
+    }
+    stop.cancel();
+    let drained = async { while workers.join_next().await.is_some() {} };
+    tokio::select! {
+        () = drained => {
+            tracing::info!("stopped");
+            Ok(Ended::Drained)
+        }
+        _ = terminate.recv() => Ok(Ended::Cut),
+        _ = interrupt.recv() => Ok(Ended::Cut),
+        () = tokio::time::sleep(config.shutdown_grace()) => {
+            tracing::warn!("the grace period is over; what is open will be applied again at the next start");
+            Ok(Ended::Cut)
+        }
+    }
+}
+
+fn worker_settings(config: &Config) -> Vec<WorkerSettings> {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let owner = format!("{}:{}", host.trim(), std::process::id());
+    let settings = |replica: &crate::config::ReplicaConfig| WorkerSettings {
+        name: replica.name.clone(),
+        url: replica.url.config().clone(),
+        kafka: config.kafka(),
+        placeholder: config.source.placeholder.clone(),
+        source_id: config.source_id(),
+        owner: owner.clone(),
+        lane: config.lane_limits(),
+        group_changes: config.apply.group_changes,
+        halt_pause: Duration::from_secs(config.apply.halt_pause_seconds),
+    };
+    config.replicas.iter().map(settings).collect()
+}

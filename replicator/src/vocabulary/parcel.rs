@@ -1,0 +1,93 @@
+//! What a lane hands to a replica's applier.
+
+use super::change::Change;
+use super::lsn::{CommitLsn, Lsn, Xid};
+use super::offset::PartitionIndex;
+use super::schema::TableName;
+
+/// A run of changes in source order, and how it ends.
+#[derive(Debug, Clone)]
+pub struct Parcel {
+    /// The changes.
+    pub changes: Vec<Change>,
+    /// What follows them.
+    pub end: ParcelEnd,
+}
+
+/// How a parcel ends.
+#[derive(Debug, Clone)]
+pub enum ParcelEnd {
+    /// The transaction is larger than one parcel: more of it follows, and nothing may be committed yet.
+    Open,
+    /// Here the replica may commit.
+    Commit(Box<CommitPoint>),
+    /// What came since the last commit point was a repetition of an applied transaction: roll it back.
+    Discard,
+}
+
+/// A point between transactions, and all that the checkpoint stores about it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CommitPoint {
+    /// The transaction that ends here; none for a part of a snapshot.
+    pub transaction: Option<Committed>,
+    /// The first offset still needed, for each partition in which it has moved.
+    pub offsets: Vec<(PartitionIndex, i64)>,
+    /// What became of table copies.
+    pub copies: Vec<TableCopy>,
+    /// Whether snapshots are complete from here on.
+    pub state: ReplicaPhase,
+}
+
+/// A finished source transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// Its id.
+    pub xid: Xid,
+    /// Its place in commit order.
+    pub lsn: CommitLsn,
+    /// When the leader committed it, in milliseconds since 1970, by the leader's clock.
+    pub committed_at_ms: i64,
+}
+
+/// Whether a replica's tables agree with each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReplicaPhase {
+    /// Nothing has been copied yet.
+    #[default]
+    Empty,
+    /// A snapshot is being loaded: tables may stand at different positions.
+    Copying,
+    /// Every table stands at the watermark.
+    Live,
+}
+
+impl ReplicaPhase {
+    /// The word in the contract schema.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ReplicaPhase::Empty => "empty",
+            ReplicaPhase::Copying => "copying",
+            ReplicaPhase::Live => "live",
+        }
+    }
+
+    /// The phase that the contract schema names.
+    pub fn from_contract(word: &str) -> Option<Self> {
+        [ReplicaPhase::Empty, ReplicaPhase::Copying, ReplicaPhase::Live]
+            .into_iter()
+            .find(|p| p.as_str() == word)
+    }
+}
+
+/// How far the copy of one table is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableCopy {
+    /// The table.
+    pub table: TableName,
+    /// The leader's position at which the snapshot was taken.
+    pub snapshot_lsn: Lsn,
+    /// Rows since the last commit point.
+    pub rows: u64,
+    /// Whether the last row has come.
+    pub done: bool,
+}

@@ -1,0 +1,287 @@
+//! One replica: own it, read from its checkpoint on, apply, and start again after whatever goes wrong.
+//!
+//! Workers share nothing but the process, so one replica that is down, slow or halted costs the others nothing
+//! (promise P5).
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use crate::backoff::Backoff;
+use crate::lane::{Lane, LaneError, LaneLimits, LaneStart, Sealed};
+use crate::metrics::ReplicaMetrics;
+use crate::replica::apply::{Applied, Applier};
+use crate::replica::checkpoint::{self, Checkpoint, CheckpointWriter};
+use crate::replica::session::Session;
+use crate::replica::{Disposition, ReplicaError, catalog};
+use crate::source::kafka::{KafkaSettings, KafkaSource, SourceError};
+use crate::status::{StatusCell, WorkerState};
+use crate::vocabulary::lsn::Xid;
+use crate::vocabulary::offset::PartitionNames;
+use crate::vocabulary::parcel::{Parcel, ParcelEnd};
+
+/// What every worker needs to know.
+#[derive(Debug, Clone)]
+pub struct WorkerSettings {
+    /// The replica's name.
+    pub name: String,
+    /// The replica's address.
+    pub url: tokio_postgres::Config,
+    /// The topics.
+    pub kafka: KafkaSettings,
+    /// The connector's `unavailable.value.placeholder`.
+    pub placeholder: String,
+    /// Which stream the positions belong to, e.g. `debezium:app`.
+    pub source_id: String,
+    /// How this daemon names itself in the checkpoint.
+    pub owner: String,
+    /// Bounds of the lane.
+    pub lane: LaneLimits,
+    /// Changes in one target transaction.
+    pub group_changes: usize,
+    /// How long a halted replica is left alone before it is tried again.
+    pub halt_pause: Duration,
+}
+
+/// Why an attempt ended.
+#[derive(Debug, thiserror::Error)]
+enum WorkerError {
+    #[error(transparent)]
+    Replica(#[from] ReplicaError),
+    /// A replica's error about one record, with the record's place in words.
+    #[error("{at}: {error}")]
+    Record { at: String, error: ReplicaError },
+    #[error(transparent)]
+    Lane(#[from] LaneError),
+}
+
+impl From<SourceError> for WorkerError {
+    fn from(error: SourceError) -> Self {
+        WorkerError::Lane(error.into())
+    }
+}
+
+impl WorkerError {
+    fn disposition(&self) -> Disposition {
+        match self {
+            WorkerError::Replica(error) | WorkerError::Record { error, .. } => error.disposition(),
+            WorkerError::Lane(error) if error.is_outage() => Disposition::Retry,
+            WorkerError::Lane(_) => Disposition::Halt,
+        }
+    }
+
+    fn hint(&self) -> String {
+        match self {
+            WorkerError::Replica(error) | WorkerError::Record { error, .. } => error.hint(),
+            WorkerError::Lane(error) => error.hint(),
+        }
+    }
+}
+
+/// Feeds one replica until `stop`.
+pub async fn run(settings: WorkerSettings, status: StatusCell, stop: CancellationToken) {
+    let span = tracing::info_span!("replica", replica = %settings.name);
+    let mut worker = Worker {
+        metrics: ReplicaMetrics::new(&settings.name),
+        backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
+        settings,
+        status,
+        stop,
+        repeats: Vec::new(),
+        last_failure: String::new(),
+    };
+    async {
+        while !worker.stop.is_cancelled() {
+            if let Err(error) = worker.attempt().await {
+                let pause = worker.failed(&error);
+                tokio::select! {
+                    () = worker.stop.cancelled() => {}
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
+        }
+        worker.status.enter(WorkerState::Stopped, None);
+    }
+    .instrument(span)
+    .await;
+}
+
+struct Worker {
+    settings: WorkerSettings,
+    status: StatusCell,
+    metrics: ReplicaMetrics,
+    stop: CancellationToken,
+    backoff: Backoff,
+    repeats: Vec<Xid>,
+    /// What was logged last: an outage is logged when it begins, not at every attempt.
+    last_failure: String,
+}
+
+impl Worker {
+    /// Owns the replica and feeds it. Returns when told to stop.
+    async fn attempt(&mut self) -> Result<(), WorkerError> {
+        let session = Session::connect(&self.settings.url).await?;
+        let checkpoint =
+            checkpoint::acquire(&session, &self.settings.source_id, &self.settings.owner).await?;
+        let catalog = Arc::new(catalog::load(session.client()).await?);
+        let writer = CheckpointWriter::prepare(&session, checkpoint.epoch).await?;
+        let source =
+            KafkaSource::new(self.settings.kafka.clone(), &format!("replicator.{}", self.settings.name))?;
+        let (lane, parcels, names) = Lane::open(LaneStart {
+            source,
+            catalog,
+            checkpoint: &checkpoint,
+            topic_prefix: &self.settings.kafka.topic_prefix,
+            placeholder: &self.settings.placeholder,
+            repeats: &self.repeats,
+            limits: self.settings.lane,
+            status: self.status.clone(),
+        })
+        .await?;
+        self.started(&checkpoint, &names);
+        let stop_lane = self.stop.child_token();
+        let lane = lane.run(self.settings.kafka.topic_prefix.clone(), stop_lane.clone());
+        let lane = tokio::spawn(lane.in_current_span());
+        let applied = self.apply_all(Applier::new(session, writer, names.clone()), parcels, &names).await;
+        stop_lane.cancel();
+        let read = join(lane).await;
+        applied?;
+        if let Err(LaneError::ReadAgain { repeated }) = &read {
+            self.repeats.push(*repeated);
+        }
+        Ok(read?)
+    }
+
+    fn started(&mut self, checkpoint: &Checkpoint, names: &PartitionNames) {
+        self.status.loaded(checkpoint);
+        self.backoff.reset();
+        self.last_failure.clear();
+        tracing::info!(
+            epoch = checkpoint.epoch,
+            watermark = %checkpoint.watermark,
+            state = checkpoint.phase.as_str(),
+            partitions = names.len(),
+            "applying"
+        );
+    }
+
+    /// Applies parcels until the lane ends. Everything that has come is grouped, nothing is waited for: alone a
+    /// transaction goes out at once, in a backlog many share a commit.
+    async fn apply_all(
+        &self,
+        mut applier: Applier,
+        mut parcels: mpsc::Receiver<Sealed>,
+        names: &PartitionNames,
+    ) -> Result<(), WorkerError> {
+        let mut group: Vec<Sealed> = Vec::new();
+        let mut next = parcels.recv().await;
+        while let Some(sealed) = next.take() {
+            match sealed.parcel.end {
+                ParcelEnd::Commit(_) if !applier.is_open() => {
+                    group.push(sealed);
+                    next = self.fill_group(&mut group, &mut parcels);
+                    let parcels: Vec<Parcel> = group.drain(..).map(|s| s.parcel).collect();
+                    self.report(applier.apply(&parcels).await, names)?;
+                }
+                ParcelEnd::Commit(ref point) => {
+                    applier.apply_part(&sealed.parcel).await.map_err(|e| at_record(e, names))?;
+                    self.report(applier.commit_open(point).await, names)?;
+                }
+                ParcelEnd::Open => {
+                    applier.apply_part(&sealed.parcel).await.map_err(|e| at_record(e, names))?;
+                }
+                ParcelEnd::Discard => applier.discard_open().await?,
+            }
+            if next.is_none() {
+                next = parcels.recv().await;
+            }
+        }
+        // Stopping within a large transaction: what is open was never visible and comes again.
+        applier.discard_open().await?;
+        Ok(())
+    }
+
+    /// Adds what has already come, up to the limit. Returns the first parcel that doesn't belong to the group.
+    fn fill_group(&self, group: &mut Vec<Sealed>, parcels: &mut mpsc::Receiver<Sealed>) -> Option<Sealed> {
+        let mut changes: usize = group.iter().map(|s| s.parcel.changes.len()).sum();
+        // A transaction without changes moves the watermark only; many of them still are one update of one row.
+        while changes < self.settings.group_changes && group.len() < self.settings.group_changes {
+            let sealed = parcels.try_recv().ok()?;
+            if !matches!(sealed.parcel.end, ParcelEnd::Commit(_)) {
+                return Some(sealed);
+            }
+            changes += sealed.parcel.changes.len();
+            group.push(sealed);
+        }
+        None
+    }
+
+    fn report(
+        &self,
+        applied: Result<Applied, ReplicaError>,
+        names: &PartitionNames,
+    ) -> Result<(), WorkerError> {
+        let applied = applied.map_err(|e| at_record(e, names))?;
+        self.status.applied(&applied);
+        self.metrics.applied(&applied);
+        if applied.inserted_for_missing > 0 {
+            tracing::warn!(
+                rows = applied.inserted_for_missing,
+                "updates found no row; the rows were inserted whole"
+            );
+        }
+        Ok(())
+    }
+
+    /// Reports a failure and says how long to pause.
+    fn failed(&mut self, error: &WorkerError) -> Duration {
+        let (cause, hint) = (error.to_string(), error.hint());
+        let first = self.last_failure != cause;
+        self.status.restarted();
+        let disposition = error.disposition();
+        self.metrics.failed(disposition);
+        let (state, pause) = match disposition {
+            Disposition::Retry => (WorkerState::Retrying, self.backoff.pause(random())),
+            Disposition::Yield => (WorkerState::Standby, Duration::from_secs(1)),
+            Disposition::Halt => (WorkerState::Halted, self.settings.halt_pause),
+        };
+        if first {
+            match disposition {
+                Disposition::Retry => {
+                    tracing::warn!(cause = %cause, hint = %hint, "interrupted; trying again");
+                }
+                Disposition::Yield => tracing::info!(cause = %cause, "standing by"),
+                Disposition::Halt => tracing::error!(cause = %cause, hint = %hint, "halted"),
+            }
+            self.last_failure.clone_from(&cause);
+        }
+        self.status.enter(state, Some((cause, hint)));
+        pause
+    }
+}
+
+fn at_record(error: ReplicaError, names: &PartitionNames) -> WorkerError {
+    match error.place() {
+        Some(place) => WorkerError::Record { at: names.describe(place), error },
+        None => WorkerError::Replica(error),
+    }
+}
+
+/// The lane's result; a panic in it is an error of the source, so that the worker starts again.
+async fn join(lane: JoinHandle<Result<(), LaneError>>) -> Result<(), LaneError> {
+    lane.await.unwrap_or_else(|e| Err(SourceError::Unavailable(format!("the lane died: {e}")).into()))
+}
+
+/// Uniform in 0..1; spreads retries, nothing more, so the standard library's seeds are good enough.
+fn random() -> f64 {
+    let bits = RandomState::new().build_hasher().finish() >> 11;
+    #[expect(clippy::cast_precision_loss, reason = "53 bits are what an f64 holds")]
+    let fraction = bits as f64 / (1u64 << 53) as f64;
+    fraction
+}
