@@ -2,7 +2,8 @@
 .SYNOPSIS
   Starts the whole system in containers on Windows. Needs Docker Desktop.
 .DESCRIPTION
-  The same as scripts/start-system.sh --mode docker. Settings come from .env, which is made from .env.example.
+  The same as scripts/start-system.sh --mode docker. Settings, the ports among them, come from .env, which is made from
+  .env.example.
   To end it: docker compose down (with --volumes to delete the data too).
 .PARAMETER Fresh
   Deletes all data of the system first.
@@ -23,7 +24,8 @@ try {
     $watch = [System.Diagnostics.Stopwatch]::StartNew()
     Write-Host 'mode docker: the only one on Windows; in WSL, scripts/start-system.sh has more'
 
-    docker info *> $null
+    # Through cmd: Windows PowerShell takes redirected error output of a program for an error of its own.
+    cmd /c 'docker info >nul 2>&1'
     if ($LASTEXITCODE -ne 0) {
         throw 'No Docker engine answers. Start Docker Desktop and run this again.'
     }
