@@ -58,7 +58,7 @@ pub(super) async fn posts(system: Rc<System>) -> anyhow::Result<()> {
         browser.visit(&post).await?;
         browser.click_text("Delete…").await?;
         browser.click_text("Delete the post of browser").await?;
-        browser.await_text("Posts").await?;
+        browser.await_text("The post and everything about it is deleted.").await?;
         let left = browser.text().await?;
         ensure!(!left.contains(&format!("{title}, edited")), "the deleted post is still listed: {left}");
         Ok(())
