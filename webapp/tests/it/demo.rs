@@ -1,0 +1,157 @@
+//! The demo counts what really happened.
+
+use anyhow::{Context, ensure};
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::site::{Reply, Site};
+
+fn counts(run: &Value) -> Vec<u64> {
+    let servers = run["servers"].as_array().cloned().unwrap_or_default();
+    servers.iter().map(|server| server["count"].as_u64().unwrap_or_default()).collect()
+}
+
+async fn start(site: &Site, body: &'static str, accept: &str) -> anyhow::Result<Reply> {
+    let request = site.request(Method::POST, "/demo/runs").body(body).header("accept", accept);
+    Reply::of(request.header("content-type", "application/x-www-form-urlencoded")).await
+}
+
+#[tokio::test]
+async fn a_thousand_reads_are_334_333_333_whatever_else_is_read_meanwhile() -> anyhow::Result<()> {
+    let site = Site::start().await?;
+    let others = async {
+        for _ in 0..50 {
+            site.get("/posts").await?;
+        }
+        anyhow::Ok(())
+    };
+    let (run, others) = tokio::join!(site.get("/api/demo"), others);
+    others?;
+    let run = run?.body();
+    ensure!(counts(&run) == [334, 333, 333, 0], "{run}");
+    ensure!(run["mismatches"] == 0 && run["errors"] == 0 && run["state"] == "complete", "{run}");
+    ensure!(run["spread"] == 1 && run["elapsed_ms"].as_f64().unwrap_or(1e9) < 5000.0, "{run}");
+    let sequence = run["sequence"].as_array().context("a sequence")?;
+    let turn = |i: usize| sequence[i] == format!("replica-{}", i % 3 + 1);
+    ensure!(sequence.len() == 1000 && (0..1000).all(turn), "not in turn: {sequence:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn with_one_replica_down_it_is_500_500_and_nobody_sees_an_error() -> anyhow::Result<()> {
+    let site = Site::start().await?;
+    site.replica(2).cut();
+    site.await_rotation(2).await?;
+    let run = site.get("/api/demo").await?.body();
+    ensure!(counts(&run) == [500, 500, 0, 0] && run["errors"] == 0 && run["mismatches"] == 0, "{run}");
+    ensure!(run["verdict"].as_str().unwrap_or_default().contains("Without replica-3"), "{run}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_replica_that_fails_during_the_run_costs_no_read() -> anyhow::Result<()> {
+    let site = Site::start().await?;
+    let run = site.get("/api/demo?reads=3000");
+    let fail = async {
+        e2e::wait::until("a run", crate::site::PATIENCE, async || {
+            let done = site.state().runs().all().first().map_or(0, |run| run.progress().done);
+            if done > 0 { Ok(()) } else { Err("not begun".to_owned()) }
+        })
+        .await?;
+        site.replica(0).cut();
+        anyhow::Ok(())
+    };
+    let (run, failed) = tokio::join!(run, fail);
+    failed?;
+    let run = run?.body();
+    ensure!(run["errors"] == 0 && run["mismatches"] == 0 && run["done"] == 3000, "{run}");
+    let counts = counts(&run);
+    ensure!(counts[0] < 1000 && counts[1] > 1000 && counts[2] > 1000 && counts[3] == 0, "{counts:?}");
+    // Whether a read met the broken connection first, or the monitor did, is a matter of luck; that nobody saw it is not.
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_with_another_name_is_found_out() -> anyhow::Result<()> {
+    // The router believes to read replica-1, and reads replica-2.
+    let site = Site::start().await?;
+    let other = site.replica_url(1);
+    let lying = Site::start_empty(&[("WEBAPP__REPLICAS__0__URL", &other)]).await?;
+    lying.replicate(&[1, 2]).await?;
+    lying.await_rotation(3).await?;
+    let run = lying.get("/api/demo?reads=30").await?.body();
+    ensure!(run["mismatches"] == 10 && counts(&run) == [10, 10, 10, 0], "{run}");
+    ensure!(run["verdict"].as_str().unwrap_or_default().contains("that is a fault"), "{run}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_page_of_a_run_needs_no_script() -> anyhow::Result<()> {
+    let site = Site::start().await?;
+    let started = start(&site, "reads=100", "text/html").await?;
+    ensure!(started.code() == 303, "{started:?}");
+    let page = site.get(started.header("location")).await?;
+    ensure!(page.code() == 200 && page.text.matches("<use href").count() == 103, "{page:?}");
+    for part in ["100 reads in", "34 / 33 / 33", "<caption>", "✓ every time", "#100 replica-1"] {
+        ensure!(page.text.contains(part), "{part} is not in {}", page.text);
+    }
+    ensure!(!page.text.contains("<script"), "the result needs no script");
+    ensure!(site.get("/Home/Demo").await?.text.contains(started.header("location")), "the run is not listed");
+    ensure!(site.get("/demo/runs/018f0000-0000-7000-8000-000000000001").await?.code() == 404, "unknown run");
+    Ok(())
+}
+
+#[tokio::test]
+async fn progress_is_told_and_told_again_from_where_one_was() -> anyhow::Result<()> {
+    let site = Site::start().await?;
+    let run = start(&site, "reads=60", "application/json").await?;
+    ensure!(run.code() == 201, "{run:?}");
+    let run = run.body();
+    let events = run["events"].as_str().context("an address")?;
+    let all = site.get(events).await?;
+    ensure!(all.header("content-type") == "text/event-stream", "{all:?}");
+    let cells = |reply: &Reply| {
+        let data = reply.text.lines().filter_map(|line| line.strip_prefix("data: "));
+        let events = data.map(|data| serde_json::from_str::<Value>(data).unwrap_or_default());
+        events.map(|event| event["cells"].as_array().map_or(0, Vec::len)).sum::<usize>()
+    };
+    ensure!(all.text.contains("event: done") && cells(&all) == 60, "{all:?}");
+    let rest = Reply::of(site.request(Method::GET, events).header("last-event-id", "50")).await?;
+    ensure!(rest.text.contains("event: done") && cells(&rest) == 10, "{rest:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_run_at_a_time_and_it_can_be_stopped() -> anyhow::Result<()> {
+    // A frozen replica makes the first read of the run last until its time-out.
+    let site =
+        Site::start_empty(&[("WEBAPP__TIMEOUTS__READ_MS", "5000"), ("WEBAPP__HEALTH__TIMEOUT_MS", "60000")])
+            .await?;
+    site.replicate(&[0, 1, 2]).await?;
+    site.await_rotation(3).await?;
+    (0..3).for_each(|index| site.replica(index).pause());
+    let first = start(&site, "reads=10000", "application/json").await?.body();
+    let second = start(&site, "reads=10", "application/json").await?;
+    ensure!(second.code() == 429 && second.header("retry-after") == "1", "{second:?}");
+    let stop = site.request(Method::POST, first["stop"].as_str().unwrap_or_default());
+    ensure!(Reply::of(stop).await?.code() == 303, "stop");
+    let page = site.get(first["page"].as_str().unwrap_or_default()).await?;
+    ensure!(page.text.contains("The run ended early"), "{page:?}");
+    ensure!(start(&site, "reads=10001", "text/html").await?.code() == 422, "too many");
+    ensure!(start(&site, "reads=5", "text/html").await?.code() == 303, "the next one may start");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_open_stream_does_not_hold_up_the_end() -> anyhow::Result<()> {
+    let site =
+        Site::start_empty(&[("WEBAPP__TIMEOUTS__READ_MS", "60000"), ("WEBAPP__HEALTH__TIMEOUT_MS", "60000")])
+            .await?;
+    site.replicate(&[0, 1, 2]).await?;
+    site.await_rotation(3).await?;
+    (0..3).for_each(|index| site.replica(index).pause());
+    let run = start(&site, "reads=10", "application/json").await?.body();
+    let stream = site.request(Method::GET, run["events"].as_str().unwrap_or_default()).send().await?;
+    ensure!(stream.status() == 200, "the stream is open");
+    site.stop().await
+}

@@ -1,0 +1,10 @@
+//! The application against real PostgreSQL servers. Replication is made by hand, through the contract, so that each test
+//! decides which replica has which write.
+
+mod api;
+mod consistency;
+mod demo;
+mod outages;
+mod pages;
+mod program;
+mod site;
