@@ -126,7 +126,7 @@ impl Run {
             if started.elapsed() >= MAX_DURATION {
                 break Ending::TooLong;
             }
-            if done % TELL_EVERY == 0 {
+            if done.is_multiple_of(TELL_EVERY) {
                 self.progress.send_replace(Progress { done, elapsed: started.elapsed(), ending: None });
             }
             let sample = tokio::select! {

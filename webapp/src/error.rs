@@ -81,7 +81,7 @@ impl AppError {
     /// An error of the leader during a write.
     pub fn from_write(error: DbError) -> Self {
         match error {
-            DbError::Unreachable(_) | DbError::Busy => {
+            DbError::Unreachable(_) | DbError::TooSlow(_) | DbError::Busy => {
                 tracing::warn!(error = %error, "write not possible");
                 Self::WriteUnavailable(error)
             }
@@ -93,7 +93,7 @@ impl AppError {
     /// An error of the last database that was asked to read.
     pub fn from_read(error: DbError) -> Self {
         match error {
-            DbError::Unreachable(_) | DbError::Busy => {
+            DbError::Unreachable(_) | DbError::TooSlow(_) | DbError::Busy => {
                 tracing::warn!(error = %error, "read not possible");
                 Self::ReadUnavailable(error)
             }
@@ -112,92 +112,91 @@ impl AppError {
 
     /// What the client may know.
     pub fn problem(&self) -> Problem {
-        let problem = |status, code, message: &str| Problem {
-            status,
-            code,
-            message: message.to_owned(),
-            field: None,
-            retry_after: None,
-        };
         match self {
-            Self::NotFound(what) => problem(StatusCode::NOT_FOUND, "not_found", what),
-            Self::BadRequest(error) => Problem {
-                field: Some(error.field),
-                ..problem(StatusCode::BAD_REQUEST, "bad_request", &error.message)
-            },
-            Self::NotJson(why) => problem(StatusCode::BAD_REQUEST, "not_json", why),
-            Self::Invalid(errors) => Problem {
-                field: errors.first().map(|e| e.field),
-                ..problem(
-                    StatusCode::UNPROCESSABLE_ENTITY,
-                    "invalid",
-                    &errors.iter().map(|e| e.message.as_str()).collect::<Vec<_>>().join(" "),
-                )
-            },
-            Self::AlreadyLiked => Problem {
-                field: Some("user_id"),
-                ..problem(StatusCode::CONFLICT, "already_liked", "This user likes the post already.")
-            },
-            Self::Stale(now) => Problem {
-                field: Some("version"),
-                ..problem(
-                    StatusCode::CONFLICT,
-                    "stale_version",
-                    &format!(
-                        "The post was edited meanwhile: it has version {} now.",
-                        now.summary.post.version
-                    ),
-                )
-            },
-            Self::MediaType => problem(
+            Self::NotFound(what) => Problem::new(StatusCode::NOT_FOUND, "not_found", what),
+            Self::BadRequest(error) => {
+                Problem::new(StatusCode::BAD_REQUEST, "bad_request", &error.message).on(error.field)
+            }
+            Self::NotJson(why) => Problem::new(StatusCode::BAD_REQUEST, "not_json", why),
+            Self::Invalid(errors) => {
+                let messages: Vec<&str> = errors.iter().map(|e| e.message.as_str()).collect();
+                let field = errors.first().map(|e| e.field);
+                let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", &messages.join(" "));
+                Problem { field, ..problem }
+            }
+            Self::AlreadyLiked => {
+                Problem::new(StatusCode::CONFLICT, "already_liked", "This user likes the post already.")
+                    .on("user_id")
+            }
+            Self::Stale(now) => {
+                let version = now.summary.post.version;
+                let message = format!("The post was edited meanwhile: it has version {version} now.");
+                Problem::new(StatusCode::CONFLICT, "stale_version", &message).on("version")
+            }
+            Self::MediaType => Problem::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "unsupported_media_type",
                 "Send the header Content-Type: application/json.",
             ),
             Self::TooLarge => {
-                problem(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "The body is larger than 64 KiB.")
+                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "The body is larger than 64 KiB.")
             }
-            Self::Method => problem(
+            Self::Method => Problem::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "method_not_allowed",
                 "This address exists, but not for this method.",
             ),
-            Self::CrossSite => problem(
+            Self::CrossSite => Problem::new(
                 StatusCode::FORBIDDEN,
                 "cross_site",
                 "The form was sent by a page of another site, so it was not accepted.",
             ),
-            Self::RunGoingOn => Problem {
-                retry_after: Some(1),
-                ..problem(
-                    StatusCode::TOO_MANY_REQUESTS,
-                    "run_going_on",
-                    "Another run is going on. One at a time keeps the figures honest; it takes a second.",
-                )
-            },
-            Self::WriteUnavailable(_) => Problem {
-                retry_after: Some(2),
-                ..problem(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "leader_unavailable",
-                    "The leader does not answer, so nothing can be saved right now. Reading goes on. Please try again in a \
-                     moment: sending the same form twice saves it once.",
-                )
-            },
-            Self::ReadUnavailable(_) => Problem {
-                retry_after: Some(2),
-                ..problem(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "no_database",
-                    "Neither a replica nor the leader answers. This page comes back by itself when one of them does.",
-                )
-            },
-            Self::Internal(_) => problem(
+            Self::RunGoingOn | Self::WriteUnavailable(_) | Self::ReadUnavailable(_) => self.passing_problem(),
+            Self::Internal(_) => Problem::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "internal",
                 "Something went wrong on our side. It has been logged.",
             ),
         }
+    }
+
+    /// The problems that trying again later solves.
+    fn passing_problem(&self) -> Problem {
+        match self {
+            Self::RunGoingOn => Problem::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "run_going_on",
+                "Another run is going on. One at a time keeps the figures honest; it takes a second.",
+            )
+            .again_after(1),
+            Self::WriteUnavailable(_) => Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "leader_unavailable",
+                "The leader does not answer, so nothing can be saved right now. Reading goes on. Please try again in a \
+                 moment: sending the same form twice saves it once.",
+            )
+            .again_after(2),
+            _ => Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no_database",
+                "Neither a replica nor the leader answers. This page comes back when one of them does.",
+            )
+            .again_after(2),
+        }
+    }
+}
+
+impl Problem {
+    fn new(status: StatusCode, code: &'static str, message: &str) -> Self {
+        Self { status, code, message: message.to_owned(), field: None, retry_after: None }
+    }
+
+    fn on(self, field: &'static str) -> Self {
+        Self { field: Some(field), ..self }
+    }
+
+    fn again_after(self, seconds: u8) -> Self {
+        Self { retry_after: Some(seconds), ..self }
     }
 }
 

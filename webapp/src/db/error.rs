@@ -6,9 +6,12 @@ use tokio_postgres::error::SqlState;
 /// Why a database gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
-    /// It can't be reached, is starting or stopping, or took too long. Trying again later helps.
+    /// It can't be reached, or is starting or stopping. Trying again later helps.
     #[error("unreachable: {0}")]
     Unreachable(String),
+    /// It gave no answer in time.
+    #[error("no answer within {} ms", .0.as_millis())]
+    TooSlow(std::time::Duration),
     /// All connections of the pool are busy. The server itself may be well.
     #[error("no free connection")]
     Busy,
@@ -21,14 +24,18 @@ pub enum DbError {
 }
 
 impl DbError {
-    /// The time-out of a whole exchange.
-    pub fn too_slow(limit: std::time::Duration) -> Self {
-        Self::Unreachable(format!("no answer within {} ms", limit.as_millis()))
-    }
-
     /// Whether the database itself is in doubt, not only this statement.
     pub fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Unreachable(_))
+        matches!(self, Self::Unreachable(_) | Self::TooSlow(_))
+    }
+
+    /// As a metric's label: why a replica leaves the rotation.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "connect",
+            Self::TooSlow(_) => "timeout",
+            Self::Busy | Self::Constraint(_) | Self::Statement(_) => "statement",
+        }
     }
 }
 
@@ -38,7 +45,8 @@ impl From<tokio_postgres::Error> for DbError {
             // Without an answer from the server: the connection broke, or the value could not be encoded or decoded.
             // The latter is a fault of ours and must not put a healthy replica out of rotation.
             use std::error::Error as _;
-            let broken = error.is_closed() || error.source().is_some_and(|e| e.is::<std::io::Error>());
+            let broken = error.is_closed()
+                || error.source().is_some_and(<dyn std::error::Error>::is::<std::io::Error>);
             return if broken { Self::Unreachable(reason(&error)) } else { Self::Statement(error) };
         };
         if let (true, Some(name)) = (refusal.code().code().starts_with("23"), refusal.constraint()) {

@@ -87,7 +87,7 @@ impl Monitor<'_> {
 
     async fn look(&mut self) {
         let seen = tokio::time::timeout(self.pace.timeout, self.progress()).await;
-        match seen.unwrap_or_else(|_| Err(DbError::too_slow(self.pace.timeout))) {
+        match seen.unwrap_or_else(|_| Err(DbError::TooSlow(self.pace.timeout))) {
             Ok(progress) => self.replica.reached(progress),
             Err(error) => {
                 self.session = None;

@@ -102,7 +102,7 @@ pub fn settle<T>(
     limit: Duration,
 ) -> Result<T, DbError> {
     let result =
-        outcome.map_or_else(|_| Err(DbError::too_slow(limit)), |answer| answer.map_err(DbError::from));
+        outcome.map_or_else(|_| Err(DbError::TooSlow(limit)), |answer| answer.map_err(DbError::from));
     if matches!(&result, Err(error) if error.is_unreachable()) {
         drop(Object::take(connection));
     }

@@ -206,7 +206,7 @@ impl Replica {
         }
         drop(status);
         metrics::gauge!("web_replica_in_rotation", "replica" => self.name.clone()).set(0.0);
-        metrics::counter!("web_replica_ejections_total", "replica" => self.name.clone()).increment(1);
+        metrics::counter!("web_replica_ejections_total", "replica" => self.name.clone(), "reason" => error.label()).increment(1);
         tracing::warn!(
             replica = self.name,
             error = super::error::reason(error),

@@ -232,9 +232,8 @@ pub async fn edit(Path(id): Path<String>, visit: Visit, form: FormFields) -> Res
         let content = PostContent::parse(&typed)?;
         edit_post(&visit, EditPost { id, content, version: Some(version) }).await
     };
-    let error = match saved.await {
-        Ok(_) => return Ok(Redirect::to(&format!("/posts/{id}?done=edited")).into_response()),
-        Err(error) => error,
+    let Err(error) = saved.await else {
+        return Ok(Redirect::to(&format!("/posts/{id}?done=edited")).into_response());
     };
     let again = |version| editing(&visit, id, version, typed.clone());
     match (error.form_errors(), error) {
