@@ -2,6 +2,8 @@
 
 mod bad_input;
 mod browser;
+mod bulk;
+mod command_line;
 mod registration;
 mod rows;
 mod web;
@@ -38,14 +40,23 @@ pub(crate) const ALL: &[Check] = &[
         name: "the_api_answers_bad_requests_with_the_right_status",
         run: |s| Box::pin(web::bad_requests(s)),
     },
+    Check { name: "the_command_line_explains_the_system", run: |s| Box::pin(command_line::explains(s)) },
     Check { name: "a_person_writes_reads_edits_and_deletes_a_post", run: |s| Box::pin(browser::posts(s)) },
     Check { name: "the_demo_reads_round_robin", run: |s| Box::pin(browser::demo(s)) },
     Check {
         name: "the_demo_does_without_a_stopped_replica",
         run: |s| Box::pin(browser::demo_with_an_outage(s)),
     },
+    Check { name: "a_large_transaction_appears_whole", run: |s| Box::pin(bulk::whole(s)) },
     Check { name: "mixed_load_ends_equal_and_no_snapshot_is_torn", run: |s| Box::pin(workload::calm(s)) },
-    Check { name: "mixed_load_survives_kills_of_the_replicator", run: |s| Box::pin(workload::kills(s)) },
+    Check {
+        name: "mixed_load_survives_kills_of_the_replicator",
+        run: |s| Box::pin(workload::replicator_kills(s)),
+    },
+    Check {
+        name: "mixed_load_survives_kills_of_everything_else",
+        run: |s| Box::pin(workload::other_kills(s)),
+    },
     Check { name: "a_stopped_replica_does_not_delay_the_others", run: |s| Box::pin(workload::outage(s)) },
     Check {
         name: "a_malformed_record_halts_and_is_named",

@@ -1,5 +1,7 @@
 //! The running system: where its parts are, and the few things that every check does with them.
 
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -7,6 +9,7 @@ use anyhow::{Context, bail, ensure};
 use e2e::compare::{self, Contents};
 use e2e::{postgres, wait};
 use serde_json::Value;
+use tokio::net::TcpStream;
 use tokio_postgres::Client;
 
 use crate::settings::{self, Settings};
@@ -62,6 +65,19 @@ impl System {
         script(self.command("service.sh").args([verb, service, "--no-wait"])).await
     }
 
+    /// Waits until nothing listens on the port of a killed service: the threads of a large process end one by one, and the
+    /// last of them closes the port.
+    pub(crate) async fn await_closed(&self, service: &str) -> anyhow::Result<()> {
+        let port = self.port(service)?;
+        wait::until(&format!("the port of {service} to be closed"), PATIENCE, async || {
+            match TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
+                Ok(_) => Err(format!("something listens on {port}")),
+                Err(_) => Ok(()),
+            }
+        })
+        .await
+    }
+
     /// A script of the repository, told which system is meant.
     pub(crate) fn command(&self, name: &str) -> Command {
         let mut command = Command::new(e2e::repository().join("scripts").join(name));
@@ -71,6 +87,20 @@ impl System {
 
     pub(crate) fn port(&self, service: &str) -> anyhow::Result<u16> {
         self.settings.port(service)
+    }
+
+    /// The folder with the services' data, logs and pids.
+    pub(crate) fn state(&self) -> PathBuf {
+        let name = match self.settings.offset() {
+            0 => "system".to_owned(),
+            offset => format!("system-{offset}"),
+        };
+        e2e::repository().join(".run").join(name)
+    }
+
+    /// A password of the settings.
+    pub(crate) fn password(&self, name: &str) -> anyhow::Result<&str> {
+        self.settings.get(name)
     }
 
     /// The URL of an HTTP service.

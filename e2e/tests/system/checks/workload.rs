@@ -11,10 +11,10 @@ use crate::settings;
 use crate::system::{Login, REPLICAS, System};
 
 /// Between two snapshots of one observer: three of them without a pause would be most of the load on a small machine.
-const READ_PAUSE: Duration = Duration::from_millis(1);
+const READ_PAUSE: Duration = Duration::from_millis(4);
 
-/// Kills of the replicator during one load.
-const KILLS: u32 = 5;
+/// Killed in turn by SIGKILL under load. Not the leader: its clients see that, and nobody promises otherwise.
+const OTHERS: &[&str] = &["connect", "replica-1", "broker", "connect", "replica-3"];
 
 /// Transactions per second while faults happen: the load must last as long as they do.
 const RATE_WITH_FAULTS: u32 = 200;
@@ -106,16 +106,26 @@ pub(super) async fn calm(system: Rc<System>) -> anyhow::Result<()> {
     finish(&system, watch).await.map(drop)
 }
 
-pub(super) async fn kills(system: Rc<System>) -> anyhow::Result<()> {
-    let url = prepare(&system).await?;
+pub(super) async fn replicator_kills(system: Rc<System>) -> anyhow::Result<()> {
+    kills(&system, &["replicator"; 5]).await
+}
+
+/// Connect sends again what it had not flushed; a replica that does not wait for its disk loses its last commits, and
+/// its checkpoint with them.
+pub(super) async fn other_kills(system: Rc<System>) -> anyhow::Result<()> {
+    kills(&system, OTHERS).await
+}
+
+async fn kills(system: &System, victims: &[&str]) -> anyhow::Result<()> {
+    let url = prepare(system).await?;
     let seed = seed()?;
     let transactions = settings::number("E2E_TRANSACTIONS", 4000)?;
     let mut plan = Plan { transactions, rate: Some((transactions / 40).max(RATE_WITH_FAULTS)), seed };
     let mut random = Random(seed);
-    let watch = Watch::start(&system)?;
+    let watch = Watch::start(system)?;
     let mut load = load::start(&url, plan)?;
     let mut done = 0;
-    for kill in 1..=KILLS {
+    for victim in victims {
         // The moment is what is tried here, so it is left to chance.
         tokio::time::sleep(Duration::from_millis(200 + random.below(2500))).await;
         if !load.is_running()? {
@@ -124,13 +134,14 @@ pub(super) async fn kills(system: Rc<System>) -> anyhow::Result<()> {
             load = load::start(&url, plan)?;
         }
         let killed = Instant::now();
-        system.service("kill", "replicator").await?;
-        system.service("start", "replicator").await?;
-        println!("  kill {kill} of {KILLS}: ready again after {:.1?}", killed.elapsed());
+        system.service("kill", victim).await?;
+        system.await_closed(victim).await?;
+        system.service("start", victim).await?;
+        println!("  {victim} killed, and ready again after {:.1?}", killed.elapsed());
     }
     done += load.finish().await?.transactions;
-    println!("  {done} transactions, replicator killed {KILLS} times");
-    finish(&system, watch).await.map(drop)
+    println!("  {done} transactions, {} kills", victims.len());
+    finish(system, watch).await.map(drop)
 }
 
 pub(super) async fn outage(system: Rc<System>) -> anyhow::Result<()> {

@@ -1,0 +1,80 @@
+//! One large transaction: a replica shows all of it or nothing, and the replicator does not hold it in memory.
+
+use std::fs;
+use std::rc::Rc;
+use std::time::Instant;
+
+use anyhow::{Context, ensure};
+use e2e::wait;
+use tokio_postgres::Client;
+
+use crate::settings;
+use crate::system::{Login, PATIENCE, REPLICAS, System};
+
+/// What the replicator may have used at its worst moment. The design's target is 96 MiB for narrow rows; this is where it
+/// has left that class.
+const MAX_MEMORY_MIB: u64 = 192;
+
+pub(super) async fn whole(system: Rc<System>) -> anyhow::Result<()> {
+    let rows: i64 = settings::number("E2E_BULK_ROWS", 30_000)?;
+    let writer = system.connect("leader", Login::Writer).await?;
+    let steps = [
+        format!(
+            "INSERT INTO posts (user_id, content)
+             SELECT 'bulk', md5(g::text) || repeat('.', 300) FROM generate_series(1, {rows}) AS g"
+        ),
+        "UPDATE posts SET version = version + 1 WHERE user_id = 'bulk'".to_owned(),
+        "DELETE FROM posts WHERE user_id = 'bulk'".to_owned(),
+    ];
+    // What a reader may see after each step: (rows, highest version). Before it, what the step before allowed.
+    let states = [(0, 0), (rows, 1), (rows, 2), (0, 0)];
+    for (step, allowed) in steps.iter().zip(states.windows(2)) {
+        let started = Instant::now();
+        writer.batch_execute(step).await.context("write the large transaction")?;
+        let committed = started.elapsed();
+        for name in REPLICAS {
+            let replica = system.connect(name, Login::Reader).await?;
+            await_state(&replica, name, allowed[0], allowed[1]).await?;
+        }
+        let verb = step.split_whitespace().next().unwrap_or_default();
+        println!(
+            "  {verb} of {rows} rows: {committed:.1?} on the leader, on every replica after {:.1?}",
+            started.elapsed()
+        );
+    }
+    let peak = peak_memory_mib(&system)?;
+    println!("  the replicator's memory was at most {peak} MiB since its start");
+    ensure!(peak <= MAX_MEMORY_MIB, "the replicator used {peak} MiB");
+    system.assert_equal().await.map(drop)
+}
+
+/// Waits until the replica shows `after`; any state but that and `before` is a torn transaction.
+async fn await_state(
+    replica: &Client,
+    name: &str,
+    before: (i64, i64),
+    after: (i64, i64),
+) -> anyhow::Result<()> {
+    let query = "SELECT count(*), coalesce(max(version), 0), coalesce(min(version), 0) FROM posts WHERE user_id = 'bulk'";
+    let torn = wait::until(&format!("{name} to show {after:?}"), PATIENCE, async || {
+        let row = replica.query_one(query, &[]).await.map_err(|error| error.to_string())?;
+        let (rows, newest, oldest): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
+        if newest != oldest || ((rows, newest) != before && (rows, newest) != after) {
+            return Ok(Some(format!("{name} shows {rows} rows of versions {oldest} to {newest}")));
+        }
+        if (rows, newest) == after { Ok(None) } else { Err(format!("{rows} rows of version {newest}")) }
+    })
+    .await?;
+    ensure!(torn.is_none(), "a part of a transaction is visible: {}", torn.unwrap_or_default());
+    Ok(())
+}
+
+/// The highest resident memory of the replicator since it started, as the kernel counts it.
+fn peak_memory_mib(system: &System) -> anyhow::Result<u64> {
+    let pid = fs::read_to_string(system.state().join("pids/replicator.pid"))
+        .context("read the replicator's pid")?;
+    let status = fs::read_to_string(format!("/proc/{}/status", pid.trim())).context("read its status")?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("find its peak memory")?;
+    let kib: u64 = peak.trim().trim_end_matches(" kB").parse().context("read its peak memory")?;
+    Ok(kib / 1024)
+}

@@ -1,0 +1,86 @@
+//! What the replicator's command line says about a running system, and about mistakes.
+
+use std::process::{Command, Output};
+use std::rc::Rc;
+
+use anyhow::{Context, ensure};
+use serde_json::Value;
+
+use crate::system::{REPLICAS, System};
+
+pub(super) async fn explains(system: Rc<System>) -> anyhow::Result<()> {
+    system.await_replicas().await?;
+    let status = replicator(&system, &["status", "--json"])?;
+    let text = expect(&status, 0)?;
+    let body: Value =
+        serde_json::from_str(&text).with_context(|| format!("read the status as JSON: {text}"))?;
+    let replicas = body["replicas"].as_array().context("find the replicas")?;
+    let live: Vec<_> = replicas
+        .iter()
+        .filter(|replica| replica["state"] == "live")
+        .filter_map(|replica| replica["name"].as_str())
+        .collect();
+    ensure!(live == REPLICAS, "live by status --json: {live:?}");
+    let states = text.matches("\"state\":").count();
+    ensure!(
+        states == REPLICAS.len(),
+        "{states} states of {} replicas: a key comes twice: {text}",
+        REPLICAS.len()
+    );
+
+    let check = expect(&replicator(&system, &["check"])?, 0)?;
+    ensure!(
+        check.contains("exactly once") && check.contains("0 errors"),
+        "check of a healthy system says {check}"
+    );
+    println!("  check says: {}", check.lines().last().unwrap_or_default());
+
+    let settings = expect(&replicator(&system, &["config", "show"])?, 0)?;
+    ensure!(
+        settings.contains("source.topic_prefix") && settings.contains("***"),
+        "config show says {settings}"
+    );
+    let password = system.password("REPLICATOR_PASSWORD")?;
+    for text in [&text, &check, &settings] {
+        ensure!(!text.contains(password), "a password is shown: {text}");
+    }
+
+    let usage = replicator(&system, &["--no-such-option"])?;
+    expect(&usage, 2)?;
+    let mut command = command(&system)?;
+    command.args(["config", "show"]).env("REPLICATOR__SOURCE__BROKRES", "x");
+    let mistyped = command.output().context("run the replicator")?;
+    expect(&mistyped, 78)?;
+    let advice = String::from_utf8_lossy(&mistyped.stderr);
+    ensure!(advice.contains("did you mean source.brokers"), "a mistyped key is answered with {advice}");
+    println!(
+        "  status, check, config show, wrong usage (2) and wrong configuration (78) answer as documented"
+    );
+    Ok(())
+}
+
+/// The program that the scripts started, with its configuration.
+fn command(system: &System) -> anyhow::Result<Command> {
+    // Beside this test's folder: both are made by the same build.
+    let here = std::env::current_exe().context("find this program")?;
+    let release = here.parent().and_then(|deps| deps.parent()).context("find the build folder")?;
+    let mut command = Command::new(release.join("replicator"));
+    command.arg("--config").arg(system.state().join("replicator/replicator.toml"));
+    Ok(command)
+}
+
+fn replicator(system: &System, arguments: &[&str]) -> anyhow::Result<Output> {
+    command(system)?.args(arguments).output().context("run the replicator")
+}
+
+/// Demands an exit code; returns standard output.
+fn expect(output: &Output, code: i32) -> anyhow::Result<String> {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.code() == Some(code),
+        "ended with {} and not {code}: {text}{errors}",
+        output.status
+    );
+    Ok(text)
+}
