@@ -123,6 +123,16 @@ impl Assembler {
         }
     }
 
+    /// Learns of a transaction that ended before the position to go on from. What a killed connector wrote twice may
+    /// still stand ahead in the tables' topics, and must not be taken for a later transaction's.
+    pub fn remember(&mut self, boundary: &Boundary) {
+        if let Boundary::End { xid, lsn, .. } = boundary
+            && *lsn <= self.watermark
+        {
+            self.recent.insert(*xid);
+        }
+    }
+
     /// Appends a record of the transaction topic.
     pub fn push_boundary(&mut self, offset: i64, boundary: Option<Boundary>) {
         self.spine.push(offset, boundary);

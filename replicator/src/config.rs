@@ -66,6 +66,9 @@ pub struct SourceConfig {
     /// The connector's `unavailable.value.placeholder`, which stands for an unchanged TOAST value.
     #[serde(default = "default_placeholder")]
     pub placeholder: String,
+    /// Tables, as `schema.table`, that the connector captures and the replicas don't get.
+    #[serde(default)]
+    pub exclude_tables: Vec<String>,
     /// Options for librdkafka, by its own names: `security.protocol`, `sasl.username`, …
     #[serde(default)]
     pub kafka: BTreeMap<String, String>,

@@ -2,16 +2,17 @@
 //!
 //! ```text
 //! partitions ─▶ decode ─▶ Assembler ─▶ ParcelBuilder ─▶ bounded channel ─▶ applier
+//!               └────────── LaneCore (pure) ───────┘
 //! ```
 //!
 //! A lane reads and decodes for as long as the applier keeps up; then the channel's bytes are used up, the lane waits,
 //! the assembler's queues fill and the source stops fetching. Nothing in between grows without a limit.
 
 mod builder;
+pub mod core;
 mod error;
 mod phase;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,18 +20,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::assemble::{Assembler, Event};
-use crate::decode::debezium::{Collection, Decoder, RawRecord, decode_boundary};
-use crate::replica::checkpoint::Checkpoint;
+use self::core::{CoreStart, LaneCore, Turn};
+use crate::decode::debezium::RawRecord;
 use crate::source::kafka::{KafkaSource, Record};
 use crate::status::StatusCell;
-use crate::vocabulary::lsn::Xid;
-use crate::vocabulary::offset::{Offsets, PartitionIndex, PartitionNames, Place, TopicPartition};
+use crate::vocabulary::change::Change;
+use crate::vocabulary::offset::{Offsets, PartitionIndex, PartitionNames, Place};
 use crate::vocabulary::parcel::Parcel;
-use crate::vocabulary::schema::{Catalog, TableName};
-use builder::ParcelBuilder;
 pub use error::LaneError;
-use phase::PhaseTracker;
 
 /// The limits of a lane. All of them bound memory (promise P9).
 #[derive(Debug, Clone, Copy)]
@@ -55,48 +52,27 @@ pub struct Sealed {
     _room: OwnedSemaphorePermit,
 }
 
-/// The transaction topic is the first partition of every lane.
-const SPINE: PartitionIndex = PartitionIndex(0);
-
 /// How often a lane looks for new topics and reports what it waits for.
 const TICK: Duration = Duration::from_secs(1);
+
+/// How many records of the transaction topic before the checkpoint are read again, to recognise events that a killed
+/// connector wrote twice. Such events stand right behind their first writing, so what matters is how far one table's topic
+/// may be read behind the transaction topic: at ten thousand transactions a second this is two and a half seconds.
+const LOOK_BACK: i64 = 50_000;
 
 /// Ticks between looking for topics that nothing has asked for.
 const TICKS_PER_DISCOVERY: u32 = 10;
 
 /// Reads for one replica from its checkpoint on.
+#[derive(Debug)]
 pub struct Lane {
     source: KafkaSource,
-    assembler: Assembler,
-    decoder: Decoder,
+    core: LaneCore,
     names: PartitionNames,
-    builder: ParcelBuilder,
-    phase: PhaseTracker,
-    topics: HashMap<String, Collection>,
-    limits: LaneLimits,
+    channel_bytes: usize,
     room: Arc<Semaphore>,
     parcels: mpsc::Sender<Sealed>,
     status: StatusCell,
-}
-
-/// What a lane needs to begin.
-pub struct LaneStart<'a> {
-    /// The consumer, without partitions.
-    pub source: KafkaSource,
-    /// The replica's tables.
-    pub catalog: Arc<Catalog>,
-    /// Where to go on.
-    pub checkpoint: &'a Checkpoint,
-    /// The connector's topic prefix.
-    pub topic_prefix: &'a str,
-    /// The connector's `unavailable.value.placeholder`.
-    pub placeholder: &'a str,
-    /// Transactions known to be applied although they stand ahead in the topics.
-    pub repeats: &'a [Xid],
-    /// Bounds.
-    pub limits: LaneLimits,
-    /// Where to report.
-    pub status: StatusCell,
 }
 
 impl Lane {
@@ -105,34 +81,28 @@ impl Lane {
     /// # Errors
     /// When the source is not there, or has lost what is needed.
     pub async fn open(
-        start: LaneStart<'_>,
+        mut source: KafkaSource,
+        start: CoreStart,
+        status: StatusCell,
     ) -> Result<(Self, mpsc::Receiver<Sealed>, PartitionNames), LaneError> {
-        let LaneStart { mut source, catalog, checkpoint, topic_prefix, placeholder, repeats, limits, status } =
-            start;
         let partitions = source.discover().await?;
-        source.check_positions(&partitions, &checkpoint.offsets).await?;
-        source.add(&partitions, &checkpoint.offsets)?;
-        let names = PartitionNames::default();
-        let topics = topics_of(&catalog, topic_prefix);
-        let mut assembler = Assembler::new(SPINE, checkpoint.watermark, repeats);
-        for partition in partitions {
-            add_partition(&mut assembler, &names, &topics, partition, topic_prefix);
+        let bounds = source.check_positions(&partitions, &start.offsets).await?;
+        let mut read_from = start.offsets.clone();
+        if let Some(spine) = partitions.first()
+            && let Some(needed) = read_from.get_mut(spine)
+        {
+            let low = bounds.get(spine).map_or(0, |(low, _)| *low);
+            *needed = (*needed - LOOK_BACK).max(low);
         }
+        source.add(&partitions, &read_from)?;
+        let channel_bytes = start.limits.channel_bytes;
+        let mut core = LaneCore::new(start);
+        partitions.into_iter().for_each(|partition| core.add_partition(partition));
+        let names = core.names();
         // The bytes are the limit; the number of parcels only has to be large enough not to be one.
-        let (sender, receiver) = mpsc::channel(16_384);
-        let lane = Lane {
-            source,
-            assembler,
-            decoder: Decoder::new(catalog, placeholder),
-            names: names.clone(),
-            builder: ParcelBuilder::new(limits, checkpoint.snapshots.clone()),
-            phase: PhaseTracker::new(checkpoint.phase, checkpoint.offsets.clone()),
-            topics,
-            limits,
-            room: Arc::new(Semaphore::new(permits(limits.channel_bytes))),
-            parcels: sender,
-            status,
-        };
+        let (parcels, receiver) = mpsc::channel(16_384);
+        let room = Arc::new(Semaphore::new(permits(channel_bytes)));
+        let lane = Lane { source, core, names: names.clone(), channel_bytes, room, parcels, status };
         Ok((lane, receiver, names))
     }
 
@@ -140,7 +110,7 @@ impl Lane {
     ///
     /// # Errors
     /// When the source fails, or its records can't be understood. What was sent before is complete and may be applied.
-    pub async fn run(mut self, topic_prefix: String, stop: CancellationToken) -> Result<(), LaneError> {
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), LaneError> {
         let wake = self.source.wake();
         let mut tick = tokio::time::interval_at(Instant::now() + TICK, TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -163,8 +133,8 @@ impl Lane {
                 _ = tick.tick() => {
                     ticks = ticks.wrapping_add(1);
                     self.report();
-                    if ticks.is_multiple_of(TICKS_PER_DISCOVERY) || !self.assembler.unknown_collections().is_empty() {
-                        self.discover(&topic_prefix).await?;
+                    if ticks.is_multiple_of(TICKS_PER_DISCOVERY) || self.core.misses_topics() {
+                        self.discover().await?;
                     }
                 }
             }
@@ -173,28 +143,15 @@ impl Lane {
 
     /// Takes records of every partition that has room for them.
     fn fill(&mut self) -> Result<usize, LaneError> {
-        let Lane { source, assembler, decoder, names, .. } = self;
-        let mut push = |partition: usize, record: Record<'_>| {
-            let index = PartitionIndex(u32::try_from(partition).expect("the lane numbered it"));
-            let place = Place { partition: index, offset: record.offset };
-            accept(assembler, decoder, place, record)
-                .map_err(|error| LaneError::Decode { at: names.describe(place), error: Box::new(error) })
-        };
-        source.serve::<LaneError>(&mut push)?;
+        let Lane { source, core, names, .. } = self;
+        source.serve::<LaneError>(|partition, record| core.accept(&raw(partition, record)))?;
         let mut taken = 0;
-        for partition in 0..self.names.len() {
-            let index = PartitionIndex(u32::try_from(partition).expect("the lane numbered it"));
-            let (records, bytes) = self.assembler.queued(index);
-            if records >= self.limits.queue_records || bytes >= self.limits.queue_bytes {
-                continue;
+        for partition in 0..names.len() {
+            let room = core.room(index(partition));
+            if room > 0 {
+                taken += source
+                    .take::<LaneError>(partition, room, |record| core.accept(&raw(partition, record)))?;
             }
-            let Lane { source, assembler, decoder, names, .. } = self;
-            let free = self.limits.queue_records - records;
-            taken += source.take::<LaneError>(partition, free, |record| {
-                let place = Place { partition: index, offset: record.offset };
-                accept(assembler, decoder, place, record)
-                    .map_err(|error| LaneError::Decode { at: names.describe(place), error: Box::new(error) })
-            })?;
         }
         Ok(taken)
     }
@@ -202,37 +159,24 @@ impl Lane {
     /// Sends all that can be assembled. False when the applier is gone or the lane is to stop.
     async fn emit(&mut self, stop: &CancellationToken) -> Result<bool, LaneError> {
         loop {
-            let event = self.assembler.next_event().map_err(|error| LaneError::Assemble {
-                at: self.names.get(error.partition().unwrap_or(SPINE)).to_string(),
-                error: Box::new(error),
-            })?;
-            let parcel = match event {
-                Some(Event::Change(change)) => self.builder.change(change),
-                Some(Event::Copy(row)) => {
-                    self.phase.copying();
-                    self.builder.copy(row, &mut self.assembler, self.phase.current())
+            match self.core.turn()? {
+                Turn::Starved => return Ok(true),
+                Turn::NeedsEnds => {
+                    let bounds = self.source.bounds(self.names.all()).await?;
+                    self.core.set_ends(bounds.into_iter().map(|(p, (_, end))| (p, end)).collect());
                 }
-                Some(Event::Commit(committed)) => {
-                    let phase = self.phase.at_commit(&self.source, &self.names, &self.assembler).await?;
-                    Some(self.builder.commit(committed, self.assembler.take_moved(), phase))
+                Turn::Parcel(parcel) => {
+                    if !self.send(parcel, stop).await {
+                        return Ok(false);
+                    }
                 }
-                Some(Event::Discard(xid)) => self.builder.discard(xid)?,
-                None => match self.builder.flush_copies(&mut self.assembler, self.phase.current()) {
-                    Some(parcel) => Some(parcel),
-                    None => return Ok(true),
-                },
-            };
-            if let Some(parcel) = parcel
-                && !self.send(parcel, stop).await
-            {
-                return Ok(false);
             }
         }
     }
 
     async fn send(&self, parcel: Parcel, stop: &CancellationToken) -> bool {
-        let bytes: usize = parcel.changes.iter().map(crate::vocabulary::change::Change::size_bytes).sum();
-        let wanted = permits(bytes).min(permits(self.limits.channel_bytes));
+        let bytes: usize = parcel.changes.iter().map(Change::size_bytes).sum();
+        let wanted = permits(bytes).min(permits(self.channel_bytes));
         let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
         let sending = async {
             let room = Arc::clone(&self.room).acquire_many_owned(wanted).await.ok()?;
@@ -246,13 +190,12 @@ impl Lane {
     }
 
     fn report(&self) {
-        let waiting = self.source.trouble().or_else(|| self.assembler.waiting_for());
-        self.status.set_waiting_for(waiting);
-        self.status.set_duplicates(self.assembler.duplicates());
+        self.status.set_waiting_for(self.source.trouble().or_else(|| self.core.waiting_for()));
+        self.status.set_duplicates(self.core.duplicates());
     }
 
     /// Adds partitions that have appeared since.
-    async fn discover(&mut self, topic_prefix: &str) -> Result<(), LaneError> {
+    async fn discover(&mut self) -> Result<(), LaneError> {
         let known = self.names.all();
         let found = match self.source.discover().await {
             Ok(found) => found,
@@ -266,12 +209,12 @@ impl Lane {
         if new.is_empty() {
             return Ok(());
         }
-        let nothing = Offsets::new();
-        self.source.check_positions(&new, &nothing).await?;
-        self.source.add(&new, &nothing)?;
+        let from_the_beginning = Offsets::new();
+        self.source.check_positions(&new, &from_the_beginning).await?;
+        self.source.add(&new, &from_the_beginning)?;
         for partition in new {
             tracing::info!(partition = %partition, "reading a new partition");
-            add_partition(&mut self.assembler, &self.names, &self.topics, partition, topic_prefix);
+            self.core.add_partition(partition);
         }
         Ok(())
     }
@@ -282,50 +225,11 @@ fn permits(bytes: usize) -> usize {
     bytes.div_ceil(1024).max(1)
 }
 
-fn accept(
-    assembler: &mut Assembler,
-    decoder: &Decoder,
-    place: Place,
-    record: Record<'_>,
-) -> Result<(), crate::decode::debezium::DecodeError> {
-    if place.partition == SPINE {
-        let boundary = record.value.map(decode_boundary).transpose()?;
-        assembler.push_boundary(place.offset, boundary);
-        return Ok(());
-    }
-    let raw = RawRecord { place, value: record.value, old_key: record.old_key, new_key: record.new_key };
-    let decoded = decoder.decode(&raw)?;
-    assembler.push(place.partition, place.offset, record.value.map_or(0, <[u8]>::len), decoded);
-    Ok(())
+fn index(partition: usize) -> PartitionIndex {
+    PartitionIndex(u32::try_from(partition).expect("the lane numbered it"))
 }
 
-fn add_partition(
-    assembler: &mut Assembler,
-    names: &PartitionNames,
-    topics: &HashMap<String, Collection>,
-    partition: TopicPartition,
-    topic_prefix: &str,
-) {
-    let collection = topics.get(&*partition.topic).cloned();
-    let messages = *partition.topic == *format!("{topic_prefix}.message");
-    let index = names.add(partition);
-    if index != SPINE {
-        assembler.add_partition(index, if messages { Some(Collection::Messages) } else { collection });
-    }
-}
-
-/// The topics that Debezium writes these tables to: names that Kafka refuses are sanitised, and two tables may end up in
-/// one topic. Only a hint for the assembler; which table an event is about, the event itself says.
-fn topics_of(catalog: &Catalog, prefix: &str) -> HashMap<String, Collection> {
-    let topic = |name: &TableName| -> String {
-        let legal = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
-        format!("{prefix}.{}.{}", name.schema, name.name).chars().map(legal).collect()
-    };
-    let mut tables: HashMap<String, Vec<Collection>> = HashMap::new();
-    for table in catalog.tables() {
-        let collection = Collection::Table(Arc::clone(&table.full_name));
-        tables.entry(topic(&table.name)).or_default().push(collection);
-    }
-    let single = tables.into_iter().filter(|(_, collections)| collections.len() == 1);
-    single.filter_map(|(topic, collections)| Some((topic, collections.into_iter().next()?))).collect()
+fn raw<'a>(partition: usize, record: Record<'a>) -> RawRecord<'a> {
+    let place = Place { partition: index(partition), offset: record.offset };
+    RawRecord { place, value: record.value, old_key: record.old_key, new_key: record.new_key }
 }

@@ -81,6 +81,7 @@ fn worker_settings(config: &Config) -> Vec<WorkerSettings> {
         url: replica.url.config().clone(),
         kafka: config.kafka(),
         placeholder: config.source.placeholder.clone(),
+        exclude_tables: config.source.exclude_tables.clone(),
         source_id: config.source_id(),
         owner: owner.clone(),
         lane: config.lane_limits(),

@@ -14,7 +14,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::backoff::Backoff;
-use crate::lane::{Lane, LaneError, LaneLimits, LaneStart, Sealed};
+use crate::decode::debezium::Decoder;
+use crate::lane::core::CoreStart;
+use crate::lane::{Lane, LaneError, LaneLimits, Sealed};
 use crate::metrics::ReplicaMetrics;
 use crate::replica::apply::{Applied, Applier};
 use crate::replica::checkpoint::{self, Checkpoint, CheckpointWriter};
@@ -25,6 +27,7 @@ use crate::status::{StatusCell, WorkerState};
 use crate::vocabulary::lsn::Xid;
 use crate::vocabulary::offset::PartitionNames;
 use crate::vocabulary::parcel::{Parcel, ParcelEnd};
+use crate::vocabulary::schema::Catalog;
 
 /// What every worker needs to know.
 #[derive(Debug, Clone)]
@@ -37,6 +40,8 @@ pub struct WorkerSettings {
     pub kafka: KafkaSettings,
     /// The connector's `unavailable.value.placeholder`.
     pub placeholder: String,
+    /// Tables, as `schema.table`, whose changes are not applied.
+    pub exclude_tables: Vec<String>,
     /// Which stream the positions belong to, e.g. `debezium:app`.
     pub source_id: String,
     /// How this daemon names itself in the checkpoint.
@@ -133,21 +138,11 @@ impl Worker {
         let writer = CheckpointWriter::prepare(&session, checkpoint.epoch).await?;
         let source =
             KafkaSource::new(self.settings.kafka.clone(), &format!("replicator.{}", self.settings.name))?;
-        let (lane, parcels, names) = Lane::open(LaneStart {
-            source,
-            catalog,
-            checkpoint: &checkpoint,
-            topic_prefix: &self.settings.kafka.topic_prefix,
-            placeholder: &self.settings.placeholder,
-            repeats: &self.repeats,
-            limits: self.settings.lane,
-            status: self.status.clone(),
-        })
-        .await?;
+        let start = self.core_start(&checkpoint, catalog);
+        let (lane, parcels, names) = Lane::open(source, start, self.status.clone()).await?;
         self.started(&checkpoint, &names);
         let stop_lane = self.stop.child_token();
-        let lane = lane.run(self.settings.kafka.topic_prefix.clone(), stop_lane.clone());
-        let lane = tokio::spawn(lane.in_current_span());
+        let lane = tokio::spawn(lane.run(stop_lane.clone()).in_current_span());
         let applied = self.apply_all(Applier::new(session, writer, names.clone()), parcels, &names).await;
         stop_lane.cancel();
         let read = join(lane).await;
@@ -156,6 +151,21 @@ impl Worker {
             self.repeats.push(*repeated);
         }
         Ok(read?)
+    }
+
+    fn core_start(&self, checkpoint: &Checkpoint, catalog: Arc<Catalog>) -> CoreStart {
+        let settings = &self.settings;
+        CoreStart {
+            topic_prefix: settings.kafka.topic_prefix.clone(),
+            decoder: Decoder::new(Arc::clone(&catalog), &settings.placeholder, &settings.exclude_tables),
+            catalog,
+            watermark: checkpoint.watermark,
+            phase: checkpoint.phase,
+            offsets: checkpoint.offsets.clone(),
+            snapshots: checkpoint.snapshots.clone(),
+            repeats: self.repeats.clone(),
+            limits: settings.lane,
+        }
     }
 
     fn started(&mut self, checkpoint: &Checkpoint, names: &PartitionNames) {

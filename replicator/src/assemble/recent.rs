@@ -1,4 +1,5 @@
-//! The transactions applied last, to recognise what a restarted connector sends again.
+//! The transactions applied last, to recognise what a restarted connector sends again. After a restart of the daemon it is
+//! filled from the transaction topic: the topic is the memory.
 
 use std::collections::{HashSet, VecDeque};
 

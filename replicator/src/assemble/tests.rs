@@ -1,1 +1,335 @@
+//! The assembler against every interleaving that partitions, restarts of the connector and restarts of the daemon allow.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::vocabulary::change::Operation;
+use crate::vocabulary::lsn::Lsn;
+use crate::vocabulary::offset::Place;
+use crate::vocabulary::row::RowBuilder;
+use crate::vocabulary::schema::{Table, TableName};
+
+const SPINE: PartitionIndex = PartitionIndex(0);
+
+fn collection(table: u32) -> Collection {
+    Collection::Table(format!("public.t{table}").into())
+}
+
+fn partition(table: u32) -> PartitionIndex {
+    PartitionIndex(table + 1)
+}
+
+fn member(xid: u32, total_order: u64, table: u32) -> Decoded {
+    let of = Table::new(TableName::new("public", format!("t{table}")), vec![], vec![]);
+    let place = Place { partition: partition(table), offset: i64::try_from(total_order).unwrap() };
+    let change =
+        Change { table: Arc::new(of), operation: Operation::Insert(RowBuilder::new(0).finish()), place };
+    Decoded::Member(Member {
+        xid: Xid(xid),
+        total_order,
+        collection: collection(table),
+        change: Some(change),
+    })
+}
+
+fn begin(xid: u32) -> Boundary {
+    Boundary::Begin { xid: Xid(xid) }
+}
+
+fn end(xid: u32, lsn: u64, counts: &[(u32, u64)]) -> Boundary {
+    let counts = counts.iter().map(|(table, n)| (collection(*table), *n)).collect();
+    Boundary::End { xid: Xid(xid), lsn: CommitLsn(Lsn(lsn)), committed_at_ms: 0, counts }
+}
+
+fn assembler(tables: u32) -> Assembler {
+    let mut assembler = Assembler::new(SPINE, CommitLsn(Lsn(0)), &[]);
+    (0..tables).for_each(|table| assembler.add_partition(partition(table), Some(collection(table))));
+    assembler
+}
+
+/// What came out, in words that are easy to compare.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Out {
+    Change(String, i64),
+    Commit(u32),
+    Discard,
+    Copy,
+}
+
+fn drain(assembler: &mut Assembler) -> Result<Vec<Out>, AssembleError> {
+    let mut out = Vec::new();
+    while let Some(event) = assembler.next_event()? {
+        out.push(match event {
+            Event::Change(change) => Out::Change(change.table.name.name.clone(), change.place.offset),
+            Event::Commit(committed) => Out::Commit(committed.xid.0),
+            Event::Discard(_) => Out::Discard,
+            Event::Copy(_) => Out::Copy,
+        });
+    }
+    Ok(out)
+}
+
+fn change(table: u32, order: i64) -> Out {
+    Out::Change(format!("t{table}"), order)
+}
+
+#[test]
+fn rows_of_two_topics_come_out_in_the_leaders_order() {
+    let mut a = assembler(2);
+    a.push_boundary(0, Some(begin(7)));
+    a.push(partition(0), 0, 1, member(7, 1, 0));
+    a.push(partition(0), 1, 1, member(7, 3, 0));
+    assert_eq!(drain(&mut a).unwrap(), [change(0, 1)], "number 2 has not come yet");
+    a.push(partition(1), 0, 1, member(7, 2, 1));
+    assert_eq!(drain(&mut a).unwrap(), [change(1, 2), change(0, 3)]);
+    a.push_boundary(1, Some(end(7, 100, &[(0, 2), (1, 1)])));
+    assert_eq!(drain(&mut a).unwrap(), [Out::Commit(7)]);
+    assert_eq!(a.take_moved(), [(SPINE, 2), (partition(0), 2), (partition(1), 1)]);
+}
+
+#[test]
+fn end_before_its_rows_waits_for_them() {
+    let mut a = assembler(1);
+    a.push_boundary(0, Some(begin(7)));
+    a.push_boundary(1, Some(end(7, 100, &[(0, 2)])));
+    a.push(partition(0), 0, 1, member(7, 1, 0));
+    assert_eq!(drain(&mut a).unwrap(), [change(0, 1)]);
+    assert_eq!(a.waiting_for().unwrap(), "transaction 7 waits for changes of public.t0: 1 of 2 have come");
+    a.push(partition(0), 1, 1, member(7, 2, 0));
+    assert_eq!(drain(&mut a).unwrap(), [change(0, 2), Out::Commit(7)]);
+}
+
+#[test]
+fn an_empty_transaction_is_a_commit_alone() {
+    let mut a = assembler(1);
+    a.push_boundary(0, Some(begin(7)));
+    a.push_boundary(1, Some(end(7, 100, &[])));
+    assert_eq!(drain(&mut a).unwrap(), [Out::Commit(7)]);
+}
+
+#[test]
+fn a_later_transaction_at_the_head_proves_that_rows_are_missing() {
+    let mut a = assembler(1);
+    a.push_boundary(0, Some(begin(7)));
+    a.push_boundary(1, Some(end(7, 100, &[(0, 2)])));
+    a.push(partition(0), 0, 1, member(7, 1, 0));
+    a.push(partition(0), 5, 1, member(8, 1, 0));
+    let error = loop {
+        match a.next_event() {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("it waits for rows that can't come any more"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(
+        error,
+        AssembleError::Missing {
+            xid: Xid(7),
+            lsn: CommitLsn(Lsn(100)),
+            collection: collection(0),
+            expected: 2,
+            seen: 1,
+            partition: partition(0),
+            offset: 5,
+        }
+    );
+}
+
+#[test]
+fn a_transaction_that_never_ends_is_an_error_and_not_a_wait() {
+    let mut a = assembler(1);
+    a.push_boundary(0, Some(begin(7)));
+    a.push_boundary(1, Some(begin(8)));
+    assert!(matches!(
+        a.next_event(),
+        Err(AssembleError::Unfinished { xid: Xid(7), begun_at: 0, next: Xid(8) })
+    ));
+}
+
+#[test]
+fn a_table_without_a_known_topic_is_asked_for() {
+    let mut a = assembler(1);
+    a.push_boundary(0, Some(begin(7)));
+    a.push_boundary(1, Some(end(7, 100, &[(5, 1)])));
+    assert_eq!(drain(&mut a).unwrap(), []);
+    assert_eq!(a.unknown_collections(), [collection(5)]);
+    a.add_partition(partition(5), Some(collection(5)));
+    a.push(partition(5), 0, 1, member(7, 1, 5));
+    assert_eq!(drain(&mut a).unwrap(), [change(5, 1), Out::Commit(7)]);
+}
+
+#[test]
+fn a_repeated_transaction_that_was_given_out_is_discarded() {
+    // A new assembler knows of applied transactions only the watermark.
+    let mut a = Assembler::new(SPINE, CommitLsn(Lsn(100)), &[]);
+    a.add_partition(partition(0), Some(collection(0)));
+    a.push_boundary(5, Some(begin(7)));
+    a.push(partition(0), 5, 1, member(7, 1, 0));
+    assert_eq!(drain(&mut a).unwrap(), [change(0, 1)], "nothing says yet that it is a repetition");
+    a.push_boundary(6, Some(end(7, 100, &[(0, 1)])));
+    assert_eq!(drain(&mut a).unwrap(), [Out::Discard]);
+}
+
+#[test]
+fn an_end_without_begin_is_the_tail_of_a_repetition() {
+    let mut a = Assembler::new(SPINE, CommitLsn(Lsn(100)), &[]);
+    a.add_partition(partition(0), Some(collection(0)));
+    a.push_boundary(5, Some(end(7, 100, &[(0, 9)])));
+    a.push(partition(0), 5, 1, member(7, 9, 0));
+    a.push_boundary(6, Some(begin(8)));
+    a.push(partition(0), 6, 1, member(8, 1, 0));
+    a.push_boundary(7, Some(end(8, 110, &[(0, 1)])));
+    assert_eq!(drain(&mut a).unwrap(), [change(0, 1), Out::Commit(8)]);
+    assert_eq!(a.duplicates(), 1);
+}
+
+/// A run of the leader and the connector: what stands in each partition, and what must come out.
+#[derive(Debug, Clone)]
+struct History {
+    spine: Vec<Boundary>,
+    /// Per table: xid and order.
+    rows: Vec<Vec<(u32, u64)>>,
+    expected: Vec<Out>,
+    /// Commit LSN per xid.
+    lsns: BTreeMap<u32, u64>,
+}
+
+const TABLES: u32 = 3;
+
+/// One transaction: the table of each of its events; and whether the connector is killed in it, after how many events, to
+/// how many events back it returns, and whether it begins anew.
+type Plan = (Vec<u32>, Option<(usize, usize, bool)>);
+
+fn history(plans: &[Plan]) -> History {
+    let mut h = History {
+        spine: Vec::new(),
+        rows: vec![Vec::new(); TABLES as usize],
+        expected: Vec::new(),
+        lsns: BTreeMap::new(),
+    };
+    for (number, (tables, kill)) in plans.iter().enumerate() {
+        // Transactions that overlap on the leader have xids in another order than their commits.
+        let xid = 1000 + (u32::try_from(number).unwrap() ^ 1);
+        let lsn = 10 * (number as u64 + 1);
+        h.lsns.insert(xid, lsn);
+        let mut counts = BTreeMap::new();
+        tables.iter().for_each(|t| *counts.entry(*t).or_insert(0u64) += 1);
+        let counts: Vec<_> = counts.into_iter().collect();
+        let emit = |h: &mut History, range: std::ops::Range<usize>| {
+            for i in range {
+                h.rows[tables[i] as usize].push((xid, i as u64 + 1));
+            }
+        };
+        h.spine.push(begin(xid));
+        match kill {
+            // Observed: with the offset flushed inside the transaction it goes on without BEGIN, else it begins anew.
+            Some((after, back, anew)) if !tables.is_empty() => {
+                let after = after % (tables.len() + 1);
+                emit(&mut h, 0..after);
+                let from = if *anew { 0 } else { after.saturating_sub(*back) };
+                if *anew {
+                    h.spine.push(begin(xid));
+                }
+                emit(&mut h, from..tables.len());
+                h.spine.push(end(xid, lsn, &counts));
+                // Killed once more behind END: the whole of it, or its tail, comes again.
+                if *anew && *back % 2 == 0 {
+                    h.spine.push(begin(xid));
+                    emit(&mut h, 0..tables.len());
+                    h.spine.push(end(xid, lsn, &counts));
+                } else if *back % 3 == 0 {
+                    emit(&mut h, from..tables.len());
+                    h.spine.push(end(xid, lsn, &counts));
+                }
+            }
+            _ => {
+                emit(&mut h, 0..tables.len());
+                h.spine.push(end(xid, lsn, &counts));
+            }
+        }
+        h.expected.extend(tables.iter().enumerate().map(|(i, t)| change(*t, i as i64 + 1)));
+        h.expected.push(Out::Commit(xid));
+    }
+    h
+}
+
+/// Feeds the history in the order that `schedule` says, restarting the daemon from its checkpoint where `restarts` says.
+fn replay(h: &History, schedule: &[u8], restarts: &[u8]) -> Vec<Out> {
+    let mut committed: Vec<Out> = Vec::new();
+    let mut checkpoint: BTreeMap<PartitionIndex, i64> = BTreeMap::new();
+    let mut watermark = CommitLsn(Lsn(0));
+    let mut schedule = schedule.iter().cycle();
+    let mut restarts = restarts.iter();
+    'daemon: loop {
+        let mut a = Assembler::new(SPINE, watermark, &[]);
+        (0..TABLES).for_each(|t| a.add_partition(partition(t), Some(collection(t))));
+        let mut next: Vec<usize> = (0..=TABLES)
+            .map(|p| usize::try_from(checkpoint.get(&PartitionIndex(p)).copied().unwrap_or(0)).unwrap())
+            .collect();
+        // As a lane does: the transaction topic before the checkpoint tells what was applied.
+        h.spine[..next[0]].iter().for_each(|boundary| a.remember(boundary));
+        let mut open: Vec<Out> = Vec::new();
+        let mut until_restart = restarts.next().map(|n| usize::from(*n));
+        loop {
+            let left: Vec<usize> = (0..next.len())
+                .filter(|p| next[*p] < if *p == 0 { h.spine.len() } else { h.rows[p - 1].len() })
+                .collect();
+            if left.is_empty() {
+                return committed;
+            }
+            let p = left[usize::from(*schedule.next().unwrap()) % left.len()];
+            let offset = next[p] as i64;
+            if p == 0 {
+                a.push_boundary(offset, Some(h.spine[next[0]].clone()));
+            } else {
+                let (xid, order) = h.rows[p - 1][next[p]];
+                let table = u32::try_from(p - 1).unwrap();
+                a.push(partition(table), offset, 1, member(xid, order, table));
+            }
+            next[p] += 1;
+            while let Some(event) = a.next_event().expect("a history without losses") {
+                match event {
+                    Event::Change(c) => open.push(Out::Change(c.table.name.name.clone(), c.place.offset)),
+                    Event::Discard(_) => open.clear(),
+                    Event::Copy(_) => unreachable!("there is no snapshot"),
+                    Event::Commit(c) => {
+                        assert!(c.lsn > watermark, "the watermark is monotone");
+                        watermark = c.lsn;
+                        checkpoint.extend(a.take_moved());
+                        committed.append(&mut open);
+                        committed.push(Out::Commit(c.xid.0));
+                    }
+                }
+            }
+            if let Some(left) = &mut until_restart {
+                if *left == 0 {
+                    continue 'daemon;
+                }
+                *left -= 1;
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_arrival_order_and_any_restarts_give_the_leaders_history_exactly_once(
+        plans in prop::collection::vec(
+            (
+                prop::collection::vec(0..TABLES, 0..6),
+                prop::option::of((0usize..7, 0usize..7, any::<bool>())),
+            ),
+            1..8,
+        ),
+        schedule in prop::collection::vec(any::<u8>(), 1..64),
+        restarts in prop::collection::vec(0u8..40, 0..4),
+    ) {
+        let h = history(&plans);
+        prop_assert_eq!(replay(&h, &schedule, &restarts), h.expected);
+    }
+}

@@ -17,6 +17,7 @@ const KNOWN: &[&str] = &[
     "source.brokers",
     "source.topic_prefix",
     "source.placeholder",
+    "source.exclude_tables[]",
     "source.kafka.*",
     "leader.url",
     "connect.url",

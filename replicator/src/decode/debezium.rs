@@ -24,6 +24,7 @@ mod row;
 mod temporal;
 mod value;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
@@ -130,12 +131,15 @@ pub enum Boundary {
 pub struct Decoder {
     catalog: Arc<Catalog>,
     placeholders: Placeholders,
+    excluded: HashSet<String>,
 }
 
 impl Decoder {
-    /// A decoder for these tables; `placeholder` is the connector's `unavailable.value.placeholder`.
-    pub fn new(catalog: Arc<Catalog>, placeholder: &str) -> Self {
-        Decoder { catalog, placeholders: Placeholders::new(placeholder) }
+    /// A decoder for these tables; `placeholder` is the connector's `unavailable.value.placeholder`. Events of `excluded`
+    /// tables, named as `schema.table`, are counted and not decoded.
+    pub fn new(catalog: Arc<Catalog>, placeholder: &str, excluded: &[String]) -> Self {
+        let excluded = excluded.iter().cloned().collect();
+        Decoder { catalog, placeholders: Placeholders::new(placeholder), excluded }
     }
 
     /// Decodes a record of a table topic or of the message topic.
@@ -154,6 +158,12 @@ impl Decoder {
         let source = envelope.source.as_ref().ok_or(DecodeError::MissingField("source"))?;
         let schema = source.schema.as_deref().ok_or(DecodeError::MissingField("source.schema"))?;
         let name = source.table.as_deref().ok_or(DecodeError::MissingField("source.table"))?;
+        if !self.excluded.is_empty() {
+            let full_name = format!("{schema}.{name}");
+            if self.excluded.contains(&full_name) {
+                return excluded(op, &envelope, full_name);
+            }
+        }
         let Some(table) = self.catalog.table(schema, name) else {
             return Err(DecodeError::UnknownTable(TableName::new(schema, name)));
         };
@@ -235,6 +245,20 @@ pub fn decode_boundary(value: &[u8]) -> Result<Boundary, DecodeError> {
         }),
         other => Err(DecodeError::UnknownStatus(other.to_owned())),
     }
+}
+
+fn excluded(op: Op, envelope: &Envelope<'_>, full_name: String) -> Result<Decoded, DecodeError> {
+    if op == Op::Read {
+        return Ok(Decoded::Ignored);
+    }
+    let block = envelope.transaction.as_ref().ok_or(DecodeError::NoTransactionBlock)?;
+    let collection = Collection::Table(full_name.into());
+    Ok(Decoded::Member(Member {
+        xid: block.xid()?,
+        total_order: block.total_order,
+        collection,
+        change: None,
+    }))
 }
 
 fn message(envelope: &Envelope<'_>) -> Result<Decoded, DecodeError> {

@@ -6,9 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::LaneError;
 use crate::assemble::Assembler;
-use crate::source::kafka::KafkaSource;
 use crate::vocabulary::offset::{Offsets, PartitionIndex, PartitionNames, TopicPartition};
 use crate::vocabulary::parcel::ReplicaPhase;
 
@@ -17,13 +15,13 @@ pub(super) struct PhaseTracker {
     phase: ReplicaPhase,
     /// Where reading began, for partitions that have given nothing yet.
     started_at: Offsets,
-    /// What has to be consumed first; known from the first commit on.
-    target: Option<BTreeMap<TopicPartition, i64>>,
+    /// What has to be consumed first.
+    ends: Option<BTreeMap<TopicPartition, i64>>,
 }
 
 impl PhaseTracker {
     pub(super) fn new(phase: ReplicaPhase, started_at: Offsets) -> Self {
-        PhaseTracker { phase, started_at, target: None }
+        PhaseTracker { phase, started_at, ends: None }
     }
 
     pub(super) fn current(&self) -> ReplicaPhase {
@@ -34,37 +32,36 @@ impl PhaseTracker {
     pub(super) fn copying(&mut self) {
         if self.phase != ReplicaPhase::Copying {
             self.phase = ReplicaPhase::Copying;
-            self.target = None;
+            self.ends = None;
         }
     }
 
-    /// A transaction is complete.
-    pub(super) async fn at_commit(
+    /// The ends of the partitions' logs, asked after a transaction's end was seen.
+    pub(super) fn set_ends(&mut self, ends: BTreeMap<TopicPartition, i64>) {
+        self.ends = Some(ends);
+    }
+
+    /// A transaction is complete: the phase that holds with it; none when the ends have to be asked first.
+    pub(super) fn at_commit(
         &mut self,
-        source: &KafkaSource,
         names: &PartitionNames,
         assembler: &Assembler,
-    ) -> Result<ReplicaPhase, LaneError> {
+    ) -> Option<ReplicaPhase> {
         if self.phase == ReplicaPhase::Live {
-            return Ok(self.phase);
+            return Some(self.phase);
         }
-        let partitions = names.all();
-        if self.target.is_none() {
-            let bounds = source.bounds(partitions.clone()).await?;
-            self.target = Some(bounds.into_iter().map(|(partition, (_, high))| (partition, high)).collect());
-        }
+        let ends = self.ends.as_ref()?;
         // The transaction topic, numbered 0, is not a table's: its position is the commit itself.
-        let consumed = (1u32..).zip(&partitions[1..]).all(|(index, partition)| {
+        let consumed = (1u32..).zip(names.all().iter().skip(1)).all(|(index, partition)| {
             let started_at = self.started_at.get(partition).copied().unwrap_or(0);
             let position = assembler.position(PartitionIndex(index)).unwrap_or(started_at);
-            let target = self.target.as_ref().and_then(|t| t.get(partition)).copied().unwrap_or(0);
-            position >= target
+            position >= ends.get(partition).copied().unwrap_or(0)
         });
         if consumed {
             tracing::info!("the copy is complete, the replica is live");
             self.phase = ReplicaPhase::Live;
-            self.target = None;
+            self.ends = None;
         }
-        Ok(self.phase)
+        Some(self.phase)
     }
 }

@@ -166,7 +166,8 @@ impl KafkaSource {
     }
 
     /// Checks that every partition still holds what is needed of it. Partitions without an offset start at their
-    /// beginning, which must be the first record ever written: rows that retention has removed would be lost.
+    /// beginning, which must be the first record ever written: rows that retention has removed would be lost. Returns the
+    /// bounds that it saw.
     ///
     /// # Errors
     /// [`SourceError::PositionLost`] for the first one that doesn't.
@@ -174,14 +175,16 @@ impl KafkaSource {
         &self,
         partitions: &[TopicPartition],
         offsets: &Offsets,
-    ) -> Result<(), SourceError> {
-        for (partition, (low, high)) in self.bounds(partitions.to_vec()).await? {
-            let needed = offsets.get(&partition).copied().unwrap_or(0);
-            if needed < low || needed > high {
-                return Err(SourceError::PositionLost { partition, needed, low, high });
+    ) -> Result<BTreeMap<TopicPartition, (i64, i64)>, SourceError> {
+        let bounds = self.bounds(partitions.to_vec()).await?;
+        for (partition, (low, high)) in &bounds {
+            let needed = offsets.get(partition).copied().unwrap_or(0);
+            if !(*low..=*high).contains(&needed) {
+                let partition = partition.clone();
+                return Err(SourceError::PositionLost { partition, needed, low: *low, high: *high });
             }
         }
-        Ok(())
+        Ok(bounds)
     }
 
     /// Starts to read partitions from these offsets, from their beginning where there is none. They are numbered in the

@@ -90,7 +90,7 @@ impl DecodeError {
                 "Set provide.transaction.metadata=true in the connector.".to_owned()
             }
             DecodeError::UnknownTable(table) => format!(
-                "Create {table} on the replica as it is on the leader, or remove it from the connector's table.include.list."
+                "Create {table} on the replica as it is on the leader, or leave it out: source.exclude_tables = [\"{table}\"]."
             ),
             DecodeError::UnknownColumn { table, column } => {
                 format!("Add the column on the replica: ALTER TABLE {table} ADD COLUMN \"{column}\" ...;")

@@ -8,8 +8,8 @@ use crate::text::push_fmt;
 
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 
-/// What PostgreSQL's `date` can hold: 4713-11-24 BC to 5874897-12-31 (PostgreSQL documentation, table 8.9).
-const DAYS: std::ops::RangeInclusive<i64> = -2_440_588..=2_145_031_948;
+/// What PostgreSQL's `date` can hold: 4714-11-24 BC to 5874897-12-31 (PostgreSQL documentation, table 8.9).
+const DAYS: std::ops::RangeInclusive<i64> = -2_440_588..=2_145_042_905;
 
 pub(super) fn append_date(days: i64, out: &mut String) -> Result<(), ValueError> {
     match days {
@@ -140,11 +140,11 @@ mod tests {
         assert_eq!(date(0), "1970-01-01");
         assert_eq!(date(19_782), "2024-02-29");
         assert_eq!(date(-719_528), "0001-01-01 BC");
-        assert_eq!(date(-2_440_551), "4713-01-01 BC");
-        assert_eq!(date(2_145_031_948), "5874897-12-31");
+        assert_eq!(date(-2_440_550), "4713-01-01 BC");
+        assert_eq!(date(2_145_042_905), "5874897-12-31");
         assert_eq!(date(2_146_033_979), "infinity");
         assert_eq!(date(-2_147_472_691), "-infinity");
-        assert_eq!(date(2_145_031_949), "2145031949 is no date (days since 1970)");
+        assert_eq!(date(2_145_042_906), "2145042906 is no date (days since 1970)");
     }
 
     #[test]

@@ -1,0 +1,253 @@
+//! What a replica refuses, and what is left afterwards: nothing but whole transactions of the owner.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use e2e::postgres::{Cluster, Role};
+use replicator::replica::apply::Applier;
+use replicator::replica::checkpoint::CheckpointWriter;
+use replicator::replica::session::Session;
+use replicator::replica::{Disposition, ReplicaError, catalog};
+use replicator::vocabulary::change::{Change, Operation};
+use replicator::vocabulary::lsn::{CommitLsn, Lsn, Xid};
+use replicator::vocabulary::offset::{PartitionIndex, PartitionNames, Place, TopicPartition};
+use replicator::vocabulary::parcel::{CommitPoint, Committed, Parcel, ParcelEnd, ReplicaPhase};
+use replicator::vocabulary::row::{Cell, Row, RowBuilder};
+use replicator::vocabulary::schema::{Catalog, Table};
+use tokio_postgres::Client;
+
+use crate::feed::acquire;
+
+/// A replica that is owned, and what it takes to write to it.
+struct Fixture {
+    cluster: Cluster,
+    applier: Applier,
+    catalog: Catalog,
+    reader: Client,
+}
+
+impl Fixture {
+    async fn new() -> anyhow::Result<Self> {
+        let cluster = Cluster::replica("replica-1").await?;
+        let session = Session::connect(&cluster.url(Role::Replicator).parse()?).await?;
+        let checkpoint = acquire(&session, "app").await?;
+        let catalog = catalog::load(session.client()).await?;
+        let writer = CheckpointWriter::prepare(&session, checkpoint.epoch).await?;
+        let names = PartitionNames::default();
+        names.add(TopicPartition { topic: "app.transaction".into(), partition: 0 });
+        names.add(TopicPartition { topic: "app.public.accounts".into(), partition: 0 });
+        let reader = cluster.connect(Role::AppReader).await?;
+        Ok(Fixture { applier: Applier::new(session, writer, names), cluster, catalog, reader })
+    }
+
+    fn table(&self, name: &str) -> anyhow::Result<Arc<Table>> {
+        self.catalog.table("public", name).cloned().with_context(|| format!("table {name}"))
+    }
+
+    /// An account; none for a column that the event does not carry.
+    fn account(&self, id: &str, balance: Option<&str>) -> anyhow::Result<Row> {
+        let mut row = RowBuilder::new(self.table("accounts")?.columns.len());
+        row.set(0, Cell::Text(id));
+        row.set(1, Cell::Text("owner"));
+        row.set(2, balance.map_or(Cell::Absent, Cell::Text));
+        row.set(3, Cell::Null);
+        Ok(row.finish())
+    }
+
+    fn change(&self, table: &str, operation: Operation, offset: i64) -> anyhow::Result<Change> {
+        let place = Place { partition: PartitionIndex(1), offset };
+        Ok(Change { table: self.table(table)?, operation, place })
+    }
+
+    async fn sum(&self) -> anyhow::Result<String> {
+        let row = self.reader.query_one("SELECT coalesce(sum(balance), 0)::text FROM accounts", &[]).await?;
+        Ok(row.get(0))
+    }
+
+    async fn watermark(&self) -> anyhow::Result<String> {
+        let row = self.reader.query_one("SELECT watermark::text FROM replicator.progress", &[]).await?;
+        Ok(row.get(0))
+    }
+}
+
+fn transaction(lsn: u64, changes: Vec<Change>) -> Parcel {
+    let committed = Committed { xid: Xid(7), lsn: CommitLsn(Lsn(lsn)), committed_at_ms: 1_700_000_000_000 };
+    let point = CommitPoint {
+        transaction: Some(committed),
+        offsets: vec![(PartitionIndex(0), 2)],
+        copies: vec![],
+        state: ReplicaPhase::Live,
+    };
+    Parcel { changes, end: ParcelEnd::Commit(Box::new(point)) }
+}
+
+#[tokio::test]
+async fn rows_and_checkpoint_become_visible_together() -> anyhow::Result<()> {
+    let mut f = Fixture::new().await?;
+    let insert = f.change("accounts", Operation::Insert(f.account("1", Some("10.50"))?), 0)?;
+    let applied = f.applier.apply(&[transaction(0x100, vec![insert])]).await?;
+    assert_eq!((applied.transactions, applied.changes, applied.phase), (1, 1, ReplicaPhase::Live));
+    assert_eq!(f.sum().await?, "10.50");
+    assert_eq!(f.watermark().await?, "0/100");
+    let row = f.reader.query_one("SELECT offsets::text, xid, state FROM replicator.checkpoint", &[]).await?;
+    assert_eq!(row.get::<_, &str>(0), "{\"app.transaction/0\": 2}");
+    assert_eq!((row.get::<_, i64>(1), row.get::<_, &str>(2)), (7, "live"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_owner_of_an_older_epoch_can_not_commit() -> anyhow::Result<()> {
+    let mut f = Fixture::new().await?;
+    let superuser = f.cluster.connect(Role::Superuser).await?;
+    superuser.batch_execute("SET default_transaction_read_only = off").await?;
+    // What another daemon does once this one, paused, has lost its lock.
+    superuser.query_one("SELECT replicator.acquire('debezium:app', 'another')", &[]).await?;
+    let insert = f.change("accounts", Operation::Insert(f.account("1", Some("10"))?), 0)?;
+    let error = f.applier.apply(&[transaction(0x100, vec![insert])]).await.expect_err("it must be refused");
+    assert_eq!(error.disposition(), Disposition::Yield, "{error}");
+    assert_eq!(f.sum().await?, "0", "its rows went with its checkpoint");
+    assert_eq!(f.watermark().await?, "0/0");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_watermark_never_goes_back() -> anyhow::Result<()> {
+    let mut f = Fixture::new().await?;
+    f.applier.apply(&[transaction(0x200, vec![])]).await?;
+    let error = f.applier.apply(&[transaction(0x100, vec![])]).await.expect_err("it must be refused");
+    assert_eq!(error.disposition(), Disposition::Halt, "{error}");
+    assert_eq!(f.watermark().await?, "0/200");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_row_that_the_replica_refuses_is_named_and_takes_its_whole_group_with_it() -> anyhow::Result<()> {
+    let mut f = Fixture::new().await?;
+    let good = f.change("accounts", Operation::Insert(f.account("1", Some("10"))?), 40)?;
+    let bad = f.change("accounts", Operation::Insert(f.account("2", Some("99999999999999"))?), 41)?;
+    let group = [transaction(0x100, vec![good]), transaction(0x200, vec![bad])];
+    let error = f.applier.apply(&group).await.expect_err("numeric(14,2) can't hold it");
+    assert_eq!(error.disposition(), Disposition::Halt);
+    assert_eq!(error.place(), Some(Place { partition: PartitionIndex(1), offset: 41 }));
+    assert!(error.to_string().contains("insert on public.accounts"), "{error}");
+    assert!(error.to_string().contains("SQLSTATE 22003"), "{error}");
+    assert_eq!((f.sum().await?.as_str(), f.watermark().await?.as_str()), ("0", "0/0"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_unique_value_that_moves_through_a_third_is_applied_in_source_order() -> anyhow::Result<()> {
+    let mut f = Fixture::new().await?;
+    let superuser = f.cluster.connect(Role::Superuser).await?;
+    superuser.batch_execute("SET default_transaction_read_only = off").await?;
+    superuser.batch_execute("CREATE UNIQUE INDEX ON accounts (balance)").await?;
+    let account = |id: &str, balance: &str| f.account(id, Some(balance));
+    let changes = vec![
+        f.change("accounts", Operation::Insert(account("1", "1")?), 0)?,
+        f.change("accounts", Operation::Insert(account("2", "2")?), 1)?,
+    ];
+    let swap = vec![
+        f.change("accounts", Operation::Update(account("1", "3")?), 2)?,
+        f.change("accounts", Operation::Update(account("2", "1")?), 3)?,
+        f.change("accounts", Operation::Update(account("1", "2")?), 4)?,
+    ];
+    f.applier.apply(&[transaction(0x100, changes)]).await?;
+    // Folded it is one statement that takes 1's value before 1 has given it up.
+    let applied = f.applier.apply(&[transaction(0x200, swap)]).await?;
+    assert!(applied.in_source_order);
+    let row = f
+        .reader
+        .query_one("SELECT string_agg(id || '=' || balance, ' ' ORDER BY id) FROM accounts", &[])
+        .await?;
+    assert_eq!(row.get::<_, &str>(0), "1=2.00 2=1.00");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_update_of_a_missing_row_inserts_it_when_it_is_whole_and_halts_when_not() -> anyhow::Result<()> {
+    let mut f = Fixture::new().await?;
+    let whole = f.change("accounts", Operation::Update(f.account("1", Some("5"))?), 8)?;
+    let applied = f.applier.apply(&[transaction(0x100, vec![whole])]).await?;
+    assert_eq!(applied.inserted_for_missing, 1);
+    assert_eq!(f.sum().await?, "5.00");
+    let partial = f.change("accounts", Operation::Update(f.account("2", None)?), 9)?;
+    let error =
+        f.applier.apply(&[transaction(0x200, vec![partial])]).await.expect_err("the balance is not known");
+    assert!(matches!(error, ReplicaError::MissingRow { place: Place { offset: 9, .. }, .. }), "{error}");
+    assert_eq!(error.disposition(), Disposition::Halt);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_large_transaction_is_invisible_until_its_commit_and_leaves_nothing_when_discarded()
+-> anyhow::Result<()> {
+    let mut f = Fixture::new().await?;
+    for (balance, lsn) in [("1", None), ("2", Some(0x300))] {
+        for part in 0..3 {
+            let id = part.to_string();
+            let insert = f.change("accounts", Operation::Insert(f.account(&id, Some(balance))?), part)?;
+            f.applier.apply_part(&Parcel { changes: vec![insert], end: ParcelEnd::Open }).await?;
+            assert_eq!(f.sum().await?, "0", "a reader sees no part of it");
+        }
+        match lsn {
+            None => f.applier.discard_open().await?,
+            Some(lsn) => {
+                let ParcelEnd::Commit(point) = transaction(lsn, vec![]).end else {
+                    unreachable!("it commits")
+                };
+                let applied = f.applier.commit_open(&point).await?;
+                assert_eq!(applied.changes, 3);
+            }
+        }
+    }
+    assert_eq!(f.sum().await?, "6.00");
+    Ok(())
+}
+
+#[tokio::test]
+async fn nobody_but_the_replicator_can_write() -> anyhow::Result<()> {
+    let f = Fixture::new().await?;
+    for statement in ["DELETE FROM accounts", "UPDATE replicator.checkpoint SET watermark = '0/1'"] {
+        f.reader.batch_execute("SET default_transaction_read_only = off").await?;
+        let error = f.reader.batch_execute(statement).await.expect_err("the reader must not write");
+        assert_eq!(
+            error.code().map(tokio_postgres::error::SqlState::code),
+            Some("42501"),
+            "{statement}: {error}"
+        );
+    }
+    let superuser = f.cluster.connect(Role::Superuser).await?;
+    let error = superuser.batch_execute("DELETE FROM accounts").await.expect_err("sessions begin read-only");
+    assert_eq!(error.code().map(tokio_postgres::error::SqlState::code), Some("25006"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_second_daemon_stands_by_until_the_first_is_gone() -> anyhow::Result<()> {
+    let f = Fixture::new().await?;
+    let second = Session::connect(&f.cluster.url(Role::Replicator).parse()?).await?;
+    let refused = replicator::replica::checkpoint::acquire(&second, "debezium:app", "second").await;
+    let error = refused.expect_err("the first one owns it");
+    assert_eq!(error.disposition(), Disposition::Yield);
+    assert!(error.to_string().contains("test"), "the owner is named: {error}");
+    let Fixture { cluster: _cluster, applier, .. } = f;
+    drop(applier);
+    let checkpoint = acquire(&second, "app").await?;
+    assert_eq!(checkpoint.epoch, 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_replica_of_one_stream_is_not_fed_from_another() -> anyhow::Result<()> {
+    let f = Fixture::new().await?;
+    let Fixture { cluster, applier, .. } = f;
+    drop(applier);
+    let session = Session::connect(&cluster.url(Role::Replicator).parse()?).await?;
+    acquire(&session, "app").await?;
+    let refused = replicator::replica::checkpoint::acquire(&session, "debezium:other", "test").await;
+    let error = refused.expect_err("offsets of one stream mean nothing in another");
+    assert_eq!(error.disposition(), Disposition::Halt);
+    assert!(error.to_string().contains("debezium:app"), "{error}");
+    assert!(error.hint().contains("Empty the replica"), "{}", error.hint());
+    Ok(())
+}

@@ -1,0 +1,178 @@
+//! Feeds a replica from records in memory, through the same decoder, assembler and applier that a lane and a worker use.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use e2e::postgres::{Cluster, Role};
+use e2e::wait::until;
+use replicator::decode::debezium::{Decoder, RawRecord};
+use replicator::lane::LaneLimits;
+use replicator::lane::core::{CoreStart, LaneCore, Turn};
+use replicator::replica::apply::{Applied, Applier};
+use replicator::replica::checkpoint::{self, Checkpoint, CheckpointWriter};
+use replicator::replica::session::Session;
+use replicator::replica::{ReplicaError, catalog};
+use replicator::vocabulary::offset::{PartitionIndex, Place, TopicPartition};
+use replicator::vocabulary::parcel::{Parcel, ParcelEnd};
+
+/// A record of a topic, owned.
+#[derive(Debug, Clone)]
+pub(crate) struct Record {
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+    pub(crate) value: Option<String>,
+    pub(crate) headers: Vec<(String, Option<String>)>,
+}
+
+/// How a replica is fed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Options {
+    pub(crate) prefix: &'static str,
+    pub(crate) exclude: &'static [&'static str],
+    pub(crate) parcel_changes: usize,
+    /// Parcels that are applied together.
+    pub(crate) group: usize,
+}
+
+/// The limits of the tests: small enough that they are reached.
+fn limits(parcel_changes: usize) -> LaneLimits {
+    LaneLimits {
+        queue_records: 1_000_000,
+        queue_bytes: usize::MAX,
+        parcel_changes,
+        parcel_bytes: 1 << 20,
+        channel_bytes: 1 << 20,
+    }
+}
+
+/// Feeds from the replica's checkpoint to the end of the records, or until `stop_after` groups have been applied. Returns
+/// what was applied.
+pub(crate) async fn feed(
+    replica: &Cluster,
+    records: &[Record],
+    options: Options,
+    stop_after: Option<usize>,
+) -> anyhow::Result<Vec<Applied>> {
+    let url = replica.url(Role::Replicator).parse()?;
+    let session = Session::connect(&url).await?;
+    let checkpoint = acquire(&session, options.prefix).await?;
+    let tables = Arc::new(catalog::load(session.client()).await?);
+    let writer = CheckpointWriter::prepare(&session, checkpoint.epoch).await?;
+    let exclude: Vec<String> = options.exclude.iter().map(|&t| t.to_owned()).collect();
+    let mut core = LaneCore::new(CoreStart {
+        topic_prefix: options.prefix.to_owned(),
+        decoder: Decoder::new(Arc::clone(&tables), "__debezium_unavailable_value", &exclude),
+        catalog: tables,
+        watermark: checkpoint.watermark,
+        phase: checkpoint.phase,
+        offsets: checkpoint.offsets.clone(),
+        snapshots: checkpoint.snapshots.clone(),
+        repeats: vec![],
+        limits: limits(options.parcel_changes),
+    });
+    let partitions = partitions(records, options.prefix);
+    partitions.iter().for_each(|p| core.add_partition(p.clone()));
+    for record in records {
+        let name = TopicPartition { topic: record.topic.as_str().into(), partition: record.partition };
+        let index = partitions.iter().position(|p| *p == name).context("a partition of the list")?;
+        let needed = checkpoint.offsets.get(&name).copied().unwrap_or(0);
+        if index == 0 || record.offset >= needed {
+            let place = Place { partition: PartitionIndex(u32::try_from(index)?), offset: record.offset };
+            core.accept(&raw(record, place))?;
+        }
+    }
+    let mut applier = Applier::new(session, writer, core.names());
+    let mut applied = Vec::new();
+    let mut group: Vec<Parcel> = Vec::new();
+    loop {
+        let turn = core.turn()?;
+        if matches!(turn, Turn::Starved) || group.len() >= options.group {
+            if !group.is_empty() {
+                applied.push(applier.apply(&std::mem::take(&mut group)).await?);
+            }
+            if stop_after.is_some_and(|groups| applied.len() >= groups) {
+                return Ok(applied);
+            }
+        }
+        match turn {
+            Turn::Starved => return Ok(applied),
+            Turn::NeedsEnds => core.set_ends(ends(records)),
+            Turn::Parcel(parcel) => apply_or_keep(&mut applier, &mut group, &mut applied, parcel).await?,
+        }
+    }
+}
+
+/// Takes the replica, as soon as the server has noticed that the session of the feed before is gone.
+pub(crate) async fn acquire(session: &Session, prefix: &str) -> anyhow::Result<Checkpoint> {
+    let source = format!("debezium:{prefix}");
+    until("the replica is free", Duration::from_secs(10), async || {
+        checkpoint::acquire(session, &source, "test").await.map_err(|error| error.to_string())
+    })
+    .await
+}
+
+/// As the worker does: whole transactions are collected, parts of a large one go into an open transaction.
+async fn apply_or_keep(
+    applier: &mut Applier,
+    group: &mut Vec<Parcel>,
+    applied: &mut Vec<Applied>,
+    parcel: Parcel,
+) -> Result<(), ReplicaError> {
+    let whole = matches!(parcel.end, ParcelEnd::Commit(_)) && !applier.is_open();
+    if whole {
+        group.push(parcel);
+        return Ok(());
+    }
+    if !group.is_empty() {
+        applied.push(applier.apply(&std::mem::take(group)).await?);
+    }
+    match &parcel.end {
+        ParcelEnd::Open => applier.apply_part(&parcel).await?,
+        ParcelEnd::Discard => applier.discard_open().await?,
+        ParcelEnd::Commit(point) => {
+            applier.apply_part(&parcel).await?;
+            applied.push(applier.commit_open(point).await?);
+        }
+    }
+    Ok(())
+}
+
+/// A record as the source gives it.
+pub(crate) fn raw(record: &Record, place: Place) -> RawRecord<'_> {
+    let header = |name: &str| {
+        let found = record.headers.iter().find(|(n, _)| n == name);
+        found.and_then(|(_, value)| value.as_deref()).map(str::as_bytes)
+    };
+    RawRecord {
+        place,
+        value: record.value.as_deref().map(str::as_bytes),
+        old_key: header("__debezium.oldkey"),
+        new_key: header("__debezium.newkey"),
+    }
+}
+
+/// All partitions; the transaction topic's first.
+fn partitions(records: &[Record], prefix: &str) -> Vec<TopicPartition> {
+    let spine = format!("{prefix}.transaction");
+    let mut found: Vec<TopicPartition> = vec![TopicPartition { topic: spine.as_str().into(), partition: 0 }];
+    for record in records {
+        let partition = TopicPartition { topic: record.topic.as_str().into(), partition: record.partition };
+        if !found.contains(&partition) {
+            found.push(partition);
+        }
+    }
+    found
+}
+
+/// What the topics held when the first streamed transaction ended: here, their snapshot rows.
+fn ends(records: &[Record]) -> BTreeMap<TopicPartition, i64> {
+    let mut ends = BTreeMap::new();
+    for record in records.iter().filter(|r| r.value.as_deref().is_some_and(|v| v.contains("\"op\":\"r\""))) {
+        let partition = TopicPartition { topic: record.topic.as_str().into(), partition: record.partition };
+        ends.insert(partition, record.offset + 1);
+    }
+    ends
+}
