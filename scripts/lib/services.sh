@@ -255,6 +255,9 @@ bind = "127.0.0.1:$(port_of webapp)"
 
 [leader]
 url = "$(database_url app_writer "$APP_WRITER_PASSWORD" leader)"
+
+[session]
+key = "$WEB_SESSION_KEY"
 $(replica_tables app_reader "$APP_READER_PASSWORD")
 TOML
 }
