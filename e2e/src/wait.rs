@@ -13,6 +13,9 @@ const INTERVAL: Duration = Duration::from_millis(20);
 ///
 /// `Err` is the present status in words. When `deadline` passes, the error names `what` and the last status, so that a
 /// failed test says what was missing and not only that time ran out. A probe that hangs is ended by the deadline too.
+///
+/// Await it in the test itself: with a probe that borrows, the compiler can't prove the future to be `Send`, as
+/// `tokio::spawn` demands.
 pub async fn until<T, F>(what: &str, deadline: Duration, mut probe: F) -> anyhow::Result<T>
 where
     F: AsyncFnMut() -> Result<T, String>,
