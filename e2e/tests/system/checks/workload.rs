@@ -11,7 +11,7 @@ use crate::settings;
 use crate::system::{Login, REPLICAS, System};
 
 /// Between two snapshots of one observer: three of them without a pause would be most of the load on a small machine.
-const READ_PAUSE: Duration = Duration::from_millis(4);
+const READ_PAUSE: Duration = Duration::from_millis(2);
 
 /// Killed in turn by SIGKILL under load. Not the leader: its clients see that, and nobody promises otherwise.
 const OTHERS: &[&str] = &["connect", "replica-1", "broker", "connect", "replica-3"];
