@@ -11,11 +11,13 @@
 //! ```
 //!
 //! For the open transaction, heads are taken by `total_order` until END's counts are met. Nothing waits for END to begin:
-//! a transaction of any size flows through in pieces, and only its commit needs END.
+//! a transaction of any size flows through in pieces, and only its commit needs END. (Where a number is missing because its
+//! table is not read here, the rest waits for END's counts.)
 //!
 //! What this relies on, and what it does when it does not hold:
-//! - Events may come again after a connector restart, with the same xid and `total_order` (observed, see
-//!   `debezium-facts`): within the open transaction the order number tells, for applied ones the xid or END's LSN.
+//! - After a restart the connector goes back to any point that it had passed, also into the middle of a transaction, and
+//!   writes everything from there on again, with the same xid and `total_order` (observed, connector 3.7): within the
+//!   open transaction the order number tells, for applied ones the xid or END's LSN.
 //! - A head of a later transaction while counts are unmet proves that events are missing: an error names the place.
 //! - An event that has not arrived yet is waited for; [`Assembler::waiting_for`] says what for.
 
@@ -224,23 +226,33 @@ impl Assembler {
                     // Begun again after a connector restart: rows repeat from order 1 and are recognised by it.
                     self.spine.pop();
                 }
+                // Another transaction begins within the open one: a killed connector goes back to applied ones, and comes
+                // to the open one again after them.
                 (Some(open), Some(Some(Boundary::Begin { xid }))) if open.end.is_none() => {
-                    return Err(AssembleError::Unfinished {
-                        xid: open.xid,
-                        begun_at: open.begun_at,
-                        next: *xid,
-                    });
+                    let (open, next, begun_at) = (open.xid, *xid, open.begun_at);
+                    if !self.recent.contains(next) {
+                        match self.spine.end_of(next) {
+                            // Its BEGIN proves nothing; its END does.
+                            None => return Ok(()),
+                            Some(lsn) if lsn <= self.watermark => self.recent.insert(next),
+                            Some(_) => return Err(AssembleError::Unfinished { xid: open, begun_at, next }),
+                        }
+                    }
+                    self.spine.pop();
+                }
+                (Some(open), Some(Some(Boundary::End { xid, lsn, .. })))
+                    if open.end.is_none() && *xid != open.xid =>
+                {
+                    if *lsn > self.watermark {
+                        let (begun_at, next) = (open.begun_at, *xid);
+                        return Err(AssembleError::Unfinished { xid: open.xid, begun_at, next });
+                    }
+                    self.recent.insert(*xid);
+                    self.spine.pop();
                 }
                 (Some(open), Some(Some(Boundary::End { xid, lsn, committed_at_ms, counts })))
                     if open.end.is_none() =>
                 {
-                    if *xid != open.xid {
-                        return Err(AssembleError::Unfinished {
-                            xid: open.xid,
-                            begun_at: open.begun_at,
-                            next: *xid,
-                        });
-                    }
                     let committed = Committed { xid: *xid, lsn: *lsn, committed_at_ms: *committed_at_ms };
                     open.end = Some(End { committed, counts: counts.clone() });
                     open.repeated |= *lsn <= self.watermark;
@@ -302,14 +314,14 @@ impl Assembler {
         }
         match (best, &open.end) {
             (Some((order, index)), _) if order == open.next_order => Ok(Some(index)),
-            // A number is left out: events of a table that is not read here, or not arrived yet. Every queue that may
-            // hold it must show its head before anything later is taken.
+            // A number is left out: events of a table that is not read here, or not arrived yet. Once END is known, so are
+            // all repetitions before it; then every queue that may hold the number must show its head before anything
+            // later is taken. Before END nothing later is taken at all.
             (Some((_, index)), Some(end))
                 if self.data.iter().all(|q| !end.owes(q, &open.seen) || !q.is_empty()) =>
             {
                 Ok(Some(index))
             }
-            (Some((_, index)), None) if self.data.iter().all(|q| !q.is_empty()) => Ok(Some(index)),
             (None, Some(end)) => self.check_missing(open, end).map(|()| None),
             _ => Ok(None),
         }

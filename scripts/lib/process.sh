@@ -13,8 +13,11 @@ start_time() {
     stat=$(<"/proc/$1/stat") || return 1
     # The command name, in brackets, may hold anything; the start time is the 20th field after it.
     read -r -a fields <<<"${stat##*) }"
-    # A zombie has ended, whatever its parent knows.
-    [[ ${fields[0]} != Z ]] || return 1
+    # A zombie has ended, whatever its parent knows; unless only its first thread has, and others still hold the ports.
+    if [[ ${fields[0]} == Z ]]; then
+      local threads=("/proc/$1/task/"*)
+      ((${#threads[@]} > 1)) || return 1
+    fi
     echo "${fields[19]}"
   elif [[ ! -d /proc/self ]]; then
     ps -o lstart= -p "$1"

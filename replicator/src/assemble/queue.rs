@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::recent::RecentTransactions;
 use crate::decode::debezium::{Boundary, Collection, CopiedRow, Decoded, Member};
-use crate::vocabulary::lsn::Xid;
+use crate::vocabulary::lsn::{CommitLsn, Xid};
 use crate::vocabulary::offset::PartitionIndex;
 
 /// A record in a data queue.
@@ -168,6 +168,14 @@ impl SpineQueue {
 
     pub(super) fn next_offset(&self) -> i64 {
         self.entries.front().map_or(self.position, |(offset, _)| *offset)
+    }
+
+    /// The commit LSN of a transaction whose END waits in the queue.
+    pub(super) fn end_of(&self, wanted: Xid) -> Option<CommitLsn> {
+        self.entries.iter().find_map(|(_, boundary)| match boundary {
+            Some(Boundary::End { xid, lsn, .. }) if *xid == wanted => Some(*lsn),
+            _ => None,
+        })
     }
 
     pub(super) fn len(&self) -> usize {

@@ -34,7 +34,7 @@ async fn look(
         let count = tables.tables().count();
         findings.push(Finding::good(format!(
             "{name}: {} at watermark {}, {count} tables as on the leader",
-            progress.state, progress.watermark
+            progress.phase, progress.watermark
         )));
     }
     Ok(())

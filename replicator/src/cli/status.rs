@@ -56,7 +56,7 @@ pub(super) async fn collect(config: &Config) -> Overview {
     let lines = config.replicas.iter().map(async |replica| {
         let answer = progress::read(replica.url.config()).await;
         let worker = workers.get(&replica.name);
-        let own = answer.as_ref().map_or("unreachable", |p| p.state.as_str());
+        let own = answer.as_ref().map_or("unreachable", |p| p.phase.as_str());
         Line {
             name: replica.name.clone(),
             state: worker.map_or(own, |w| w.state.as_str()).to_owned(),

@@ -9,7 +9,7 @@ use super::session::Session;
 #[derive(Debug, Clone, Serialize)]
 pub struct Progress {
     /// `empty`, `copying` or `live`.
-    pub state: String,
+    pub phase: String,
     /// Complete up to this commit LSN.
     pub watermark: String,
     /// Age of the newest transaction in milliseconds, by the replica's clock.
@@ -40,7 +40,7 @@ pub async fn read(url: &tokio_postgres::Config) -> Result<Progress, ReplicaError
         .await
         .map_err(|source| ReplicaError::Postgres { action: "read the progress", source })?;
     Ok(Progress {
-        state: row.get(0),
+        phase: row.get(0),
         watermark: row.get(1),
         lag_ms: row.get(2),
         transactions: row.get(3),
