@@ -124,7 +124,10 @@ pub struct Lag {
     pub ages_ms: Vec<f64>,
     /// The longest time for which the watermark stood still, as sampled.
     pub longest_pause: Duration,
-    /// Times at which the watermark was below an earlier one; must stay 0 (promise P4).
+    /// Samples in which the watermark was below an earlier one of the same run of the server; must stay 0 (promise P4).
+    ///
+    /// A server that was killed comes back without its last commits, rows and watermark alike: replicas run with
+    /// `synchronous_commit=off`, and what they lost is applied again.
     pub went_back: u64,
     /// Connections lost and made again.
     pub reconnects: u64,
@@ -155,11 +158,13 @@ pub fn lag(url: &str) -> Observer<Lag> {
 
 async fn sample_lag(url: String, stopped: watch::Receiver<bool>) -> anyhow::Result<Lag> {
     const QUERY: &str = "
-        SELECT (watermark - '0/0')::bigint, extract(epoch FROM clock_timestamp() - committed_at)::float8 * 1000
+        SELECT (watermark - '0/0')::bigint, extract(epoch FROM clock_timestamp() - committed_at)::float8 * 1000,
+               extract(epoch FROM pg_postmaster_start_time())::float8
         FROM replicator.progress WHERE committed_at IS NOT NULL";
     let mut seen = Lag::default();
     let mut connection = None;
     let mut moved: Option<(i64, Instant)> = None;
+    let mut started_at = 0.0;
     let mut ticks = interval(LAG_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !*stopped.borrow() {
@@ -175,6 +180,11 @@ async fn sample_lag(url: String, stopped: watch::Receiver<bool>) -> anyhow::Resu
         };
         let (watermark, age_ms): (i64, f64) = (row.get(0), row.get(1));
         seen.ages_ms.push(age_ms);
+        let run: f64 = row.get(2);
+        if run > started_at {
+            started_at = run;
+            moved = moved.map(|(_, since)| (watermark, since));
+        }
         match moved {
             Some((last, since)) if watermark <= last => {
                 seen.went_back += u64::from(watermark < last);
