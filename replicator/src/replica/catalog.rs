@@ -41,6 +41,10 @@ fn column(row: &PgRow) -> Column {
     let base = (row.get::<_, &str>("base_name"), row.get::<_, &str>("base_type"));
     let element = row.get::<_, Option<&str>>("element_name").zip(row.get::<_, Option<&str>>("element_type"));
     let kind = match element {
+        // Only what the table declares: PostgreSQL lets any array column hold any number of dimensions.
+        Some(_) if row.get::<_, i32>("dimensions") > 1 => {
+            ColumnKind::NotCarried("Debezium does not carry arrays of several dimensions")
+        }
         Some((name, sort)) => ColumnKind::Array(Box::new(kind(name, sort, modifier))),
         None => kind(base.0, base.1, modifier),
     };
@@ -66,15 +70,16 @@ fn kind(name: &str, sort: &str, modifier: i32) -> ColumnKind {
         (_, "timestamp") => ColumnKind::Timestamp,
         (_, "timestamptz") => ColumnKind::TimestampTz,
         (_, "bytea") => ColumnKind::Bytea,
-        // The modifier of bit(n) is n; varbit's length is not carried, whatever its limit.
+        // The modifier of bit(n) is n.
         (_, "bit") => ColumnKind::Bit(u32::try_from(modifier).unwrap_or(1)),
-        (_, "varbit") => ColumnKind::Bit(0),
+        (_, "varbit") => ColumnKind::NotCarried("Debezium does not carry the length of a bit varying value"),
+        (_, "timetz") => ColumnKind::NotCarried("Debezium does not carry the zone of a time with time zone"),
         (_, "hstore") => ColumnKind::Hstore,
         (_, "point") => ColumnKind::Point,
         (
             _,
             "text" | "varchar" | "bpchar" | "char" | "name" | "uuid" | "json" | "jsonb" | "xml" | "inet"
-            | "cidr" | "macaddr" | "macaddr8" | "interval" | "timetz" | "tsvector" | "citext" | "ltree",
+            | "cidr" | "macaddr" | "macaddr8" | "interval" | "tsvector" | "citext" | "ltree",
         ) => ColumnKind::Text,
         _ => ColumnKind::Opaque,
     }

@@ -47,7 +47,7 @@ pub enum ColumnKind {
     TimestampTz,
     /// `bytea`: base64.
     Bytea,
-    /// `bit(n)`, `varbit(n)`: a boolean or base64 of little-endian bytes. Holds the declared length, 0 when open.
+    /// `bit(n)`: a boolean or base64 of little-endian bytes. Holds n.
     Bit(u32),
     /// `hstore`: a JSON object in a string.
     Hstore,
@@ -58,6 +58,8 @@ pub enum ColumnKind {
     /// Whatever comes as a string that the type's input function reads: text types, uuid, json, ranges, network
     /// addresses, enumerations, intervals as ISO 8601.
     Text,
+    /// A type of which the wire loses a part, with what it loses. NULL is carried; any other value is refused.
+    NotCarried(&'static str),
     /// Types that Debezium does not know and sends as base64 of PostgreSQL's text (`include.unknown.datatypes=true`).
     Opaque,
 }

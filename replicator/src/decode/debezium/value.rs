@@ -67,6 +67,13 @@ pub(super) fn append_value(kind: &ColumnKind, raw: &str, out: &mut String) -> Re
         ColumnKind::Hstore => append_hstore(raw, out)?,
         ColumnKind::Point => append_point(raw, out)?,
         ColumnKind::Array(element) => append_array(element, raw, out)?,
+        ColumnKind::NotCarried(reason) => {
+            return Err(ValueError::Lossy {
+                reason,
+                setting: "Leave the column out with the connector's column.exclude.list and on the replica, or the table \
+                          with source.exclude_tables.",
+            });
+        }
         ColumnKind::Opaque => match String::from_utf8(base64(raw)?) {
             Ok(text) => out.push_str(&text),
             Err(_) => return Err(ValueError::unexpected("base64 of UTF-8 text", raw)),
@@ -149,12 +156,6 @@ fn append_bits(length: u32, raw: &str, out: &mut String) -> Result<(), ValueErro
     match raw {
         "true" => out.push('1'),
         "false" => out.push('0'),
-        _ if length == 0 => {
-            return Err(ValueError::Lossy {
-                reason: "Debezium does not carry the length of a bit varying value",
-                setting: "Exclude the column, or declare it as bit(n).",
-            });
-        }
         _ => {
             let bytes = base64(raw)?;
             for position in (0..length as usize).rev() {
@@ -238,4 +239,58 @@ fn append_quoted(text: &str, out: &mut String) {
         out.push(c);
     }
     out.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(kind: &ColumnKind, raw: &str) -> String {
+        let mut out = String::new();
+        append_value(kind, raw, &mut out).map_or_else(|e| format!("refused: {e}"), |()| out)
+    }
+
+    #[test]
+    fn each_kind_becomes_what_postgresql_reads() {
+        let array = |kind| ColumnKind::Array(Box::new(kind));
+        let cases = [
+            (ColumnKind::Text, r#""tab\t\"q\" é 😀""#, "tab\t\"q\" é 😀"),
+            (ColumnKind::Boolean, "true", "true"),
+            (ColumnKind::Integer, "-9223372036854775808", "-9223372036854775808"),
+            (ColumnKind::Float, "3.4028235e+38", "3.4028235e+38"),
+            (ColumnKind::Float, "\"-Infinity\"", "-Infinity"),
+            (ColumnKind::Numeric, "\"1.500\"", "1.500"),
+            (ColumnKind::Numeric, "\"POSITIVE_INFINITY\"", "Infinity"),
+            (ColumnKind::Numeric, "\"NAN\"", "NaN"),
+            (ColumnKind::Bytea, "\"AP8Q\"", "\\x00ff10"),
+            (ColumnKind::Bytea, "\"\"", "\\x"),
+            (ColumnKind::Bit(11), "\"VQU=\"", "10101010101"),
+            (ColumnKind::Bit(3), "\"\"", "000"),
+            (ColumnKind::Bit(1), "true", "1"),
+            (ColumnKind::Hstore, r#""{\"a\":\"1\",\"b \\\"c\":null}""#, r#""a"=>"1","b \"c"=>NULL"#),
+            (ColumnKind::Point, r#"{"x":1.5,"y":-2.0,"wkb":"AQ==","srid":null}"#, "(1.5,-2.0)"),
+            (ColumnKind::Opaque, "\"e1sxLDMpfQ==\"", "{[1,3)}"),
+            (array(ColumnKind::Text), r#"["a","b,c","d\"q\\",null,""]"#, r#"{"a","b,c","d\"q\\",NULL,""}"#),
+            (array(ColumnKind::Integer), "[]", "{}"),
+            (array(ColumnKind::Bytea), r#"["AP8="]"#, r#"{"\\x00ff"}"#),
+        ];
+        for (kind, raw, expected) in cases {
+            assert_eq!(text(&kind, raw), expected, "{kind:?} {raw}");
+        }
+    }
+
+    #[test]
+    fn what_the_wire_has_lost_is_refused_and_not_guessed() {
+        for (kind, raw) in [
+            (ColumnKind::NotCarried("lost"), "\"Cw==\""),
+            (ColumnKind::Text, "17"),
+            (ColumnKind::Boolean, "1"),
+            (ColumnKind::Float, "\"1.5\""),
+            (ColumnKind::Bytea, "\"not base64!\""),
+            (ColumnKind::Opaque, "{\"wkb\":\"AQ==\"}"),
+            (ColumnKind::Array(Box::new(ColumnKind::Integer)), "\"{1}\""),
+        ] {
+            assert!(text(&kind, raw).starts_with("refused: "), "{kind:?} {raw}");
+        }
+    }
 }
