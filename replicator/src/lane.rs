@@ -190,8 +190,8 @@ impl Lane {
     }
 
     fn report(&self) {
-        self.status.set_waiting_for(self.source.trouble().or_else(|| self.core.waiting_for()));
-        self.status.set_duplicates(self.core.duplicates());
+        let waiting_for = self.source.trouble().or_else(|| self.core.waiting_for());
+        self.status.reading(waiting_for, self.core.duplicates());
     }
 
     /// Adds partitions that have appeared since.

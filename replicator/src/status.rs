@@ -93,6 +93,9 @@ pub struct ReplicaStatus {
     pub inserted_for_missing: u64,
     /// Failures that made the worker start again, in this run.
     pub restarts: u64,
+    /// Whether the replica's tables agree.
+    #[serde(skip)]
+    phase: ReplicaPhase,
 }
 
 impl ReplicaStatus {
@@ -113,6 +116,18 @@ impl ReplicaStatus {
             duplicates: 0,
             inserted_for_missing: 0,
             restarts: 0,
+            phase: ReplicaPhase::Empty,
+        }
+    }
+
+    /// Changes are being applied, or would be if there were any.
+    fn go_on(&mut self) {
+        let state = state_of(self.phase);
+        if self.state != state {
+            self.since_ms = now_ms();
+            self.state = state;
+            self.cause = None;
+            self.hint = None;
         }
     }
 
@@ -154,24 +169,25 @@ impl StatusCell {
         });
     }
 
-    /// What the replica says of itself at the start.
+    /// What the replica says of itself at the start. A halted replica stays so until it has shown that it goes on.
     pub fn loaded(&self, checkpoint: &Checkpoint) {
+        let halted = self.get().state == WorkerState::Halted;
         self.change(|s| {
+            s.phase = checkpoint.phase;
             s.watermark = Some(checkpoint.watermark.to_string());
             s.xid = checkpoint.xid.map(|xid| xid.0);
             s.committed_at_ms = checkpoint.committed_at_ms;
         });
-        self.enter(state_of(checkpoint.phase), None);
+        if !halted {
+            self.enter(state_of(checkpoint.phase), None);
+        }
     }
 
     /// A group was committed.
     pub fn applied(&self, applied: &Applied) {
-        let state = state_of(applied.phase);
         self.change(|s| {
-            if s.state != state {
-                s.since_ms = now_ms();
-                s.state = state;
-            }
+            s.phase = applied.phase;
+            s.go_on();
             if let Some(last) = applied.last {
                 s.watermark = Some(last.lsn.to_string());
                 s.xid = Some(last.xid.0);
@@ -184,14 +200,13 @@ impl StatusCell {
         });
     }
 
-    /// What the lane waits for.
-    pub fn set_waiting_for(&self, waiting_for: Option<String>) {
-        self.change(|s| s.waiting_for = waiting_for);
-    }
-
-    /// How many repeated events the lane has dropped.
-    pub fn set_duplicates(&self, duplicates: u64) {
-        self.change(|s| s.duplicates = duplicates);
+    /// The lane has been reading for a while: what it waits for, and how many repeated events it has dropped.
+    pub fn reading(&self, waiting_for: Option<String>, duplicates: u64) {
+        self.change(|s| {
+            s.go_on();
+            s.waiting_for = waiting_for;
+            s.duplicates = duplicates;
+        });
     }
 
     /// The worker starts again.
@@ -212,4 +227,52 @@ fn state_of(phase: ReplicaPhase) -> WorkerState {
 pub fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::vocabulary::lsn::CommitLsn;
+    use crate::vocabulary::offset::Offsets;
+
+    fn live() -> Checkpoint {
+        Checkpoint {
+            epoch: 1,
+            phase: ReplicaPhase::Live,
+            watermark: CommitLsn::default(),
+            xid: None,
+            committed_at_ms: None,
+            offsets: Offsets::new(),
+            snapshots: HashMap::new(),
+        }
+    }
+
+    #[test]
+    fn a_halted_replica_shows_its_cause_until_it_goes_on() {
+        let cell = StatusCell::new("replica-1");
+        let why = Some(("a bad row".to_owned(), "mend it".to_owned()));
+        cell.enter(WorkerState::Halted, why.clone());
+        let since = cell.get().since_ms;
+        // Another attempt: connecting again proves nothing.
+        cell.loaded(&live());
+        cell.enter(WorkerState::Halted, why);
+        let status = cell.get();
+        assert_eq!((status.state, status.since_ms), (WorkerState::Halted, since));
+        assert_eq!(status.cause.as_deref(), Some("a bad row"));
+        cell.loaded(&live());
+        cell.reading(None, 0);
+        let status = cell.get();
+        assert_eq!((status.state, status.cause, status.hint), (WorkerState::Live, None, None));
+    }
+
+    #[test]
+    fn an_outage_ends_when_the_checkpoint_is_read() {
+        let cell = StatusCell::new("replica-1");
+        cell.enter(WorkerState::Retrying, Some(("gone".to_owned(), "start it".to_owned())));
+        cell.loaded(&live());
+        assert_eq!(cell.get().state, WorkerState::Live);
+        assert_eq!(cell.get().lag_ms(now_ms()), None, "no transaction yet is not a lag of 0");
+    }
 }

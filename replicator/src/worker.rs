@@ -196,8 +196,10 @@ impl Worker {
                 ParcelEnd::Commit(_) if !applier.is_open() => {
                     group.push(sealed);
                     next = self.fill_group(&mut group, &mut parcels);
-                    let parcels: Vec<Parcel> = group.drain(..).map(|s| s.parcel).collect();
-                    self.report(applier.apply(&parcels).await, names)?;
+                    let whole: Vec<&Parcel> = group.iter().map(|s| &s.parcel).collect();
+                    self.report(applier.apply(&whole).await, names)?;
+                    // Only now the lane gets their room back: what is being applied counts as memory, too.
+                    group.clear();
                 }
                 ParcelEnd::Commit(ref point) => {
                     applier.apply_part(&sealed.parcel).await.map_err(|e| at_record(e, names))?;

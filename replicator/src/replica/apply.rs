@@ -75,7 +75,7 @@ impl Applier {
     /// # Errors
     /// When nothing was committed; after [`ReplicaError::disposition`] `Retry` the outcome of the commit itself may be
     /// unknown, and the checkpoint has to be read again.
-    pub async fn apply(&mut self, parcels: &[Parcel]) -> Result<Applied, ReplicaError> {
+    pub async fn apply(&mut self, parcels: &[&Parcel]) -> Result<Applied, ReplicaError> {
         debug_assert!(self.open.is_none(), "groups don't join open transactions");
         let changes: Vec<&Change> = parcels.iter().flat_map(|p| &p.changes).collect();
         let mut advance = Advance::default();

@@ -85,7 +85,7 @@ fn transaction(lsn: u64, changes: Vec<Change>) -> Parcel {
 async fn rows_and_checkpoint_become_visible_together() -> anyhow::Result<()> {
     let mut f = Fixture::new().await?;
     let insert = f.change("accounts", Operation::Insert(f.account("1", Some("10.50"))?), 0)?;
-    let applied = f.applier.apply(&[transaction(0x100, vec![insert])]).await?;
+    let applied = f.applier.apply(&[&transaction(0x100, vec![insert])]).await?;
     assert_eq!((applied.transactions, applied.changes, applied.phase), (1, 1, ReplicaPhase::Live));
     assert_eq!(f.sum().await?, "10.50");
     assert_eq!(f.watermark().await?, "0/100");
@@ -103,7 +103,7 @@ async fn an_owner_of_an_older_epoch_can_not_commit() -> anyhow::Result<()> {
     // What another daemon does once this one, paused, has lost its lock.
     superuser.query_one("SELECT replicator.acquire('debezium:app', 'another')", &[]).await?;
     let insert = f.change("accounts", Operation::Insert(f.account("1", Some("10"))?), 0)?;
-    let error = f.applier.apply(&[transaction(0x100, vec![insert])]).await.expect_err("it must be refused");
+    let error = f.applier.apply(&[&transaction(0x100, vec![insert])]).await.expect_err("it must be refused");
     assert_eq!(error.disposition(), Disposition::Yield, "{error}");
     assert_eq!(f.sum().await?, "0", "its rows went with its checkpoint");
     assert_eq!(f.watermark().await?, "0/0");
@@ -113,8 +113,8 @@ async fn an_owner_of_an_older_epoch_can_not_commit() -> anyhow::Result<()> {
 #[tokio::test]
 async fn a_watermark_never_goes_back() -> anyhow::Result<()> {
     let mut f = Fixture::new().await?;
-    f.applier.apply(&[transaction(0x200, vec![])]).await?;
-    let error = f.applier.apply(&[transaction(0x100, vec![])]).await.expect_err("it must be refused");
+    f.applier.apply(&[&transaction(0x200, vec![])]).await?;
+    let error = f.applier.apply(&[&transaction(0x100, vec![])]).await.expect_err("it must be refused");
     assert_eq!(error.disposition(), Disposition::Halt, "{error}");
     assert_eq!(f.watermark().await?, "0/200");
     Ok(())
@@ -126,6 +126,7 @@ async fn a_row_that_the_replica_refuses_is_named_and_takes_its_whole_group_with_
     let good = f.change("accounts", Operation::Insert(f.account("1", Some("10"))?), 40)?;
     let bad = f.change("accounts", Operation::Insert(f.account("2", Some("99999999999999"))?), 41)?;
     let group = [transaction(0x100, vec![good]), transaction(0x200, vec![bad])];
+    let group: Vec<&Parcel> = group.iter().collect();
     let error = f.applier.apply(&group).await.expect_err("numeric(14,2) can't hold it");
     assert_eq!(error.disposition(), Disposition::Halt);
     assert_eq!(error.place(), Some(Place { partition: PartitionIndex(1), offset: 41 }));
@@ -151,9 +152,9 @@ async fn a_unique_value_that_moves_through_a_third_is_applied_in_source_order() 
         f.change("accounts", Operation::Update(account("2", "1")?), 3)?,
         f.change("accounts", Operation::Update(account("1", "2")?), 4)?,
     ];
-    f.applier.apply(&[transaction(0x100, changes)]).await?;
+    f.applier.apply(&[&transaction(0x100, changes)]).await?;
     // Folded it is one statement that takes 1's value before 1 has given it up.
-    let applied = f.applier.apply(&[transaction(0x200, swap)]).await?;
+    let applied = f.applier.apply(&[&transaction(0x200, swap)]).await?;
     assert!(applied.in_source_order);
     let row = f
         .reader
@@ -167,12 +168,12 @@ async fn a_unique_value_that_moves_through_a_third_is_applied_in_source_order() 
 async fn an_update_of_a_missing_row_inserts_it_when_it_is_whole_and_halts_when_not() -> anyhow::Result<()> {
     let mut f = Fixture::new().await?;
     let whole = f.change("accounts", Operation::Update(f.account("1", Some("5"))?), 8)?;
-    let applied = f.applier.apply(&[transaction(0x100, vec![whole])]).await?;
+    let applied = f.applier.apply(&[&transaction(0x100, vec![whole])]).await?;
     assert_eq!(applied.inserted_for_missing, 1);
     assert_eq!(f.sum().await?, "5.00");
     let partial = f.change("accounts", Operation::Update(f.account("2", None)?), 9)?;
     let error =
-        f.applier.apply(&[transaction(0x200, vec![partial])]).await.expect_err("the balance is not known");
+        f.applier.apply(&[&transaction(0x200, vec![partial])]).await.expect_err("the balance is not known");
     assert!(matches!(error, ReplicaError::MissingRow { place: Place { offset: 9, .. }, .. }), "{error}");
     assert_eq!(error.disposition(), Disposition::Halt);
     Ok(())

@@ -91,7 +91,8 @@ pub(crate) async fn feed(
         let turn = core.turn()?;
         if matches!(turn, Turn::Starved) || group.len() >= options.group {
             if !group.is_empty() {
-                applied.push(applier.apply(&std::mem::take(&mut group)).await?);
+                applied.push(applier.apply(&group.iter().collect::<Vec<_>>()).await?);
+                group.clear();
             }
             if stop_after.is_some_and(|groups| applied.len() >= groups) {
                 return Ok(applied);
@@ -127,7 +128,8 @@ async fn apply_or_keep(
         return Ok(());
     }
     if !group.is_empty() {
-        applied.push(applier.apply(&std::mem::take(group)).await?);
+        applied.push(applier.apply(&group.iter().collect::<Vec<_>>()).await?);
+        group.clear();
     }
     match &parcel.end {
         ParcelEnd::Open => applier.apply_part(&parcel).await?,
