@@ -31,7 +31,8 @@ running_pid() {
   local pid started
   pid=$(cat "$(pid_file "$1")" 2>/dev/null) || return 1
   started=$(cat "$state/pids/$1.started" 2>/dev/null) || return 1
-  [[ -n $pid && $(start_time "$pid") == "$started" ]] || return 1
+  # An empty start time is that of a launch that had ended before it was looked at, and no process has it.
+  [[ -n $pid && -n $started && $(start_time "$pid") == "$started" ]] || return 1
   echo "$pid"
 }
 
