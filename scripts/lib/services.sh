@@ -34,21 +34,31 @@ postgres_home() { readlink -f "$state/$1"; }
 # link to it.
 make_postgres_home() {
   local home=$state/$1 elsewhere
+  elsewhere=/var/tmp/cdc-$(cksum <<<"$state" | cut -d ' ' -f 1)
+  if [[ -L $home && $(readlink "$home") == "$elsewhere"/* ]]; then require_own_folder "$elsewhere"; fi
   if [[ -d $home ]]; then return; fi
   rm -f "$home"
   if (cd / && "${as_postgres[@]}" test -x "$state"); then
     mkdir "$home"
   else
-    elsewhere=/var/tmp/cdc-$(cksum <<<"$state" | cut -d ' ' -f 1)
     # Said once: by whoever makes the folder.
     if mkdir -m 711 "$elsewhere" 2>/dev/null; then
       say "  note: the user postgres cannot enter $state, so PostgreSQL's data is in $elsewhere"
     fi
-    mkdir -p "$elsewhere/$1"
+    require_own_folder "$elsewhere"
+    # Data without a link is of a $state that somebody has removed, the broker's topics with it: it is not adopted.
+    rm -rf "${elsewhere:?}/$1"
+    mkdir "$elsewhere/$1"
     ln -s "$elsewhere/$1" "$home"
   fi
   if [[ $(id -u) == 0 ]]; then chown postgres: "$home/."; fi
   chmod 700 "$home/."
+}
+
+# Everybody may make folders under /var/tmp, so one is used only when nobody else can have made it.
+require_own_folder() {
+  [[ ! -L $1 && -d $1 && -O $1 ]] ||
+    die "$1, where PostgreSQL's data belongs, is missing, a link, or somebody else's: remove it, then use --fresh"
 }
 
 # Data folders are made once; a half-made one has no mark and is made again.
