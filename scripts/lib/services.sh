@@ -111,7 +111,7 @@ remove_stale_lock() {
   fi
 }
 
-# Tables, roles and grants, once: a second run would bring back seed rows that somebody has deleted.
+# Database, tables, roles and grants, once: a second run would bring back seed rows that somebody has deleted.
 initialise_postgres() {
   local name=$1 role=replica
   [[ ! -e $state/$name/initialised ]] || return 0
@@ -121,7 +121,10 @@ initialise_postgres() {
     export APP_WRITER_PASSWORD APP_READER_PASSWORD DEBEZIUM_PASSWORD REPLICATOR_PASSWORD
     PGPORT=$(port_of "$name")
     PATH=$postgres_bin:$PATH
-    psql --no-psqlrc --quiet --dbname=postgres --command="CREATE DATABASE $database"
+    # An earlier run may have been killed between the two.
+    psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --dbname=postgres <<SQL
+SELECT 'CREATE DATABASE $database' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '$database') \gexec
+SQL
     "$repository/postgres/init.sh" "$role"
   ) >>"$(log_file "$name")" 2>&1 9>&- || failed "$name" "postgres/init.sh $role failed"
   touch "$state/$name/initialised"

@@ -20,6 +20,7 @@ start_system() {
     # The lock's file went with the folder.
     take_lock
   fi
+  check_passwords
   find_out_what_runs
   if ((${#missing[@]} == 0)); then
     register_connector
@@ -30,7 +31,6 @@ start_system() {
   for name in "${missing[@]}"; do require_free_port "$name"; done
   if [[ " ${missing[*]} " == *' broker '* ]]; then require_free_port controller; fi
   install_what_is_missing
-  check_passwords
 
   # Filled by launch: what to stop when this run fails.
   started_list=$state/started-by-this-run
@@ -75,6 +75,8 @@ find_out_what_runs() {
   for name in "${wanted[@]}"; do
     if is_running "$name"; then
       await_ready "$name"
+      # It may have been launched by a run that was killed next, or by service.sh start --no-wait.
+      if is_postgres "$name"; then initialise_postgres "$name"; fi
       printf '  %-64s %10s\n' "$name runs already on 127.0.0.1:$(port_of "$name")" "pid $(running_pid "$name")"
     else
       missing+=("$name")
