@@ -19,6 +19,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/lib/common.sh"
 # shellcheck source=scripts/lib/install.sh
 source "$here/lib/install.sh"
+# shellcheck source=scripts/lib/compose.sh
+source "$here/lib/compose.sh"
 
 mode='' offset=0 fresh='' only=''
 while (($#)); do
@@ -38,7 +40,6 @@ began=$(now_ms)
 load_settings
 use_offset "$offset"
 
-docker_answers() { have docker && docker compose version >/dev/null 2>&1 && timeout 10 docker info >/dev/null 2>&1; }
 kafka_is_possible() { can_install || { find_java && { have mvn || [[ -d $library_directory/runtime ]]; }; }; }
 
 why="as --mode says"

@@ -25,14 +25,29 @@ while (($#)); do
 done
 load_settings
 use_offset "$offset"
+# shellcheck source=scripts/lib/compose.sh
+source "$here/lib/compose.sh"
 
+stop_containers() {
+  if ! have docker; then
+    if [[ -z $native ]]; then say "  nothing runs: there is neither $state nor Docker"; fi
+  elif ! docker_answers; then
+    warn "  no Docker engine with docker compose answers: its containers and volumes, if there are any, stay"
+  elif [[ -n $volumes ]]; then
+    # Volumes outlive their containers, so there may be data where nothing runs.
+    compose down --volumes
+  elif compose_runs; then
+    compose down
+  elif [[ -z $native ]]; then
+    say "  nothing runs in Docker, and there is no $state"
+  fi
+}
+
+native=''
 if [[ -d $state ]]; then
+  native=yes
   # shellcheck source=scripts/lib/stop-native.sh
   source "$here/lib/stop-native.sh"
   stop_native
 fi
-# shellcheck source=scripts/lib/compose.sh
-source "$here/lib/compose.sh"
-if have docker && compose_runs; then
-  compose down ${volumes:+--volumes}
-fi
+stop_containers

@@ -1,8 +1,5 @@
 # shellcheck shell=bash
-# start_system for docker mode. Sourced by start-system.sh, whose options it reads: $fresh, $only.
-
-# shellcheck source=scripts/lib/compose.sh
-source "$here/lib/compose.sh"
+# start_system for docker mode. Sourced by start-system.sh, whose options it reads: $fresh, $only. Needs compose.sh.
 
 start_system() {
   local started service

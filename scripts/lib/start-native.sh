@@ -1,10 +1,9 @@
 # shellcheck shell=bash
 # start_system for kafka mode. Sourced by start-system.sh, whose options it reads: $fresh, $only.
 
-# shellcheck source=scripts/lib/process.sh
-source "$here/lib/process.sh"
-# shellcheck source=scripts/lib/services.sh
-source "$here/lib/services.sh"
+# Brings process.sh and services.sh.
+# shellcheck source=scripts/lib/stop-native.sh
+source "$here/lib/stop-native.sh"
 
 wanted=("${all_services[@]}")
 if [[ -n $only ]]; then wanted=("${infrastructure_services[@]}"); fi
@@ -15,7 +14,8 @@ start_system() {
   mkdir -p "$state"
   take_lock
   if [[ -n $fresh ]]; then
-    "$here/stop-system.sh" --volumes --port-offset "$port_offset" 9>&-
+    # Not by stop-system.sh, which would delete the volumes of docker mode too.
+    volumes=yes stop_native 9>&-
     mkdir -p "$state"
     # The lock's file went with the folder.
     take_lock
