@@ -81,6 +81,15 @@ read_settings() {
   done <"$1"
 }
 
+# require_plain NAME...: settings that are put as they are into URLs and quoted strings.
+require_plain() {
+  local LC_ALL=C name
+  for name in "$@"; do
+    [[ ${!name} =~ ^[A-Za-z0-9._~-]+$ ]] ||
+      die "$name (in .env or the environment) may hold letters, digits and - . _ ~ only, and must not be empty" 78
+  done
+}
+
 # use_offset N: moves every port and picks the state folder that belongs to it.
 use_offset() {
   port_offset=$1

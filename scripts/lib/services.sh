@@ -262,6 +262,7 @@ TOML
 }
 
 prepare_webapp() {
+  require_plain WEB_SESSION_KEY
   write_private "$state/webapp/webapp.toml" <<TOML
 # Written by scripts/start-system.sh at each start: changes here are lost.
 bind = "127.0.0.1:$(port_of webapp)"

@@ -5,6 +5,8 @@ start_system() {
   local started service
   [[ -z $only ]] || die "--only is for kafka mode; with Docker: docker compose up -d --wait leader replica-1 ..." 2
   docker_answers || die "no Docker engine with docker compose answers: start it, or use --mode kafka" 69
+  require_plain POSTGRES_PASSWORD APP_WRITER_PASSWORD APP_READER_PASSWORD DEBEZIUM_PASSWORD REPLICATOR_PASSWORD \
+    WEB_SESSION_KEY
   if [[ ! -f $repository/.env ]]; then
     cp "$repository/.env.example" "$repository/.env"
     say "  copied .env.example to .env, which docker compose reads"

@@ -11,6 +11,8 @@ tracks=()
 
 start_system() {
   local name
+  # The passwords are encoded where they are put into URLs.
+  require_plain WEB_SESSION_KEY
   mkdir -p "$state"
   take_lock
   if [[ -n $fresh ]]; then
