@@ -5,6 +5,7 @@
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use uuid::Uuid;
 
 use crate::db::error::DbError;
 use crate::model::input::FieldError;
@@ -31,9 +32,12 @@ pub enum AppError {
     /// Somebody else edited the post; this is what it looks like now.
     #[error("the post was edited meanwhile")]
     Stale(Box<PostDetail>),
-    /// The body is not of the type that is asked for.
+    /// A form with an id of its own came again with other input, after it had been saved.
+    #[error("the form was saved with other input")]
+    FormUsed,
+    /// The body is not of this type, which is asked for.
     #[error("unsupported media type")]
-    MediaType,
+    MediaType(&'static str),
     /// The body is too large.
     #[error("body too large")]
     TooLarge,
@@ -105,9 +109,27 @@ impl AppError {
     pub fn form_errors(&self) -> Option<Vec<FieldError>> {
         match self {
             Self::Invalid(errors) => Some(errors.clone()),
-            Self::WriteUnavailable(_) => Some(vec![FieldError::new("", self.problem().message)]),
+            Self::WriteUnavailable(_) | Self::ReadUnavailable(_) | Self::FormUsed => {
+                Some(vec![FieldError::new("", self.problem().message)])
+            }
             _ => None,
         }
+    }
+
+    /// As [`Self::form_errors`], for a form whose id is made before it is sent: there a write of unknown outcome can be
+    /// sent again without harm.
+    pub fn new_form_errors(&self) -> Option<Vec<FieldError>> {
+        let mut errors = self.form_errors()?;
+        if matches!(self, Self::WriteUnavailable(_)) {
+            errors.iter_mut().for_each(|e| e.message.push_str(" Sending this form twice saves it once."));
+        }
+        Some(errors)
+    }
+
+    /// The id of a form that is shown again after this error: the same one, so that what may have been saved already is
+    /// not saved twice, unless the id stands for something else by now.
+    pub fn next_form_id(&self, id: Uuid) -> Uuid {
+        if matches!(self, Self::FormUsed) { Uuid::now_v7() } else { id }
     }
 
     /// What the client may know.
@@ -133,10 +155,16 @@ impl AppError {
                 let message = format!("The post was edited meanwhile: it has version {version} now.");
                 Problem::new(StatusCode::CONFLICT, "stale_version", &message).on("version")
             }
-            Self::MediaType => Problem::new(
+            Self::FormUsed => Problem::new(
+                StatusCode::CONFLICT,
+                "form_used",
+                "This form was saved already, with other input. What you see below is not saved; sending it now saves \
+                 it as a new one.",
+            ),
+            Self::MediaType(wanted) => Problem::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "unsupported_media_type",
-                "Send the header Content-Type: application/json.",
+                &format!("Send the header Content-Type: {wanted}."),
             ),
             Self::TooLarge => {
                 Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "The body is larger than 64 KiB.")
@@ -173,7 +201,7 @@ impl AppError {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "leader_unavailable",
                 "The leader does not answer, so nothing can be saved right now. Reading goes on. Please try again in a \
-                 moment: sending the same form twice saves it once.",
+                 moment.",
             )
             .again_after(2),
             _ => Problem::new(

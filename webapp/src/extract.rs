@@ -33,7 +33,9 @@ impl FromRequest<AppState> for FormFields {
     async fn from_request(request: Request, state: &AppState) -> Result<Self, AppError> {
         match Form::from_request(request, state).await {
             Ok(Form(fields)) => Ok(Self(fields)),
-            Err(FormRejection::InvalidFormContentType(_)) => Err(AppError::MediaType),
+            Err(FormRejection::InvalidFormContentType(_)) => {
+                Err(AppError::MediaType("application/x-www-form-urlencoded"))
+            }
             Err(FormRejection::BytesRejection(error)) => Err(body_error(error)),
             Err(_) => Err(AppError::BadRequest(FieldError::new("body", "The form can't be understood."))),
         }
@@ -105,7 +107,7 @@ impl FromRequest<AppState> for JsonFields {
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, AppError> {
         if !is_json(request.headers()) {
-            return Err(AppError::MediaType);
+            return Err(AppError::MediaType("application/json"));
         }
         let body = Bytes::from_request(request, state).await.map_err(body_error)?;
         match serde_json::from_slice(&body) {

@@ -65,7 +65,8 @@ pub async fn create_comment(visit: Visit, body: JsonFields) -> Answer {
 /// 400, 404 when there is no such post, 409 when the user likes it already, 413, 415, 422, 503.
 pub async fn create_like(visit: Visit, body: JsonFields) -> Answer {
     let (post_id, user) = both(body.uuid("post_id"), user(&body))?;
-    let like = visit.write(&AddLike { id: Uuid::now_v7(), post_id, user }).await?;
+    let like = AddLike { id: Uuid::now_v7(), post_id, user };
+    let like = visit.write(&like).await?.ok_or(AppError::AlreadyLiked)?;
     Ok((StatusCode::CREATED, Json(like)).into_response())
 }
 

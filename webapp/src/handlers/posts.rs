@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use uuid::Uuid;
 
 use crate::db::queries::posts::{
-    CreatePost, DeletePost, EditPost, NewestPosts, PageOf, PostById, SearchPosts,
+    CreatePost, DeletePost, EditPost, NewestPosts, PageOf, PostById, SearchPosts, StoredPost,
 };
 use crate::error::AppError;
 use crate::extract::{FormFields, QueryFields, both, post_id};
@@ -71,8 +71,9 @@ struct ShowPage {
 }
 
 /// The form for a comment, empty or with what was typed before.
-#[derive(Default)]
 pub struct CommentForm {
+    /// The comment's id, made with the form, so that sending the form twice makes one comment.
+    pub id: Uuid,
     /// Who writes.
     pub user_id: String,
     /// What was typed.
@@ -82,15 +83,21 @@ pub struct CommentForm {
 }
 
 impl CommentForm {
+    /// A form to be filled in by `user_id`.
+    pub fn empty(user_id: String) -> Self {
+        Self { id: Uuid::now_v7(), user_id, content: String::new(), errors: vec![] }
+    }
+
     fn error_of(&self, field: &str) -> Option<&FieldError> {
         self.errors.iter().find(|error| error.field == field)
     }
 }
 
 impl ShowPage {
-    /// Made with the form, so that sending the form twice makes one comment.
-    fn comment_id(&self) -> Uuid {
-        Uuid::now_v7()
+    /// What the page leaves out of `count` rows of which it has `shown`.
+    fn newest_of(shown: usize, count: &i64) -> Option<String> {
+        let all = usize::try_from(*count).ok()?;
+        (all > shown).then(|| format!("These are the newest {shown} of {all}."))
     }
 }
 
@@ -105,6 +112,7 @@ fn flash(query: &QueryFields) -> Option<&'static str> {
         "liked" => Some("Your like is saved."),
         "liked-already" => Some("You like this post already: once is all that is counted."),
         "unliked" => Some("Your like is taken back."),
+        "not-liked" => Some("This name did not like the post, so there was nothing to take back."),
         _ => None,
     }
 }
@@ -153,25 +161,37 @@ fn new_form(visit: &Visit, id: Uuid, user_id: String, content: String, errors: V
 /// `POST /posts`
 ///
 /// # Errors
-/// None that loses what was typed: 422 and 503 show the form again.
+/// None that loses what was typed: 409, 422 and 503 show the form again.
 pub async fn create(visit: Visit, form: FormFields) -> Result<Response, AppError> {
     let id = Uuid::parse_str(&form.text("id")).unwrap_or_else(|_| Uuid::now_v7());
     let (user_id, content) = (form.text("user_id"), form.text("content"));
     let saved = async {
         let (user, content) = both(UserId::parse(&user_id), PostContent::parse(&content))?;
         visit.remember(&user);
-        visit.write(&CreatePost { id, user, content }).await
+        let post = CreatePost { id, user, content };
+        if visit.write(&post).await?.is_none() {
+            came_before(&visit, &post).await?;
+        }
+        Ok::<(), AppError>(())
     };
     match saved.await {
-        // None: the same form came twice, and the post is there.
-        Ok(_) => Ok(Redirect::to(&format!("/posts/{id}?done=created")).into_response()),
-        Err(error) => match error.form_errors() {
+        Ok(()) => Ok(Redirect::to(&format!("/posts/{id}?done=created")).into_response()),
+        Err(error) => match error.new_form_errors() {
             Some(errors) => {
-                Ok(new_form(&visit, id, user_id, content, errors).respond(error.problem().status))
+                let form = new_form(&visit, error.next_form_id(id), user_id, content, errors);
+                Ok(form.respond(error.problem().status))
             }
             None => Err(error),
         },
     }
+}
+
+/// The form's id is taken. That is well when the same form came twice (a double click); when somebody went back and wrote
+/// something else, it is not saved, and must not be called so.
+async fn came_before(visit: &Visit, post: &CreatePost) -> Result<(), AppError> {
+    let stored = visit.read_newest(&StoredPost(post.id)).await?;
+    let same = |stored: Post| stored.user_id == *post.user.text() && stored.content == *post.content.text();
+    if stored.is_some_and(same) { Ok(()) } else { Err(AppError::FormUsed) }
 }
 
 /// `GET /posts/{id}`
@@ -179,7 +199,7 @@ pub async fn create(visit: Visit, form: FormFields) -> Result<Response, AppError
 /// # Errors
 /// 404 when there is no such post, 503 when no database answers.
 pub async fn show(Path(id): Path<String>, query: QueryFields, visit: Visit) -> Result<Response, AppError> {
-    let comment = CommentForm { user_id: visit.name().to_owned(), ..CommentForm::default() };
+    let comment = CommentForm::empty(visit.name().to_owned());
     show_with(&visit, post_id(&id)?, comment, flash(&query), StatusCode::OK).await
 }
 
@@ -227,8 +247,7 @@ pub async fn edit(Path(id): Path<String>, visit: Visit, form: FormFields) -> Res
     let typed = form.text("content");
     let version = form.text("version").parse::<i64>().ok().filter(|version| *version > 0);
     let saved = async {
-        let version =
-            version.ok_or_else(|| FieldError::new("version", "The form has lost the post's version."))?;
+        let version = version.ok_or_else(|| FieldError::new("", "The form has lost the post's version."))?;
         let content = PostContent::parse(&typed)?;
         edit_post(&visit, EditPost { id, content, version: Some(version) }).await
     };

@@ -4,17 +4,22 @@ use axum::extract::Path;
 use axum::response::{IntoResponse, Redirect, Response};
 use uuid::Uuid;
 
-use crate::db::queries::reactions::{AddComment, AddLike, RemoveLike};
+use crate::db::queries::posts::StoredPost;
+use crate::db::queries::reactions::{AddComment, AddLike, CommentById, RemoveLike};
 use crate::error::AppError;
 use crate::extract::{FormFields, both, post_id};
 use crate::handlers::posts::{CommentForm, show_with};
-use crate::model::input::{CommentContent, UserId};
+use crate::model::input::{CommentContent, FieldError, UserId};
+use crate::model::post::Comment;
 use crate::visit::Visit;
+
+/// The id of the field of the form for likes; the form for comments, on the same page, has `user_id`.
+const LIKE_FIELD: &str = "like-user";
 
 /// `POST /posts/{id}/comments`
 ///
 /// # Errors
-/// 404 when there is no such post. 422 and 503 show the page again with what was typed.
+/// 404 when there is no such post. 409, 422 and 503 show the page again with what was typed.
 pub async fn comment(Path(id): Path<String>, visit: Visit, form: FormFields) -> Result<Response, AppError> {
     let post_id = post_id(&id)?;
     let id = Uuid::parse_str(&form.text("id")).unwrap_or_else(|_| Uuid::now_v7());
@@ -22,12 +27,27 @@ pub async fn comment(Path(id): Path<String>, visit: Visit, form: FormFields) -> 
     let saved = async {
         let (user, content) = both(UserId::parse(&user_id), CommentContent::parse(&content))?;
         visit.remember(&user);
-        visit.write(&AddComment { id, post_id, user, content }).await
+        let comment = AddComment { id, post_id, user, content };
+        if visit.write(&comment).await?.is_none() {
+            came_before(&visit, &comment).await?;
+        }
+        Ok::<(), AppError>(())
     };
-    match saved.await {
-        Ok(_) => Ok(back(post_id, "commented")),
-        Err(error) => again(&visit, post_id, user_id, content, error).await,
-    }
+    let Err(error) = saved.await else { return Ok(back(post_id, "commented")) };
+    let Some(errors) = error.new_form_errors() else { return Err(error) };
+    let form = CommentForm { id: error.next_form_id(id), user_id, content, errors };
+    show_with(&visit, post_id, form, None, error.problem().status).await
+}
+
+/// As for a post: an id that is taken is well only when the same comment has it.
+async fn came_before(visit: &Visit, comment: &AddComment) -> Result<(), AppError> {
+    let same = |stored: Comment| {
+        stored.post_id == comment.post_id
+            && stored.user_id == *comment.user.text()
+            && stored.content == *comment.content.text()
+    };
+    let stored = visit.read_newest(&CommentById(comment.id)).await?;
+    if stored.is_some_and(same) { Ok(()) } else { Err(AppError::FormUsed) }
 }
 
 /// `POST /posts/{id}/like`. Liking twice is no error for a person: the page says so.
@@ -43,9 +63,9 @@ pub async fn like(Path(id): Path<String>, visit: Visit, form: FormFields) -> Res
         visit.write(&AddLike { id: Uuid::now_v7(), post_id, user }).await
     };
     match saved.await {
-        Ok(_) => Ok(back(post_id, "liked")),
-        Err(AppError::AlreadyLiked) => Ok(back(post_id, "liked-already")),
-        Err(error) => again(&visit, post_id, user_id, String::new(), error).await,
+        Ok(Some(_)) => Ok(back(post_id, "liked")),
+        Ok(None) => Ok(back(post_id, "liked-already")),
+        Err(error) => again(&visit, post_id, user_id, error).await,
     }
 }
 
@@ -59,11 +79,15 @@ pub async fn unlike(Path(id): Path<String>, visit: Visit, form: FormFields) -> R
     let saved = async {
         let user = UserId::parse(&user_id)?;
         visit.remember(&user);
-        visit.write(&RemoveLike { post_id, user }).await
+        if visit.write(&RemoveLike { post_id, user }).await? {
+            return Ok("unliked");
+        }
+        let post = visit.read_newest(&StoredPost(post_id)).await?;
+        post.map(|_| "not-liked").ok_or_else(AppError::no_such_post)
     };
     match saved.await {
-        Ok(_) => Ok(back(post_id, "unliked")),
-        Err(error) => again(&visit, post_id, user_id, String::new(), error).await,
+        Ok(done) => Ok(back(post_id, done)),
+        Err(error) => again(&visit, post_id, user_id, error).await,
     }
 }
 
@@ -71,18 +95,11 @@ fn back(post_id: Uuid, done: &str) -> Response {
     Redirect::to(&format!("/posts/{post_id}?done={done}")).into_response()
 }
 
-async fn again(
-    visit: &Visit,
-    post_id: Uuid,
-    user_id: String,
-    content: String,
-    error: AppError,
-) -> Result<Response, AppError> {
-    match error.form_errors() {
-        Some(errors) => {
-            let form = CommentForm { user_id, content, errors };
-            show_with(visit, post_id, form, None, error.problem().status).await
-        }
-        None => Err(error),
-    }
+/// The page again after a like that failed: what is wrong is marked in the form of the likes.
+async fn again(visit: &Visit, post_id: Uuid, user_id: String, error: AppError) -> Result<Response, AppError> {
+    let Some(errors) = error.form_errors() else { return Err(error) };
+    let here = |e: FieldError| FieldError { field: if e.field.is_empty() { "" } else { LIKE_FIELD }, ..e };
+    let errors = errors.into_iter().map(here).collect();
+    let form = CommentForm { errors, ..CommentForm::empty(user_id) };
+    show_with(visit, post_id, form, None, error.problem().status).await
 }

@@ -74,9 +74,9 @@ pub struct PostDetail {
     /// The post and its counts.
     #[serde(flatten)]
     pub summary: PostSummary,
-    /// The first comments, oldest first; `comment_count` says whether there are more.
+    /// The newest comments, oldest first; `comment_count` says whether there are more.
     pub comments: Vec<Comment>,
-    /// The first likes, oldest first; `like_count` says whether there are more.
+    /// The newest likes, oldest first; `like_count` says whether there are more.
     pub likes: Vec<Like>,
 }
 

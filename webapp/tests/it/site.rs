@@ -83,6 +83,7 @@ fn in_database(url: &str, name: &str) -> String {
 
 /// A running application and its databases.
 pub(crate) struct Site {
+    name: String,
     address: String,
     http: reqwest::Client,
     state: AppState,
@@ -91,7 +92,7 @@ pub(crate) struct Site {
     epochs: Vec<(Client, i64)>,
     shutdown: CancellationToken,
     server: JoinHandle<std::io::Result<()>>,
-    _servers: Arc<Servers>,
+    servers: Arc<Servers>,
 }
 
 impl Site {
@@ -125,7 +126,7 @@ impl Site {
         let address = format!("http://{}", listener.local_addr()?);
         let server = tokio::spawn(webapp::serve(listener, state.clone(), shutdown.clone()));
         let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
-        Ok(Self { address, http, state, leader, replicas, epochs, shutdown, server, _servers: servers })
+        Ok(Self { name, address, http, state, leader, replicas, epochs, shutdown, server, servers })
     }
 
     /// Makes these replicas equal to the leader, as the replicator does: rows and watermark in one transaction.
@@ -152,6 +153,17 @@ impl Site {
             client.batch_execute(&format!("{script} COMMIT;")).await.context("replicate")?;
         }
         Ok(())
+    }
+
+    /// Puts so many comments on a post, "number 1" first, one second after the other.
+    pub(crate) async fn comment_many(&self, post: &str, count: i32) -> anyhow::Result<()> {
+        let leader = connect(&in_database(&self.servers.leader.url(Role::Superuser), &self.name)).await?;
+        let script = format!(
+            "INSERT INTO comments (id, post_id, user_id, content, created_at)
+             SELECT gen_random_uuid(), '{post}', 'bulk', 'number ' || n, now() + n * interval '1 second'
+             FROM generate_series(1, {count}) n"
+        );
+        Ok(leader.batch_execute(&script).await?)
     }
 
     /// Sets the state of one replica and nothing else.

@@ -131,8 +131,8 @@ impl Read for PostsOfUser<'_> {
     }
 }
 
-/// One post with its comments and likes, all of one snapshot. The first 500 of each are shown; the counts say whether
-/// there are more.
+/// One post with its comments and likes, all of one snapshot. The newest 500 of each are shown, oldest first: who has
+/// just written must see it. The counts say whether there are more.
 pub struct PostById(
     /// The post's id.
     pub Uuid,
@@ -144,12 +144,12 @@ impl Read for PostById {
         "SELECT ",
         summary_columns!(),
         ",
-           (SELECT coalesce(json_agg(x), '[]') FROM (
+           (SELECT coalesce(json_agg(x ORDER BY x.created_at, x.id), '[]') FROM (
               SELECT c.id, c.post_id, c.user_id, c.content, c.created_at FROM comments c
-              WHERE c.post_id = p.id ORDER BY c.created_at, c.id LIMIT 500) x) AS comments,
-           (SELECT coalesce(json_agg(x), '[]') FROM (
+              WHERE c.post_id = p.id ORDER BY c.created_at DESC, c.id DESC LIMIT 500) x) AS comments,
+           (SELECT coalesce(json_agg(x ORDER BY x.created_at, x.id), '[]') FROM (
               SELECT l.id, l.post_id, l.user_id, l.created_at FROM likes l
-              WHERE l.post_id = p.id ORDER BY l.created_at, l.id LIMIT 500) x) AS likes
+              WHERE l.post_id = p.id ORDER BY l.created_at DESC, l.id DESC LIMIT 500) x) AS likes
          FROM posts p WHERE p.id = $1",
     );
 
@@ -166,6 +166,26 @@ impl Read for PostById {
             })
         };
         rows.first().map(detail).transpose()
+    }
+}
+
+/// One post without what people said about it: what is stored under an id.
+pub struct StoredPost(
+    /// The post's id.
+    pub Uuid,
+);
+
+impl Read for StoredPost {
+    type Output = Option<Post>;
+    const SQL: &'static str =
+        "SELECT id, user_id, content, created_at, updated_at, version FROM posts WHERE id = $1";
+
+    fn params(&self) -> Params<'_> {
+        vec![&self.0]
+    }
+
+    fn decode(&self, rows: &[Row]) -> Result<Option<Post>, tokio_postgres::Error> {
+        rows.first().map(post).transpose()
     }
 }
 

@@ -3,7 +3,7 @@
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::db::statement::{Params, Write};
+use crate::db::statement::{Params, Read, Write};
 use crate::model::input::{CommentContent, UserId};
 use crate::model::post::{Comment, Like};
 
@@ -30,20 +30,41 @@ impl Write for AddComment {
     }
 
     fn decode(&self, rows: &[Row]) -> Result<Option<Comment>, tokio_postgres::Error> {
-        let comment = |row: &Row| {
-            Ok(Comment {
-                id: row.try_get("id")?,
-                post_id: row.try_get("post_id")?,
-                user_id: row.try_get("user_id")?,
-                content: row.try_get("content")?,
-                created_at: row.try_get("created_at")?,
-            })
-        };
         rows.first().map(comment).transpose()
     }
 }
 
-/// A new like. A second one of the same user and post is refused by the constraint `likes_one_per_user_and_post`.
+fn comment(row: &Row) -> Result<Comment, tokio_postgres::Error> {
+    Ok(Comment {
+        id: row.try_get("id")?,
+        post_id: row.try_get("post_id")?,
+        user_id: row.try_get("user_id")?,
+        content: row.try_get("content")?,
+        created_at: row.try_get("created_at")?,
+    })
+}
+
+/// One comment, to see what a form saved when it came first.
+pub struct CommentById(
+    /// The comment's id.
+    pub Uuid,
+);
+
+impl Read for CommentById {
+    type Output = Option<Comment>;
+    const SQL: &'static str = "SELECT id, post_id, user_id, content, created_at FROM comments WHERE id = $1";
+
+    fn params(&self) -> Params<'_> {
+        vec![&self.0]
+    }
+
+    fn decode(&self, rows: &[Row]) -> Result<Option<Comment>, tokio_postgres::Error> {
+        rows.first().map(comment).transpose()
+    }
+}
+
+/// A new like. A second one of the same user and post changes nothing and returns none. That is no error of the database,
+/// so it has a token like any write: its caller sees the like that was there.
 pub struct AddLike {
     /// Made for this call.
     pub id: Uuid,
@@ -54,23 +75,26 @@ pub struct AddLike {
 }
 
 impl Write for AddLike {
-    type Output = Like;
+    type Output = Option<Like>;
     const SQL: &'static str = "
-        INSERT INTO likes (id, post_id, user_id) VALUES ($1, $2, $3) RETURNING id, post_id, user_id, created_at";
+        INSERT INTO likes (id, post_id, user_id) VALUES ($1, $2, $3)
+        ON CONFLICT ON CONSTRAINT likes_one_per_user_and_post DO NOTHING
+        RETURNING id, post_id, user_id, created_at";
 
     fn params(&self) -> Params<'_> {
         vec![&self.id, &self.post_id, self.user.text()]
     }
 
-    fn decode(&self, rows: &[Row]) -> Result<Like, tokio_postgres::Error> {
-        // An INSERT of one row that did not fail returns one row.
-        let row = &rows[0];
-        Ok(Like {
-            id: row.try_get("id")?,
-            post_id: row.try_get("post_id")?,
-            user_id: row.try_get("user_id")?,
-            created_at: row.try_get("created_at")?,
-        })
+    fn decode(&self, rows: &[Row]) -> Result<Option<Like>, tokio_postgres::Error> {
+        let like = |row: &Row| {
+            Ok(Like {
+                id: row.try_get("id")?,
+                post_id: row.try_get("post_id")?,
+                user_id: row.try_get("user_id")?,
+                created_at: row.try_get("created_at")?,
+            })
+        };
+        rows.first().map(like).transpose()
     }
 }
 
