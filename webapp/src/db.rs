@@ -19,6 +19,7 @@ pub mod route;
 pub mod statement;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -27,6 +28,7 @@ use crate::config::Config;
 use crate::model::lsn::Lsn;
 use error::DbError;
 use leader::{Committed, Leader};
+use queries::leader::LeaderPosition;
 use replica::{Replica, ReplicaSet};
 use route::{Cursor, FallbackReason, Preference, ReplicaView, Route, route};
 use statement::{Read, Write};
@@ -55,6 +57,8 @@ pub struct Answer<T> {
     pub value: T,
     /// Who answered.
     pub served: Served,
+    /// The caller's token was of no history that the leader has had, so it was left aside.
+    pub token_void: bool,
 }
 
 /// The leader and the replicas.
@@ -62,6 +66,8 @@ pub struct Database {
     leader: Leader,
     replicas: Arc<ReplicaSet>,
     wait_max: Duration,
+    /// Where the leader was when it last said so. A lower bound of where it is, so tokens up to here can be true.
+    leader_seen: AtomicU64,
 }
 
 /// A request asks replicas at most this often before it settles for the leader: a bound for the case that watermarks
@@ -78,6 +84,7 @@ impl Database {
             leader: Leader::new(&config.leader, &config.timeouts)?,
             replicas: Arc::new(ReplicaSet::new(&config.replicas, &config.timeouts, config.replica_pool)?),
             wait_max: Duration::from_millis(config.consistency.wait_max_ms),
+            leader_seen: AtomicU64::new(0),
         })
     }
 
@@ -102,7 +109,9 @@ impl Database {
     /// # Errors
     /// When the leader can't be reached, or refuses the change.
     pub async fn write<W: Write>(&self, write: &W) -> Result<Committed<W::Output>, DbError> {
-        self.leader.write(write).await
+        let committed = self.leader.write(write).await?;
+        self.leader_seen.fetch_max(committed.token.0, Ordering::Relaxed);
+        Ok(committed)
     }
 
     /// Answers a read in the common rotation.
@@ -124,7 +133,7 @@ impl Database {
     pub async fn read_in_turn<R: Read>(
         &self,
         read: &R,
-        preference: Preference,
+        mut preference: Preference,
         cursor: &Cursor,
     ) -> Result<Answer<R::Output>, DbError> {
         let mut attempt = Attempt::new(self.replicas.len(), self.wait_max);
@@ -142,11 +151,32 @@ impl Database {
                         Err(error) => attempt.failed_on(index, replica, &error),
                     }
                 }
+                Route::Wait if self.is_beyond(preference).await => attempt.leave_token(&mut preference),
+                Route::Leader(FallbackReason::Behind) if self.is_void(preference).await => {
+                    attempt.leave_token(&mut preference);
+                }
                 Route::Wait => attempt.wait(&self.replicas, preference).await,
                 Route::Leader(reason) => return self.read_from_leader(read, reason, &attempt).await,
             }
         }
         self.read_from_leader(read, FallbackReason::Behind, &attempt).await
+    }
+
+    /// Whether a token is worth asking the leader about before anybody waits for it: it is beyond what we know of. Tokens
+    /// of this process never are.
+    async fn is_beyond(&self, preference: Preference) -> bool {
+        let Preference::AtLeast(token) = preference else { return false };
+        token.0 > self.leader_seen.load(Ordering::Relaxed) && self.is_void(preference).await
+    }
+
+    /// Whether a token is ahead of the leader itself, so that no replica can ever reach it: it is made up, or of another
+    /// system, or of a leader that was set up anew. A leader that does not answer settles nothing.
+    async fn is_void(&self, preference: Preference) -> bool {
+        let Preference::AtLeast(token) = preference else { return false };
+        let Ok(position) = self.leader.read(&LeaderPosition).await else { return false };
+        // Stored, not raised: a leader that was set up anew begins again.
+        self.leader_seen.store(position.0, Ordering::Relaxed);
+        token > position
     }
 
     fn next_route(&self, preference: Preference, cursor: &Cursor, attempt: &Attempt) -> Route {
@@ -175,7 +205,7 @@ impl Database {
             lag: Some(Duration::ZERO),
             retried: attempt.failed.contains(&true),
         };
-        Ok(Answer { value, served })
+        Ok(Answer { value, served, token_void: attempt.token_void })
     }
 }
 
@@ -186,12 +216,28 @@ struct Attempt {
     failed: Vec<bool>,
     waited: Duration,
     wait_max: Duration,
+    token_void: bool,
 }
 
 impl Attempt {
     fn new(replicas: usize, wait_max: Duration) -> Self {
         let none = vec![false; replicas];
-        Self { started: Instant::now(), asked: none.clone(), failed: none, waited: Duration::ZERO, wait_max }
+        Self {
+            started: Instant::now(),
+            asked: none.clone(),
+            failed: none,
+            waited: Duration::ZERO,
+            wait_max,
+            token_void: false,
+        }
+    }
+
+    /// From here on any replica may answer, also those that were not fresh enough for the token.
+    fn leave_token(&mut self, preference: &mut Preference) {
+        *preference = Preference::Any;
+        self.asked.fill(false);
+        self.token_void = true;
+        metrics::counter!("web_void_tokens_total").increment(1);
     }
 
     fn may_wait(&self) -> bool {
@@ -229,7 +275,7 @@ impl Attempt {
             .increment(1);
         metrics::histogram!("web_read_duration_seconds", "replica" => served.by.clone())
             .record(served.duration.as_secs_f64());
-        Answer { value, served }
+        Answer { value, served, token_void: self.token_void }
     }
 }
 

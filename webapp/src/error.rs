@@ -85,7 +85,7 @@ impl AppError {
     /// An error of the leader during a write.
     pub fn from_write(error: DbError) -> Self {
         match error {
-            DbError::Unreachable(_) | DbError::TooSlow(_) | DbError::Busy => {
+            DbError::Unreachable(_) | DbError::TooSlow(_) | DbError::Overrun | DbError::Busy => {
                 tracing::warn!(error = %error, "write not possible");
                 Self::WriteUnavailable(error)
             }
@@ -97,7 +97,7 @@ impl AppError {
     /// An error of the last database that was asked to read.
     pub fn from_read(error: DbError) -> Self {
         match error {
-            DbError::Unreachable(_) | DbError::TooSlow(_) | DbError::Busy => {
+            DbError::Unreachable(_) | DbError::TooSlow(_) | DbError::Overrun | DbError::Busy => {
                 tracing::warn!(error = %error, "read not possible");
                 Self::ReadUnavailable(error)
             }
@@ -167,7 +167,7 @@ impl AppError {
                 &format!("Send the header Content-Type: {wanted}."),
             ),
             Self::TooLarge => {
-                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "The body is larger than 64 KiB.")
+                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "The body is larger than 256 KiB.")
             }
             Self::Method => Problem::new(
                 StatusCode::METHOD_NOT_ALLOWED,

@@ -16,6 +16,7 @@ pub struct App {
     database: Database,
     runs: Runs,
     cookie_key: Key,
+    session_cookie: String,
     shutdown: CancellationToken,
 }
 
@@ -35,6 +36,7 @@ impl AppState {
             database: Database::new(config)?,
             runs: Runs::default(),
             cookie_key: config.session.key.as_ref().map_or_else(Key::generate, derive),
+            session_cookie: format!("session_{}", config.bind.port()),
             shutdown,
         })))
     }
@@ -67,6 +69,12 @@ impl App {
     /// Signs the session cookie.
     pub fn cookie_key(&self) -> &Key {
         &self.cookie_key
+    }
+
+    /// The name of the session cookie. Signed, so that nobody can make one up; named after the port, because browsers send
+    /// cookies to all ports of a host and another system there has another log.
+    pub fn session_cookie(&self) -> &str {
+        &self.session_cookie
     }
 
     /// Cancelled when the application stops.

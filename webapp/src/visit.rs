@@ -27,8 +27,6 @@ const SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
 const LAG: HeaderName = HeaderName::from_static("x-replica-lag-ms");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
-/// Signed, so that nobody can send a position of the far future and have all reads made by the leader.
-const SESSION_COOKIE: &str = "session";
 /// The name last written in a form, to fill in the next one. It is no proof of anything.
 const NAME_COOKIE: &str = "name";
 
@@ -46,6 +44,7 @@ struct Inner {
 struct Log {
     token: Option<Lsn>,
     wrote: Option<Lsn>,
+    token_void: bool,
     served: Vec<Served>,
     remember: Option<UserId>,
 }
@@ -69,7 +68,7 @@ impl Visit {
     pub async fn read_newest<R: Read>(&self, read: &R) -> Result<R::Output, AppError> {
         let started = Instant::now();
         let value = self.0.state.database().leader().read(read).await.map_err(AppError::from_read)?;
-        Ok(self.note(Answer { value, served: by_leader(started.elapsed()) }))
+        Ok(self.note(Answer { value, served: by_leader(started.elapsed()), token_void: false }))
     }
 
     /// Makes a change; from now on the caller's reads show it.
@@ -102,7 +101,12 @@ impl Visit {
     }
 
     fn note<T>(&self, answer: Answer<T>) -> T {
-        self.log().served.push(answer.served);
+        let mut log = self.log();
+        if answer.token_void {
+            log.token = None;
+            log.token_void = true;
+        }
+        log.served.push(answer.served);
         answer.value
     }
 
@@ -142,7 +146,7 @@ pub async fn attach(
 ) -> Result<Response, AppError> {
     let headers = request.headers();
     let signed = SignedCookieJar::from_headers(headers, state.cookie_key().clone());
-    let from_cookie = signed.get(SESSION_COOKIE).and_then(|cookie| cookie.value().parse().ok());
+    let from_cookie = signed.get(state.session_cookie()).and_then(|cookie| cookie.value().parse().ok());
     let token = from_cookie.max(token_of(headers)?);
     let name = CookieJar::from_headers(headers).get(NAME_COOKIE).map(|cookie| cookie.value().to_owned());
     let log = Mutex::new(Log { token, ..Log::default() });
@@ -184,8 +188,12 @@ impl Visit {
         let mut cookies = Vec::new();
         if let (Some(wrote), Some(token)) = (log.wrote, log.token) {
             put(TOKEN_HEADER, wrote.to_string());
-            let session = lasting(Cookie::new(SESSION_COOKIE, token.to_string()));
+            let session = lasting(Cookie::new(self.0.state.session_cookie().to_owned(), token.to_string()));
             cookies.push(signed.add(session).into_response());
+        } else if log.token_void {
+            // It would cost every following request a question to the leader.
+            let session = lasting(Cookie::new(self.0.state.session_cookie().to_owned(), ""));
+            cookies.push(signed.remove(session).into_response());
         }
         if let Some(name) = &log.remember {
             let name = lasting(Cookie::new(NAME_COOKIE, name.to_string()));

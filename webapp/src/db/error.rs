@@ -12,6 +12,9 @@ pub enum DbError {
     /// It gave no answer in time.
     #[error("no answer within {} ms", .0.as_millis())]
     TooSlow(std::time::Duration),
+    /// The server ended the statement because it ran for too long. That says something of the statement, not of the server.
+    #[error("the statement ran for too long")]
+    Overrun,
     /// All connections of the pool are busy. The server itself may be well.
     #[error("no free connection")]
     Busy,
@@ -24,16 +27,32 @@ pub enum DbError {
 }
 
 impl DbError {
-    /// Whether the database itself is in doubt, not only this statement.
+    /// Whether the database itself is in doubt, not only this statement. One slow statement is no such doubt, or a hard
+    /// question that is tried on each replica in turn would take them all out; a frozen server is the monitor's to find.
     pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Unreachable(_))
+    }
+
+    /// Whether the connection it was asked on must not be used again: broken, or still busy with the late answer.
+    pub fn spoils_connection(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::TooSlow(_))
+    }
+
+    /// In words for anybody; the cause, which may name hosts and settings, is only logged.
+    pub fn words(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "can't be reached",
+            Self::TooSlow(_) | Self::Overrun => "does not answer in time",
+            Self::Busy => "has no free connection",
+            Self::Constraint(_) | Self::Statement(_) => "does not answer as expected",
+        }
     }
 
     /// As a metric's label: why a replica leaves the rotation.
     pub fn label(&self) -> &'static str {
         match self {
             Self::Unreachable(_) => "connect",
-            Self::TooSlow(_) => "timeout",
+            Self::TooSlow(_) | Self::Overrun => "timeout",
             Self::Busy | Self::Constraint(_) | Self::Statement(_) => "statement",
         }
     }
@@ -51,6 +70,9 @@ impl From<tokio_postgres::Error> for DbError {
         };
         if let (true, Some(name)) = (refusal.code().code().starts_with("23"), refusal.constraint()) {
             return Self::Constraint(name.to_owned());
+        }
+        if *refusal.code() == SqlState::QUERY_CANCELED {
+            return Self::Overrun;
         }
         if is_environment(refusal.code()) {
             return Self::Unreachable(refusal.message().to_owned());
@@ -80,7 +102,7 @@ pub fn reason(error: &dyn std::error::Error) -> String {
 }
 
 fn is_environment(state: &SqlState) -> bool {
-    // 08 connection, 53 resources, 57 operator intervention (shutdown, statement time-out), 58 system error;
+    // 08 connection, 53 resources, 57 operator intervention (shutdown), 58 system error;
     // 25006: the leader is read-only, as after a failover.
     matches!(state.code().get(..2), Some("08" | "53" | "57" | "58"))
         || *state == SqlState::READ_ONLY_SQL_TRANSACTION
@@ -91,8 +113,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn one_slow_statement_does_not_put_the_server_in_doubt() {
+        let slow = DbError::TooSlow(std::time::Duration::from_secs(1));
+        assert!(!DbError::Overrun.is_unreachable() && !slow.is_unreachable());
+        assert!(slow.spoils_connection() && !DbError::Overrun.spoils_connection());
+        assert!(DbError::Unreachable(String::new()).is_unreachable());
+    }
+
+    #[test]
     fn server_states_that_pass_are_told_from_faults_that_stay() {
-        for state in ["57P01", "57P03", "57014", "53300", "08006", "58030", "25006"] {
+        for state in ["57P01", "57P03", "53300", "08006", "58030", "25006"] {
             assert!(is_environment(&SqlState::from_code(state)), "{state}");
         }
         for state in ["42P01", "22P02", "42501", "23505"] {

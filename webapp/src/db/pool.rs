@@ -103,7 +103,7 @@ pub fn settle<T>(
 ) -> Result<T, DbError> {
     let result =
         outcome.map_or_else(|_| Err(DbError::TooSlow(limit)), |answer| answer.map_err(DbError::from));
-    if matches!(&result, Err(error) if error.is_unreachable()) {
+    if matches!(&result, Err(error) if error.spoils_connection()) {
         drop(Object::take(connection));
     }
     result

@@ -70,8 +70,8 @@ pub enum Health {
     Down {
         /// When it was left out.
         since: Instant,
-        /// What happened.
-        reason: String,
+        /// What happened, in words for anybody.
+        reason: &'static str,
     },
 }
 
@@ -109,7 +109,7 @@ impl Replica {
             statement_timeout: read_limit,
             connect_timeout,
         };
-        let health = Health::Down { since: Instant::now(), reason: "not reached yet".to_owned() };
+        let health = Health::Down { since: Instant::now(), reason: "not reached yet" };
         metrics::gauge!("web_replica_in_rotation", "replica" => config.name.clone()).set(0.0);
         Ok(Self {
             name: config.name.clone(),
@@ -195,12 +195,12 @@ impl Replica {
         let mut status = self.lock();
         match &mut status.health {
             Health::Up => {
-                let now = Health::Down { since: Instant::now(), reason: super::error::reason(error) };
+                let now = Health::Down { since: Instant::now(), reason: error.words() };
                 status.health = now;
             }
             // Still down, perhaps for another reason by now.
             Health::Down { reason, .. } => {
-                *reason = super::error::reason(error);
+                *reason = error.words();
                 return;
             }
         }

@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 
-use crate::db::queries::demo::WhoAnswers;
+use crate::db::queries::leader::IsInRecovery;
 use crate::handlers::home::ReplicaLine;
 use crate::state::AppState;
 use crate::telemetry;
@@ -17,13 +17,17 @@ pub async fn live() -> &'static str {
 
 /// `GET /readyz`: 200 when pages can be read, from a replica or from the leader; the lines say how everything is.
 pub async fn ready(State(state): State<AppState>) -> Response {
-    let leader = state.database().leader().read(&WhoAnswers).await;
+    let leader = state.database().leader().read(&IsInRecovery).await;
     let lines: Vec<ReplicaLine> = state.database().replicas().iter().map(ReplicaLine::of).collect();
     let readable = leader.is_ok() || lines.iter().any(|line| line.serves);
     let status = if readable { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let mut text = match leader {
-        Ok(_) => "ok   leader: takes writes\n".to_owned(),
-        Err(error) => format!("fail leader: {error}\n"),
+        Ok(false) => "ok   leader: answers, not in recovery\n".to_owned(),
+        Ok(true) => "fail leader: in recovery, so it takes no writes\n".to_owned(),
+        Err(error) => {
+            tracing::debug!(error = %error, "the leader does not answer");
+            format!("fail leader: {}\n", error.words())
+        }
     };
     for line in lines {
         let mark = if line.serves { "ok  " } else { "fail" };

@@ -112,17 +112,32 @@ impl Summary {
 
     /// What happened, in a few sentences.
     pub fn verdict(&self, names: &[String], elapsed: Duration) -> String {
-        let reads = self.shares.iter().map(|s| s.count).sum::<usize>() + self.errors;
+        let answers = self.shares.iter().map(|s| s.count).sum::<usize>();
+        let reads = answers + self.errors;
+        if reads == 0 {
+            return "The run was stopped before its first read.".to_owned();
+        }
+        if answers == 0 {
+            return format!(
+                "{}, and no database answered: neither a replica nor the leader.",
+                reads_of(reads)
+            );
+        }
         let counts: Vec<String> = self.replicas().map(|s| s.count.to_string()).collect();
-        let mut words = format!("{reads} reads in {:.2} s: {}.", elapsed.as_secs_f64(), counts.join(" / "));
-        let silent: Vec<&str> =
-            self.replicas().filter(|s| s.count == 0).map(|s| names[s.server].as_str()).collect();
+        let mut words =
+            format!("{} in {:.2} s: {}.", reads_of(reads), elapsed.as_secs_f64(), counts.join(" / "));
+        // Fewer reads than replicas can't reach them all.
+        let silent: Vec<&str> = self
+            .replicas()
+            .filter(|s| s.count == 0 && reads >= counts.len())
+            .map(|s| names[s.server].as_str())
+            .collect();
         let leader = self.shares.last().map_or(0, |s| s.count);
         let mut say = |sentence: &str| {
             words.push(' ');
             words.push_str(sentence);
         };
-        if leader == reads {
+        if leader == answers {
             say("No replica could answer, so the leader did.");
         } else if leader > 0 {
             say(&format!("The leader answered {leader}, when no replica could."));
@@ -131,7 +146,7 @@ impl Summary {
         } else {
             say("A replica left or came back during the run; the others shared its reads.");
         }
-        if !silent.is_empty() && leader < reads {
+        if !silent.is_empty() && leader < answers {
             say(&format!(
                 "Without {}: it is out of rotation, and nobody had to notice.",
                 silent.join(" and ")
@@ -147,7 +162,7 @@ impl Summary {
             )),
         }
         if self.errors > 0 {
-            say(&format!("{} reads got no answer at all.", self.errors));
+            say(&format!("{} got no answer at all.", reads_of(self.errors)));
         }
         words
     }
@@ -155,6 +170,11 @@ impl Summary {
     fn replicas(&self) -> impl Iterator<Item = &Share> {
         self.shares.iter().take(self.shares.len().saturating_sub(1))
     }
+}
+
+/// "1 read", "2 reads".
+fn reads_of(count: usize) -> String {
+    format!("{count} read{}", if count == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
@@ -201,10 +221,22 @@ mod tests {
         assert_eq!((summary.errors, summary.mismatches, summary.spread()), (1, 1, 0));
         let verdict = summary.verdict(&names(), Duration::from_secs(1));
         for part in
-            ["5 / 0 / 5", "Without replica-2", "One server named itself differently", "1 reads got no answer"]
+            ["5 / 0 / 5", "Without replica-2", "One server named itself differently", "1 read got no answer"]
         {
             assert!(verdict.contains(part), "{part} in {verdict}");
         }
+    }
+
+    #[test]
+    fn runs_too_short_to_judge_are_not_judged() {
+        let verdict = |samples: &[Sample]| Summary::of(samples, 4).verdict(&names(), Duration::from_secs(1));
+        assert_eq!(verdict(&[]), "The run was stopped before its first read.");
+        let unanswered = verdict(&[sample(None, 5), sample(None, 5)]);
+        assert_eq!(unanswered, "2 reads, and no database answered: neither a replica nor the leader.");
+        let one = verdict(&[sample(Some(0), 1)]);
+        assert!(one.starts_with("1 read in") && !one.contains("out of rotation"), "{one}");
+        let two = verdict(&[sample(Some(0), 1), sample(Some(1), 1)]);
+        assert!(two.starts_with("2 reads in") && !two.contains("out of rotation"), "{two}");
     }
 
     #[test]

@@ -37,6 +37,9 @@ impl FromStr for PageSize {
     }
 }
 
+/// The first moment that PostgreSQL's `timestamptz` holds, 4714 BC. Its last one is after the year 9999, where ours ends.
+const EARLIEST_MICROS: i64 = -210_866_803_200_000_000;
+
 /// The place in the list after one post, newest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
@@ -65,7 +68,8 @@ impl FromStr for Cursor {
     fn from_str(text: &str) -> Result<Self, FieldError> {
         let parse = || {
             let (micros, id) = text.split_once('_')?;
-            let created_at = Timestamp::from_microsecond(micros.parse().ok()?).ok()?;
+            let micros = micros.parse().ok().filter(|micros| *micros >= EARLIEST_MICROS)?;
+            let created_at = Timestamp::from_microsecond(micros).ok()?;
             Some(Self { created_at, id: id.parse().ok()? })
         };
         parse()
@@ -116,6 +120,7 @@ mod tests {
             "1",
             "1_x",
             "x_00000000000000000000000000000000",
+            "-300000000000000000_00000000000000000000000000000000",
             "9223372036854775807_00000000000000000000000000000000",
         ] {
             assert!(text.parse::<Cursor>().is_err(), "{text:?}");

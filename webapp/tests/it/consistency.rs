@@ -1,6 +1,8 @@
 //! Nobody loses their own write, whatever the replicas have of it.
 
 use anyhow::ensure;
+use axum::response::IntoResponse as _;
+use axum_extra::extract::cookie::{Cookie, SignedCookieJar};
 use reqwest::Method;
 
 use crate::site::{PATIENCE, Reply, Site};
@@ -85,7 +87,7 @@ async fn a_write_by_a_form_is_on_the_page_that_follows() -> anyhow::Result<()> {
     let saved = Reply::of(form("/posts", body)).await?;
     ensure!(saved.code() == 303, "{saved:?}");
     let cookies = saved.cookies();
-    ensure!(cookies.contains("session=") && cookies.contains("name=ada"), "{cookies}");
+    ensure!(cookies.contains("session_8080=") && cookies.contains("name=ada"), "{cookies}");
     let follow = async |reply: &Reply, cookies: &str| {
         Reply::of(site.request(Method::GET, reply.header("location")).header("cookie", cookies)).await
     };
@@ -106,11 +108,33 @@ async fn a_write_by_a_form_is_on_the_page_that_follows() -> anyhow::Result<()> {
 async fn a_cookie_of_our_own_making_counts_and_a_forged_one_does_not() -> anyhow::Result<()> {
     let site = Site::start().await?;
     let read = |cookie: String| Reply::of(site.request(Method::GET, "/posts").header("cookie", cookie));
-    let forged = read("session=FFFFFFFF/FFFFFFFF".to_owned()).await?;
+    let forged = read("session_8080=FFFFFFFF/FFFFFFFF".to_owned()).await?;
     ensure!(forged.served_by().starts_with("replica"), "{forged:?}");
     let written = site.post("something").await?;
     ensure!(read(written.cookies()).await?.served_by() == "leader", "our own cookie");
     let bad = read_with(&site, "/api/posts", "not a token").await?;
     ensure!(bad.code() == 400 && bad.body()["error"]["field"] == "X-Consistency-Token", "{bad:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_token_ahead_of_the_leader_is_left_aside_and_its_cookie_expires() -> anyhow::Result<()> {
+    // So patient that a wait would be noticed.
+    let site = Site::start_empty(&[("WEBAPP__CONSISTENCY__WAIT_MAX_MS", "60000")]).await?;
+    site.replicate(&[0, 1, 2]).await?;
+    site.await_rotation(3).await?;
+    for _ in 0..4 {
+        let made_up = read_with(&site, "/api/posts", "FFFFFFFF/FFFFFFFF").await?;
+        ensure!(made_up.code() == 200 && made_up.served_by().starts_with("replica"), "{made_up:?}");
+    }
+    // As of a system that was here before, under the same key.
+    let jar = SignedCookieJar::new(site.state().cookie_key().clone())
+        .add(Cookie::new(site.state().session_cookie().to_owned(), "FFFFFFFF/0"))
+        .into_response();
+    let cookie = jar.headers()["set-cookie"].to_str()?.to_owned();
+    let page = Reply::of(site.request(Method::GET, "/posts").header("cookie", cookie)).await?;
+    ensure!(page.code() == 200 && page.served_by().starts_with("replica"), "{page:?}");
+    let expired = page.header("set-cookie");
+    ensure!(expired.starts_with("session_8080=;") && expired.contains("Max-Age=0"), "{expired}");
     Ok(())
 }

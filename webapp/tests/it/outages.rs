@@ -59,6 +59,34 @@ async fn a_frozen_replica_costs_one_time_out_and_no_error() -> anyhow::Result<()
 }
 
 #[tokio::test]
+async fn a_slow_statement_does_not_take_its_replica_out() -> anyhow::Result<()> {
+    let site = Site::start().await?;
+    let lock = site.lock_posts(0).await?;
+    for _ in 0..5 {
+        let page = site.get("/posts").await?;
+        ensure!(page.code() == 200 && page.served_by() != "replica-1", "{page:?}");
+        // Looked at right behind the read: the monitor would bring it back soon.
+        ensure!(site.state().database().replicas().get(0).view().in_rotation, "it was taken out");
+    }
+    drop(lock);
+    Ok(())
+}
+
+#[tokio::test]
+async fn readiness_says_what_was_found_out_and_no_causes() -> anyhow::Result<()> {
+    let site = Site::start().await?;
+    let ready = site.get("/readyz").await?.text;
+    ensure!(ready.contains("ok   leader: answers, not in recovery"), "{ready}");
+    site.leader().cut();
+    site.replica(0).cut();
+    site.await_rotation(2).await?;
+    for text in [site.get("/readyz").await?.text, site.get("/").await?.text] {
+        ensure!(text.contains("be reached") && !text.contains("onnection"), "{text}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn without_any_replica_the_leader_reads_with_a_banner() -> anyhow::Result<()> {
     let site = Site::start().await?;
     (0..3).for_each(|index| site.replica(index).cut());

@@ -166,6 +166,14 @@ impl Site {
         Ok(leader.batch_execute(&script).await?)
     }
 
+    /// Keeps reads of the posts waiting on one replica, as long as the connection that comes back is held.
+    pub(crate) async fn lock_posts(&self, index: usize) -> anyhow::Result<Client> {
+        let url = self.servers.replicas[index].url(Role::Superuser);
+        let client = connect(&in_database(&url, &self.name)).await?;
+        client.batch_execute("BEGIN; LOCK TABLE posts IN ACCESS EXCLUSIVE MODE").await?;
+        Ok(client)
+    }
+
     /// Sets the state of one replica and nothing else.
     pub(crate) async fn set_state(&self, index: usize, state: &str) -> anyhow::Result<()> {
         let (client, epoch) = &self.epochs[index];
