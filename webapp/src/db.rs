@@ -189,6 +189,8 @@ impl Database {
         cursor.advance(|last| route(preference, &views, last, attempt.may_wait()))
     }
 
+    /// The leader has no indexes for lists and searches (`postgres/leader/30-indexes.sql`), so these scan its posts; its
+    /// pool of readers and the statement time-out bound what that can cost the writes.
     async fn read_from_leader<R: Read>(
         &self,
         read: &R,

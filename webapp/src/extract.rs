@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use axum::Form;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, FormRejection};
-use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
@@ -153,6 +153,21 @@ impl FromRequestParts<AppState> for QueryFields {
             Ok(Query(fields)) => Ok(Self(fields)),
             Err(_) => Err(AppError::BadRequest(FieldError::new("query", "The query can't be understood."))),
         }
+    }
+}
+
+/// The one variable part of an address, as text.
+#[derive(Debug)]
+pub struct PathText(pub String);
+
+impl FromRequestParts<AppState> for PathText {
+    type Rejection = AppError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, AppError> {
+        // Bytes that are no UTF-8 name nothing that there could be.
+        let text = Path::<String>::from_request_parts(parts, state).await;
+        text.map(|Path(text)| Self(text))
+            .map_err(|_| AppError::NotFound("There is no page at this address.".to_owned()))
     }
 }
 

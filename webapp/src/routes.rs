@@ -45,7 +45,8 @@ pub fn app(state: AppState) -> Router {
         .route("/api/likes", post(api::create_like))
         .route("/api/users/{user}/posts", get(api::posts_of_user))
         .route("/api/users/{user}/stats", get(api::stats_of_user))
-        .route("/api/demo", get(api::demo));
+        .route("/api/demo", get(api::demo))
+        .layer(from_fn(middleware::no_store));
     let operations = Router::new()
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))

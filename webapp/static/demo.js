@@ -54,7 +54,16 @@
       show(JSON.parse(event.data));
       window.location.assign(run.page);
     });
-    events.onerror = () => { status.textContent = "Reconnecting. The run goes on."; };
+    events.onerror = () => {
+      if (events.readyState !== EventSource.CLOSED) {
+        status.textContent = "Reconnecting. The run goes on.";
+        return;
+      }
+      // The browser has given up: the run is no longer kept, as after a restart.
+      status.textContent = "This run is lost. Please start another one.";
+      live.hidden = true;
+      form.querySelector("button").disabled = false;
+    };
     stop.onclick = () => { fetch(run.stop, { method: "POST", redirect: "manual" }); };
     window.addEventListener("pagehide", () => events.close());
   }

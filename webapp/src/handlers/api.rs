@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::{StatusCode, header};
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use uuid::Uuid;
@@ -15,7 +15,7 @@ use crate::db::queries::posts::{
 use crate::db::queries::reactions::{AddComment, AddLike};
 use crate::db::queries::users::StatsOf;
 use crate::error::AppError;
-use crate::extract::{JsonFields, QueryFields, both, post_id};
+use crate::extract::{JsonFields, PathText, QueryFields, both, post_id};
 use crate::handlers::demo::{reads_of, run_json};
 use crate::handlers::posts::edit_post as edit_or_explain;
 use crate::handlers::users::user_in_path;
@@ -87,7 +87,7 @@ fn with_post<T>(post_id: Result<Uuid, FieldError>, rest: Result<T, AppError>) ->
 ///
 /// # Errors
 /// 400, 404, 409, 413, 415, 422, 503.
-pub async fn edit_post(Path(id): Path<String>, visit: Visit, body: JsonFields) -> Answer {
+pub async fn edit_post(PathText(id): PathText, visit: Visit, body: JsonFields) -> Answer {
     let id = post_id(&id)?;
     let (content, version) =
         both(body.text("content").and_then(PostContent::parse), body.version("version"))?;
@@ -98,7 +98,7 @@ pub async fn edit_post(Path(id): Path<String>, visit: Visit, body: JsonFields) -
 ///
 /// # Errors
 /// 404, 503.
-pub async fn delete_post(Path(id): Path<String>, visit: Visit) -> Answer {
+pub async fn delete_post(PathText(id): PathText, visit: Visit) -> Answer {
     if visit.write(&DeletePost(post_id(&id)?)).await? {
         Ok(StatusCode::NO_CONTENT.into_response())
     } else {
@@ -125,7 +125,7 @@ pub async fn list_posts(query: QueryFields, visit: Visit) -> Answer {
 ///
 /// # Errors
 /// 404, 503.
-pub async fn show_post(Path(id): Path<String>, visit: Visit) -> Answer {
+pub async fn show_post(PathText(id): PathText, visit: Visit) -> Answer {
     let post = visit.read(&PostById(post_id(&id)?)).await?.ok_or_else(AppError::no_such_post)?;
     Ok(Json(post).into_response())
 }
@@ -134,7 +134,7 @@ pub async fn show_post(Path(id): Path<String>, visit: Visit) -> Answer {
 ///
 /// # Errors
 /// 400, 404 when nobody can have this name, 503.
-pub async fn posts_of_user(Path(user): Path<String>, query: QueryFields, visit: Visit) -> Answer {
+pub async fn posts_of_user(PathText(user): PathText, query: QueryFields, visit: Visit) -> Answer {
     let user = user_in_path(&user)?;
     let posts = PostsOfUser { page: page_of(&query)?, user: &user };
     Ok(listing_json(&visit.read(&posts).await?))
@@ -144,7 +144,7 @@ pub async fn posts_of_user(Path(user): Path<String>, query: QueryFields, visit: 
 ///
 /// # Errors
 /// 404 when nobody can have this name, 503.
-pub async fn stats_of_user(Path(user): Path<String>, visit: Visit) -> Answer {
+pub async fn stats_of_user(PathText(user): PathText, visit: Visit) -> Answer {
     let user = user_in_path(&user)?;
     Ok(Json(visit.read(&StatsOf(&user)).await?).into_response())
 }
@@ -152,8 +152,11 @@ pub async fn stats_of_user(Path(user): Path<String>, visit: Visit) -> Answer {
 /// `GET /api/demo?reads=`: makes a run and answers when it is over.
 ///
 /// # Errors
-/// 400, 429 while another run goes on.
-pub async fn demo(State(state): State<AppState>, query: QueryFields) -> Answer {
+/// 400, 403 when a page of another site asks (it starts something, though it is a GET), 429 while another run goes on.
+pub async fn demo(State(state): State<AppState>, headers: HeaderMap, query: QueryFields) -> Answer {
+    if headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site") {
+        return Err(AppError::CrossSite);
+    }
     let reads = reads_of(query.get("reads")).map_err(AppError::BadRequest)?;
     let run = state.runs().start(&state, reads).map_err(|_| AppError::RunGoingOn)?;
     run.finished(Duration::from_secs(60)).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use askama::Template;
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Redirect, Response};
@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::demo::{DEFAULT_READS, Ending, MAX_READS, Progress, Run};
 use crate::error::AppError;
-use crate::extract::FormFields;
+use crate::extract::{FormFields, PathText};
 use crate::middleware::wants_json;
 use crate::model::demo::{Quantiles, Sample, ServerIndex, Summary};
 use crate::model::input::FieldError;
@@ -86,7 +86,7 @@ impl RunPage {
 
     /// What hovering over a cell says.
     fn title(&self, index: &usize, sample: &Sample) -> String {
-        let who = sample.server.map_or("no answer", |server| self.names[server].as_str());
+        let who = self.server_of(sample);
         let millis = sample.duration.as_secs_f64() * 1000.0;
         let retried = if sample.retried { ", after another one failed" } else { "" };
         format!("#{} {who} {millis:.2} ms{retried}", index + 1)
@@ -97,6 +97,10 @@ impl RunPage {
         let names =
             self.samples.iter().take(9).map(|s| s.server.map_or("nobody", |server| &self.names[server]));
         names.collect::<Vec<_>>().join(", ")
+    }
+
+    fn server_of(&self, sample: &Sample) -> &str {
+        sample.server.map_or("no answer", |server| self.names[server].as_str())
     }
 
     fn glyph(&self, sample: &Sample) -> String {
@@ -186,7 +190,7 @@ fn find(state: &AppState, id: &str) -> Result<Arc<Run>, AppError> {
 /// 404 when the run is not kept.
 pub async fn show_run(
     State(state): State<AppState>,
-    Path(id): Path<String>,
+    PathText(id): PathText,
     visit: Visit,
 ) -> Result<Response, AppError> {
     let (id, json) = id.strip_suffix(".json").map_or((id.as_str(), false), |id| (id, true));
@@ -202,7 +206,7 @@ pub async fn show_run(
 ///
 /// # Errors
 /// 404 when the run is not kept.
-pub async fn stop(State(state): State<AppState>, Path(id): Path<String>) -> Result<Response, AppError> {
+pub async fn stop(State(state): State<AppState>, PathText(id): PathText) -> Result<Response, AppError> {
     let run = find(&state, &id)?;
     run.stop();
     Ok(Redirect::to(&format!("/demo/runs/{}", run.id)).into_response())
@@ -215,7 +219,7 @@ pub async fn stop(State(state): State<AppState>, Path(id): Path<String>) -> Resu
 /// 404 when the run is not kept.
 pub async fn events(
     State(state): State<AppState>,
-    Path(id): Path<String>,
+    PathText(id): PathText,
     headers: HeaderMap,
 ) -> Result<Response, AppError> {
     let run = find(&state, &id)?;

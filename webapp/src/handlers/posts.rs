@@ -1,7 +1,6 @@
 //! Posts: the list with its search, one post, and the forms to write, edit and delete.
 
 use askama::Template;
-use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse, Redirect, Response};
@@ -11,7 +10,7 @@ use crate::db::queries::posts::{
     CreatePost, DeletePost, EditPost, NewestPosts, PageOf, PostById, SearchPosts, StoredPost,
 };
 use crate::error::AppError;
-use crate::extract::{FormFields, QueryFields, both, post_id};
+use crate::extract::{FormFields, PathText, QueryFields, both, post_id};
 use crate::model::input::{FieldError, PostContent, SearchWords, UserId};
 use crate::model::listing::{Cursor, Listing, PageSize};
 use crate::model::post::{Post, PostDetail};
@@ -198,7 +197,7 @@ async fn came_before(visit: &Visit, post: &CreatePost) -> Result<(), AppError> {
 ///
 /// # Errors
 /// 404 when there is no such post, 503 when no database answers.
-pub async fn show(Path(id): Path<String>, query: QueryFields, visit: Visit) -> Result<Response, AppError> {
+pub async fn show(PathText(id): PathText, query: QueryFields, visit: Visit) -> Result<Response, AppError> {
     let comment = CommentForm::empty(visit.name().to_owned());
     show_with(&visit, post_id(&id)?, comment, flash(&query), StatusCode::OK).await
 }
@@ -228,7 +227,7 @@ pub async fn show_with(
 ///
 /// # Errors
 /// As for [`show`].
-pub async fn edit_form(Path(id): Path<String>, visit: Visit) -> Result<Response, AppError> {
+pub async fn edit_form(PathText(id): PathText, visit: Visit) -> Result<Response, AppError> {
     let id = post_id(&id)?;
     let post = visit.read(&PostById(id)).await?.ok_or_else(AppError::no_such_post)?.summary.post;
     Ok(editing(&visit, post.id, post.version, post.content).respond(StatusCode::OK))
@@ -242,7 +241,7 @@ fn editing(visit: &Visit, id: Uuid, version: i64, content: String) -> FormPage {
 ///
 /// # Errors
 /// 404 when there is no such post. 409, 422 and 503 show the form again.
-pub async fn edit(Path(id): Path<String>, visit: Visit, form: FormFields) -> Result<Response, AppError> {
+pub async fn edit(PathText(id): PathText, visit: Visit, form: FormFields) -> Result<Response, AppError> {
     let id = post_id(&id)?;
     let typed = form.text("content");
     let version = form.text("version").parse::<i64>().ok().filter(|version| *version > 0);
@@ -289,7 +288,7 @@ pub async fn edit_post(visit: &Visit, edit: EditPost) -> Result<Post, AppError> 
 ///
 /// # Errors
 /// 404 when there is no such post, 503 when the leader does not answer.
-pub async fn delete(Path(id): Path<String>, visit: Visit) -> Result<Response, AppError> {
+pub async fn delete(PathText(id): PathText, visit: Visit) -> Result<Response, AppError> {
     if visit.write(&DeletePost(post_id(&id)?)).await? {
         Ok(Redirect::to("/posts?done=deleted").into_response())
     } else {

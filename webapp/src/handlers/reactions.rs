@@ -1,13 +1,12 @@
 //! Comments and likes, sent by the forms of a post's page.
 
-use axum::extract::Path;
 use axum::response::{IntoResponse, Redirect, Response};
 use uuid::Uuid;
 
 use crate::db::queries::posts::StoredPost;
 use crate::db::queries::reactions::{AddComment, AddLike, CommentById, RemoveLike};
 use crate::error::AppError;
-use crate::extract::{FormFields, both, post_id};
+use crate::extract::{FormFields, PathText, both, post_id};
 use crate::handlers::posts::{CommentForm, show_with};
 use crate::model::input::{CommentContent, FieldError, UserId};
 use crate::model::post::Comment;
@@ -20,7 +19,7 @@ const LIKE_FIELD: &str = "like-user";
 ///
 /// # Errors
 /// 404 when there is no such post. 409, 422 and 503 show the page again with what was typed.
-pub async fn comment(Path(id): Path<String>, visit: Visit, form: FormFields) -> Result<Response, AppError> {
+pub async fn comment(PathText(id): PathText, visit: Visit, form: FormFields) -> Result<Response, AppError> {
     let post_id = post_id(&id)?;
     let id = Uuid::parse_str(&form.text("id")).unwrap_or_else(|_| Uuid::now_v7());
     let (user_id, content) = (form.text("user_id"), form.text("content"));
@@ -54,7 +53,7 @@ async fn came_before(visit: &Visit, comment: &AddComment) -> Result<(), AppError
 ///
 /// # Errors
 /// As for [`comment`].
-pub async fn like(Path(id): Path<String>, visit: Visit, form: FormFields) -> Result<Response, AppError> {
+pub async fn like(PathText(id): PathText, visit: Visit, form: FormFields) -> Result<Response, AppError> {
     let post_id = post_id(&id)?;
     let user_id = form.text("user_id");
     let saved = async {
@@ -73,7 +72,7 @@ pub async fn like(Path(id): Path<String>, visit: Visit, form: FormFields) -> Res
 ///
 /// # Errors
 /// As for [`comment`].
-pub async fn unlike(Path(id): Path<String>, visit: Visit, form: FormFields) -> Result<Response, AppError> {
+pub async fn unlike(PathText(id): PathText, visit: Visit, form: FormFields) -> Result<Response, AppError> {
     let post_id = post_id(&id)?;
     let user_id = form.text("user_id");
     let saved = async {

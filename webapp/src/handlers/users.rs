@@ -1,14 +1,13 @@
 //! One user's page: figures and posts.
 
 use askama::Template;
-use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::response::Response;
 
 use crate::db::queries::posts::{PageOf, PostsOfUser};
 use crate::db::queries::users::StatsOf;
 use crate::error::AppError;
-use crate::extract::QueryFields;
+use crate::extract::{PathText, QueryFields};
 use crate::model::input::UserId;
 use crate::model::listing::{Cursor, Listing, PageSize};
 use crate::model::post::UserStats;
@@ -35,7 +34,7 @@ pub fn user_in_path(text: &str) -> Result<UserId, AppError> {
 ///
 /// # Errors
 /// 400 when the cursor can't be, 404 when the name can't be, 503 when no database answers.
-pub async fn show(Path(user): Path<String>, query: QueryFields, visit: Visit) -> Result<Response, AppError> {
+pub async fn show(PathText(user): PathText, query: QueryFields, visit: Visit) -> Result<Response, AppError> {
     let user = user_in_path(&user)?;
     let cursor = query.get("after").map(str::parse::<Cursor>).transpose().map_err(AppError::BadRequest)?;
     let stats = visit.read(&StatsOf(&user)).await?;

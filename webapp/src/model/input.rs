@@ -43,11 +43,15 @@ impl UserId {
     /// Checks a user name; spaces around it do not count.
     ///
     /// # Errors
-    /// When it is empty, too long, or has control characters.
+    /// When it is empty, too long, only dots that an address can't hold, or has control characters.
     pub fn parse(text: &str) -> Result<Self, FieldError> {
         let text = text.trim();
         if text.chars().any(char::is_control) {
             return Err(FieldError::new("user_id", "The user name has characters that can't be shown."));
+        }
+        // A browser takes them in /users/{user} for "here" and "one up", so such a user would have no page.
+        if [".", ".."].contains(&text) {
+            return Err(FieldError::new("user_id", "The user name can't be only one or two dots."));
         }
         Ok(Self(check("user_id", "The user name", text, Self::MAX)?))
     }
@@ -142,6 +146,8 @@ mod tests {
     fn blank_and_unstorable_texts_are_refused_with_the_field() {
         assert_eq!(UserId::parse("  ").map_err(|e| e.field), Err("user_id"));
         assert_eq!(UserId::parse("a\nb").map_err(|e| e.field), Err("user_id"));
+        assert_eq!(UserId::parse(" .. ").map_err(|e| e.field), Err("user_id"));
+        assert!(UserId::parse(".").is_err() && UserId::parse("...").is_ok());
         assert_eq!(PostContent::parse(" \n").map_err(|e| e.field), Err("content"));
         assert_eq!(PostContent::parse("a\0b").map_err(|e| e.field), Err("content"));
         assert_eq!(UserId::parse(" ada ").map(|u| u.to_string()), Ok("ada".to_owned()));

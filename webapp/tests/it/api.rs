@@ -128,6 +128,26 @@ async fn each_bad_request_has_its_status_its_code_and_its_field() -> anyhow::Res
 }
 
 #[tokio::test]
+async fn addresses_that_are_no_text_and_other_sites_get_json_that_nobody_keeps() -> anyhow::Result<()> {
+    let site = Site::start().await?;
+    let odd = site.get("/api/posts/%ff").await?;
+    ensure!(odd.code() == 404 && odd.body()["error"]["code"] == "not_found", "{odd:?}");
+    ensure!(site.get("/posts/%ff").await?.text.contains("Not found"), "a page for people");
+    let demo = site.request(Method::GET, "/api/demo?reads=3").header("sec-fetch-site", "cross-site");
+    let demo = Reply::of(demo).await?;
+    ensure!(demo.code() == 403 && demo.body()["error"]["code"] == "cross_site", "{demo:?}");
+    for reply in [odd, demo, site.get("/api/posts").await?] {
+        ensure!(reply.header("cache-control") == "no-store", "{reply:?}");
+    }
+    // As large as a post can be: in a form each of its characters has nine bytes.
+    let text = "%E6%BC%A2".repeat(9000);
+    let form = site.request(Method::POST, "/posts").body(format!("user_id=ada&content={text}"));
+    let form = Reply::of(form.header("content-type", "application/x-www-form-urlencoded")).await?;
+    ensure!(form.code() == 303, "{form:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn bodies_that_are_no_json_are_told_apart() -> anyhow::Result<()> {
     let site = Site::start().await?;
     let send = |media_type: &'static str, body: &'static str| {

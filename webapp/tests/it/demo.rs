@@ -92,7 +92,14 @@ async fn the_page_of_a_run_needs_no_script() -> anyhow::Result<()> {
     ensure!(started.code() == 303, "{started:?}");
     let page = site.get(started.header("location")).await?;
     ensure!(page.code() == 200 && page.text.matches("<use href").count() == 103, "{page:?}");
-    for part in ["100 reads in", "34 / 33 / 33", "<caption>", "✓ every time", "#100 replica-1"] {
+    for part in [
+        "100 reads in",
+        "34 / 33 / 33",
+        "<caption>",
+        "✓ every time",
+        "#100 replica-1",
+        "All reads as a table",
+    ] {
         ensure!(page.text.contains(part), "{part} is not in {}", page.text);
     }
     ensure!(!page.text.contains("<script"), "the result needs no script");
