@@ -30,10 +30,10 @@ mod tests;
 use std::collections::BTreeMap;
 
 pub use error::AssembleError;
-use queue::{DataQueue, Item, SpineQueue};
+use queue::{DataQueue, Item, SpineItem, SpineQueue};
 use recent::RecentTransactions;
 
-use crate::decode::debezium::{Boundary, Collection, CopiedRow, Decoded, Member};
+use crate::decode::debezium::{Boundary, Collection, CopiedRow, DecodeError, Decoded, Member};
 use crate::vocabulary::change::Change;
 use crate::vocabulary::lsn::{CommitLsn, Xid};
 use crate::vocabulary::offset::PartitionIndex;
@@ -136,8 +136,13 @@ impl Assembler {
     }
 
     /// Appends a record of the transaction topic.
-    pub fn push_boundary(&mut self, offset: i64, boundary: Option<Boundary>) {
-        self.spine.push(offset, boundary);
+    pub fn push_boundary(&mut self, offset: i64, boundary: Result<Option<Boundary>, Box<DecodeError>>) {
+        let item = match boundary {
+            Ok(Some(boundary)) => SpineItem::Boundary(boundary),
+            Ok(None) => SpineItem::Ignored,
+            Err(error) => SpineItem::Refused(error),
+        };
+        self.spine.push(offset, item);
     }
 
     /// Records and bytes waiting in a partition's queue.
@@ -177,13 +182,32 @@ impl Assembler {
                 return Ok(Some(Event::Copy(copy)));
             }
             self.read_spine()?;
-            let Some(open) = self.open.take() else { return Ok(None) };
-            match self.advance(open)? {
+            let turn = match self.open.take() {
+                Some(open) => self.advance(open)?,
+                None => Turn::Wait,
+            };
+            match turn {
                 Turn::Give(event) => return Ok(Some(event)),
                 Turn::Again => {}
-                Turn::Wait => return Ok(None),
+                Turn::Wait => return self.check_refused().map(|()| None),
             }
         }
+    }
+
+    /// When nothing else can be done, a record that can't be understood is what everything waits for.
+    fn check_refused(&self) -> Result<(), AssembleError> {
+        for queue in &self.data {
+            if let Some(Item::Refused(error)) = queue.head() {
+                let (partition, offset) = (queue.partition, queue.next_offset());
+                return Err(AssembleError::Refused { partition, offset, error: error.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether events of the open transaction have been taken, so that a position between them must not be stored.
+    pub fn is_within_transaction(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| !open.seen.is_empty() && !open.repeated)
     }
 
     /// A snapshot row at the head of a queue, dropping what needs no decision on the way.
@@ -205,22 +229,28 @@ impl Assembler {
     fn read_spine(&mut self) -> Result<(), AssembleError> {
         loop {
             match (&mut self.open, self.spine.head()) {
-                (_, Some(None)) => {
+                (_, Some(SpineItem::Ignored)) => {
                     self.spine.pop();
                 }
-                (None, Some(Some(Boundary::Begin { xid }))) => {
+                // Behind an END that is known it waits until that transaction is through.
+                (open, Some(SpineItem::Refused(error))) if open.as_ref().is_none_or(|o| o.end.is_none()) => {
+                    let error = error.clone();
+                    let (partition, offset) = (self.spine.partition, self.spine.next_offset());
+                    return Err(AssembleError::Refused { partition, offset, error });
+                }
+                (None, Some(SpineItem::Boundary(Boundary::Begin { xid }))) => {
                     let xid = *xid;
                     let offset = self.spine.pop();
                     self.open = Some(self.opened(xid, offset));
                 }
                 // The connector went on inside a transaction that it had begun before its restart, and whose BEGIN this
                 // assembler has already passed.
-                (None, Some(Some(Boundary::End { xid, .. }))) => {
+                (None, Some(SpineItem::Boundary(Boundary::End { xid, .. }))) => {
                     let xid = *xid;
                     let offset = self.spine.next_offset();
                     self.open = Some(self.opened(xid, offset));
                 }
-                (Some(open), Some(Some(Boundary::Begin { xid })))
+                (Some(open), Some(SpineItem::Boundary(Boundary::Begin { xid })))
                     if *xid == open.xid && open.end.is_none() =>
                 {
                     // Begun again after a connector restart: rows repeat from order 1 and are recognised by it.
@@ -228,7 +258,7 @@ impl Assembler {
                 }
                 // Another transaction begins within the open one: a killed connector goes back to applied ones, and comes
                 // to the open one again after them.
-                (Some(open), Some(Some(Boundary::Begin { xid }))) if open.end.is_none() => {
+                (Some(open), Some(SpineItem::Boundary(Boundary::Begin { xid }))) if open.end.is_none() => {
                     let (open, next, begun_at) = (open.xid, *xid, open.begun_at);
                     if !self.recent.contains(next) {
                         match self.spine.end_of(next) {
@@ -240,7 +270,7 @@ impl Assembler {
                     }
                     self.spine.pop();
                 }
-                (Some(open), Some(Some(Boundary::End { xid, lsn, .. })))
+                (Some(open), Some(SpineItem::Boundary(Boundary::End { xid, lsn, .. })))
                     if open.end.is_none() && *xid != open.xid =>
                 {
                     if *lsn > self.watermark {
@@ -250,9 +280,10 @@ impl Assembler {
                     self.recent.insert(*xid);
                     self.spine.pop();
                 }
-                (Some(open), Some(Some(Boundary::End { xid, lsn, committed_at_ms, counts })))
-                    if open.end.is_none() =>
-                {
+                (
+                    Some(open),
+                    Some(SpineItem::Boundary(Boundary::End { xid, lsn, committed_at_ms, counts })),
+                ) if open.end.is_none() => {
                     let committed = Committed { xid: *xid, lsn: *lsn, committed_at_ms: *committed_at_ms };
                     open.end = Some(End { committed, counts: counts.clone() });
                     open.repeated |= *lsn <= self.watermark;
@@ -318,7 +349,7 @@ impl Assembler {
             // all repetitions before it; then every queue that may hold the number must show its head before anything
             // later is taken. Before END nothing later is taken at all.
             (Some((_, index)), Some(end))
-                if self.data.iter().all(|q| !end.owes(q, &open.seen) || !q.is_empty()) =>
+                if end.unmet(&open.seen).all(|(c, _)| self.holders(c).all(DataQueue::shows_its_head)) =>
             {
                 Ok(Some(index))
             }
@@ -327,12 +358,21 @@ impl Assembler {
         }
     }
 
+    /// The partitions through which events of a collection may come: its own topic's, else those that nothing is known of;
+    /// and those in which several are mixed.
+    fn holders<'a>(&'a self, collection: &'a Collection) -> impl Iterator<Item = &'a DataQueue> {
+        let has_own = self.data.iter().any(|q| q.is_of(collection));
+        let holds = move |q: &&DataQueue| q.is_of(collection) || q.is_mixed() || (!has_own && q.is_of_any());
+        self.data.iter().filter(holds)
+    }
+
     /// No head belongs to the open transaction although END counts more: is that proof, or is a queue just empty?
     fn check_missing(&self, open: &Open, end: &End) -> Result<(), AssembleError> {
         for (collection, expected) in end.unmet(&open.seen) {
             let mut blocking = None;
-            for queue in self.data.iter().filter(|q| q.may_hold(collection)) {
-                if queue.is_empty() {
+            for queue in self.holders(collection) {
+                // What can't be read may be what is missing; its own error says more.
+                if !queue.shows_its_head() {
                     return Ok(());
                 }
                 blocking = Some(queue);
@@ -387,7 +427,7 @@ impl Assembler {
     /// Tables that the open transaction counts and no partition is known for: their topics have yet to be found.
     pub fn unknown_collections(&self) -> Vec<Collection> {
         let Some(Open { end: Some(end), seen, .. }) = &self.open else { return Vec::new() };
-        let unknown = |c: &&Collection| !self.data.iter().any(|q| q.may_hold(c));
+        let unknown = |c: &&Collection| self.holders(c).next().is_none();
         end.unmet(seen).map(|(c, _)| c).filter(unknown).cloned().collect()
     }
 }
@@ -405,9 +445,5 @@ impl End {
 
     fn is_met_by(&self, seen: &BTreeMap<Collection, u64>) -> bool {
         self.unmet(seen).next().is_none()
-    }
-
-    fn owes(&self, queue: &DataQueue, seen: &BTreeMap<Collection, u64>) -> bool {
-        self.unmet(seen).any(|(collection, _)| queue.may_hold(collection))
     }
 }

@@ -256,6 +256,9 @@ impl Config {
             ("queue_bytes", self.apply.queue_bytes),
             ("channel_bytes", self.apply.channel_bytes),
         ];
+        if self.apply.halt_pause_seconds == 0 {
+            problems.push("apply.halt_pause_seconds: must be above 0".to_owned());
+        }
         let zero = bounds.iter().filter(|(_, value)| *value == 0);
         problems.extend(zero.map(|(key, _)| format!("apply.{key}: must be above 0")));
         problems

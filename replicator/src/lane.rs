@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::core::{CoreStart, LaneCore, Turn};
 use crate::decode::debezium::RawRecord;
-use crate::source::kafka::{KafkaSource, Record};
+use crate::source::kafka::{KafkaSource, Record, SourceError};
 use crate::status::StatusCell;
 use crate::vocabulary::change::Change;
 use crate::vocabulary::offset::{Offsets, PartitionIndex, PartitionNames, Place};
@@ -60,6 +60,9 @@ const TICK: Duration = Duration::from_secs(1);
 /// may be read behind the transaction topic: at ten thousand transactions a second this is two and a half seconds.
 const LOOK_BACK: i64 = 50_000;
 
+/// Ticks for which the same is waited for before it is logged.
+const TICKS_TO_WARN: u32 = 10;
+
 /// Ticks between looking for topics that nothing has asked for.
 const TICKS_PER_DISCOVERY: u32 = 10;
 
@@ -73,6 +76,8 @@ pub struct Lane {
     room: Arc<Semaphore>,
     parcels: mpsc::Sender<Sealed>,
     status: StatusCell,
+    /// What was waited for at the last tick, and for how many ticks.
+    waiting: (Option<String>, u32),
 }
 
 impl Lane {
@@ -86,6 +91,13 @@ impl Lane {
         status: StatusCell,
     ) -> Result<(Self, mpsc::Receiver<Sealed>, PartitionNames), LaneError> {
         let partitions = source.discover().await?;
+        // Taken for a new one later, it would be read from its beginning.
+        if let Some(missing) = start.offsets.keys().find(|p| !partitions.contains(p)) {
+            return Err(SourceError::Unavailable(format!(
+                "{missing}, which the replica was fed from, is not there"
+            ))
+            .into());
+        }
         let bounds = source.check_positions(&partitions, &start.offsets).await?;
         let mut read_from = start.offsets.clone();
         if let Some(spine) = partitions.first()
@@ -102,7 +114,16 @@ impl Lane {
         // The bytes are the limit; the number of parcels only has to be large enough not to be one.
         let (parcels, receiver) = mpsc::channel(16_384);
         let room = Arc::new(Semaphore::new(permits(channel_bytes)));
-        let lane = Lane { source, core, names: names.clone(), channel_bytes, room, parcels, status };
+        let lane = Lane {
+            source,
+            core,
+            names: names.clone(),
+            channel_bytes,
+            room,
+            parcels,
+            status,
+            waiting: (None, 0),
+        };
         Ok((lane, receiver, names))
     }
 
@@ -111,6 +132,13 @@ impl Lane {
     /// # Errors
     /// When the source fails, or its records can't be understood. What was sent before is complete and may be applied.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), LaneError> {
+        let result = self.read(stop).await;
+        // librdkafka joins its threads, which may be within a system call.
+        drop(tokio::task::spawn_blocking(move || drop(self)));
+        result
+    }
+
+    async fn read(&mut self, stop: CancellationToken) -> Result<(), LaneError> {
         let wake = self.source.wake();
         let mut tick = tokio::time::interval_at(Instant::now() + TICK, TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -144,7 +172,7 @@ impl Lane {
     /// Takes records of every partition that has room for them.
     fn fill(&mut self) -> Result<usize, LaneError> {
         let Lane { source, core, names, .. } = self;
-        source.serve::<LaneError>(|partition, record| core.accept(&raw(partition, record)))?;
+        source.serve()?;
         let mut taken = 0;
         for partition in 0..names.len() {
             let room = core.room(index(partition));
@@ -189,8 +217,17 @@ impl Lane {
         }
     }
 
-    fn report(&self) {
+    /// Once per tick: what is waited for, which is logged when it lasts.
+    fn report(&mut self) {
         let waiting_for = self.source.trouble().or_else(|| self.core.waiting_for());
+        if waiting_for.is_some() && waiting_for == self.waiting.0 {
+            self.waiting.1 += 1;
+        } else {
+            self.waiting = (waiting_for.clone(), 0);
+        }
+        if self.waiting.1 == TICKS_TO_WARN {
+            tracing::warn!(waiting_for = waiting_for.as_deref().unwrap_or_default(), "nothing moves");
+        }
         self.status.reading(waiting_for, self.core.duplicates());
     }
 

@@ -1,7 +1,7 @@
 //! A group of whole transactions into few statements that leave the same rows.
 //!
 //! A group commits as one target transaction, so what matters is the state at its end. Per key the changes are folded
-//! into one ([`coalesce`]), and equal operations on equal columns become one [`Step`], whatever order they came in.
+//! into one (`coalesce`), and equal operations on equal columns become one [`Step`], whatever order they came in.
 //! Where order does matter it is kept: a truncate or a change of key is a barrier, and rows without a key are never
 //! reordered.
 //!

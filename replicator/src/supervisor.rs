@@ -54,8 +54,10 @@ pub async fn run(config: &Config) -> anyhow::Result<Ended> {
     );
 
     tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: finishing what is open"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: finishing what is open"),
+        _ = terminate.recv() => tracing::info!("SIGTERM: committing what has come, then stopping"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: committing what has come, then stopping"),
+        // Workers end when they are told to. Whatever else ended one, its replica would stand still unnoticed.
+        ended = workers.join_next() => anyhow::bail!("a replica's worker ended by itself: {ended:?}"),
     }
     stop.cancel();
     let drained = async { while workers.join_next().await.is_some() {} };

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
@@ -54,6 +53,18 @@ pub struct WorkerSettings {
     pub halt_pause: Duration,
 }
 
+/// How long the replica may take to answer before it is tried again. An answer takes milliseconds.
+const OWN_SECONDS: u64 = 30;
+
+/// What it takes to apply.
+struct Ready {
+    session: Session,
+    writer: CheckpointWriter,
+    lane: Lane,
+    parcels: mpsc::Receiver<Sealed>,
+    names: PartitionNames,
+}
+
 /// Why an attempt ended.
 #[derive(Debug, thiserror::Error)]
 enum WorkerError {
@@ -64,6 +75,9 @@ enum WorkerError {
     Record { at: String, error: ReplicaError },
     #[error(transparent)]
     Lane(#[from] LaneError),
+    /// A mistake of this program. Trying again at once would only hide it.
+    #[error("the lane ended with a panic: {0}")]
+    Panic(String),
 }
 
 impl From<SourceError> for WorkerError {
@@ -77,7 +91,7 @@ impl WorkerError {
         match self {
             WorkerError::Replica(error) | WorkerError::Record { error, .. } => error.disposition(),
             WorkerError::Lane(error) if error.is_outage() => Disposition::Retry,
-            WorkerError::Lane(_) => Disposition::Halt,
+            WorkerError::Lane(_) | WorkerError::Panic(_) => Disposition::Halt,
         }
     }
 
@@ -85,6 +99,7 @@ impl WorkerError {
         match self {
             WorkerError::Replica(error) | WorkerError::Record { error, .. } => error.hint(),
             WorkerError::Lane(error) => error.hint(),
+            WorkerError::Panic(_) => "Report it, with the log's lines before this one.".to_owned(),
         }
     }
 }
@@ -103,7 +118,14 @@ pub async fn run(settings: WorkerSettings, status: StatusCell, stop: Cancellatio
     };
     async {
         while !worker.stop.is_cancelled() {
-            if let Err(error) = worker.attempt().await {
+            let before = worker.progress();
+            let ended = worker.attempt().await;
+            if worker.progress() != before {
+                // Only applying proves that an outage is over; connecting again does not.
+                worker.backoff.reset();
+                worker.last_failure.clear();
+            }
+            if let Err(error) = ended {
                 let pause = worker.failed(&error);
                 tokio::select! {
                     () = worker.stop.cancelled() => {}
@@ -129,28 +151,59 @@ struct Worker {
 }
 
 impl Worker {
+    /// What this run has applied: transactions, and changes, which a snapshot's are too.
+    fn progress(&self) -> (u64, u64) {
+        let status = self.status.get();
+        (status.transactions, status.changes)
+    }
+
     /// Owns the replica and feeds it. Returns when told to stop.
     async fn attempt(&mut self) -> Result<(), WorkerError> {
-        let session = Session::connect(&self.settings.url).await?;
-        let checkpoint =
-            checkpoint::acquire(&session, &self.settings.source_id, &self.settings.owner).await?;
-        let catalog = Arc::new(catalog::load(session.client()).await?);
-        let writer = CheckpointWriter::prepare(&session, checkpoint.epoch).await?;
-        let source =
-            KafkaSource::new(self.settings.kafka.clone(), &format!("replicator.{}", self.settings.name))?;
-        let start = self.core_start(&checkpoint, catalog);
-        let (lane, parcels, names) = Lane::open(source, start, self.status.clone()).await?;
-        self.started(&checkpoint, &names);
+        let stop = self.stop.clone();
+        let Some(ready) = stop.run_until_cancelled(self.set_up()).await else { return Ok(()) };
+        let Ready { session, writer, lane, parcels, names } = ready?;
         let stop_lane = self.stop.child_token();
         let lane = tokio::spawn(lane.run(stop_lane.clone()).in_current_span());
         let applied = self.apply_all(Applier::new(session, writer, names.clone()), parcels, &names).await;
         stop_lane.cancel();
-        let read = join(lane).await;
+        let read = lane.await.map_err(|error| WorkerError::Panic(error.to_string()));
         applied?;
+        let read = read?;
         if let Err(LaneError::ReadAgain { repeated }) = &read {
             self.repeats.push(*repeated);
         }
         Ok(read?)
+    }
+
+    /// Everything before the first change: the replica is taken, its checkpoint read, the topics opened there.
+    async fn set_up(&mut self) -> Result<Ready, WorkerError> {
+        let limit = Duration::from_secs(OWN_SECONDS);
+        let timed_out =
+            ReplicaError::TimedOut { action: "take ownership of the replica", seconds: OWN_SECONDS };
+        let owned = tokio::time::timeout(limit, self.own()).await.unwrap_or(Err(timed_out));
+        let (session, checkpoint, catalog, writer) = owned?;
+        let client_id = format!("replicator.{}", self.settings.name);
+        let source = KafkaSource::new(self.settings.kafka.clone(), &client_id)?;
+        let start = self.core_start(&checkpoint, catalog);
+        let (lane, parcels, names) = Lane::open(source, start, self.status.clone()).await?;
+        self.status.loaded(&checkpoint);
+        tracing::info!(
+            epoch = checkpoint.epoch,
+            watermark = %checkpoint.watermark,
+            state = checkpoint.phase.as_str(),
+            partitions = names.len(),
+            "applying"
+        );
+        Ok(Ready { session, writer, lane, parcels, names })
+    }
+
+    async fn own(&self) -> Result<(Session, Checkpoint, Arc<Catalog>, CheckpointWriter), ReplicaError> {
+        let session = Session::connect(&self.settings.url).await?;
+        let settings = &self.settings;
+        let checkpoint = checkpoint::acquire(&session, &settings.source_id, &settings.owner).await?;
+        let catalog = Arc::new(catalog::load(session.client()).await?);
+        let writer = CheckpointWriter::prepare(&session, checkpoint.epoch).await?;
+        Ok((session, checkpoint, catalog, writer))
     }
 
     fn core_start(&self, checkpoint: &Checkpoint, catalog: Arc<Catalog>) -> CoreStart {
@@ -159,6 +212,7 @@ impl Worker {
             topic_prefix: settings.kafka.topic_prefix.clone(),
             decoder: Decoder::new(Arc::clone(&catalog), &settings.placeholder, &settings.exclude_tables),
             catalog,
+            exclude_tables: settings.exclude_tables.clone(),
             watermark: checkpoint.watermark,
             phase: checkpoint.phase,
             offsets: checkpoint.offsets.clone(),
@@ -166,19 +220,6 @@ impl Worker {
             repeats: self.repeats.clone(),
             limits: settings.lane,
         }
-    }
-
-    fn started(&mut self, checkpoint: &Checkpoint, names: &PartitionNames) {
-        self.status.loaded(checkpoint);
-        self.backoff.reset();
-        self.last_failure.clear();
-        tracing::info!(
-            epoch = checkpoint.epoch,
-            watermark = %checkpoint.watermark,
-            state = checkpoint.phase.as_str(),
-            partitions = names.len(),
-            "applying"
-        );
     }
 
     /// Applies parcels until the lane ends. Everything that has come is grouped, nothing is waited for: alone a
@@ -283,11 +324,6 @@ fn at_record(error: ReplicaError, names: &PartitionNames) -> WorkerError {
         Some(place) => WorkerError::Record { at: names.describe(place), error },
         None => WorkerError::Replica(error),
     }
-}
-
-/// The lane's result; a panic in it is an error of the source, so that the worker starts again.
-async fn join(lane: JoinHandle<Result<(), LaneError>>) -> Result<(), LaneError> {
-    lane.await.unwrap_or_else(|e| Err(SourceError::Unavailable(format!("the lane died: {e}")).into()))
 }
 
 /// Uniform in 0..1; spreads retries, nothing more, so the standard library's seeds are good enough.

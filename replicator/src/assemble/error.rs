@@ -1,6 +1,6 @@
 //! What the assembler can't go on from.
 
-use crate::decode::debezium::Collection;
+use crate::decode::debezium::{Collection, DecodeError};
 use crate::vocabulary::lsn::{CommitLsn, Xid};
 use crate::vocabulary::offset::PartitionIndex;
 
@@ -28,6 +28,16 @@ pub enum AssembleError {
         /// The offset of the first event of a later transaction there.
         offset: i64,
     },
+    /// A record can't be understood, and its turn has come.
+    #[error("{error}")]
+    Refused {
+        /// The record's partition.
+        partition: PartitionIndex,
+        /// The record's offset.
+        offset: i64,
+        /// What is wrong with it.
+        error: Box<DecodeError>,
+    },
     /// The transaction topic goes on with another transaction before the END of the open one.
     #[error(
         "transaction {xid}, begun at offset {begun_at} of the transaction topic, never ends: {next} follows"
@@ -46,14 +56,17 @@ impl AssembleError {
     /// The partition that the error is about; none for the transaction topic.
     pub fn partition(&self) -> Option<PartitionIndex> {
         match self {
-            AssembleError::Missing { partition, .. } => Some(*partition),
+            AssembleError::Missing { partition, .. } | AssembleError::Refused { partition, .. } => {
+                Some(*partition)
+            }
             AssembleError::Unfinished { .. } => None,
         }
     }
 
     /// What ends the state that this error causes.
-    pub fn hint(&self) -> &'static str {
+    pub fn hint(&self) -> String {
         match self {
+            AssembleError::Refused { error, .. } => return error.hint(),
             AssembleError::Missing { .. } => {
                 "A transform that filters events, or retention, has removed them. Remove the filter, then copy the \
                  replica afresh."
@@ -62,5 +75,6 @@ impl AssembleError {
                 "The connector was reset, or its slot was lost. Copy the replica afresh from a new snapshot."
             }
         }
+        .to_owned()
     }
 }

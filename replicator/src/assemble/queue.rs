@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::recent::RecentTransactions;
-use crate::decode::debezium::{Boundary, Collection, CopiedRow, Decoded, Member};
+use crate::decode::debezium::{Boundary, Collection, CopiedRow, DecodeError, Decoded, Member};
 use crate::vocabulary::lsn::{CommitLsn, Xid};
 use crate::vocabulary::offset::PartitionIndex;
 
@@ -13,6 +13,7 @@ pub(super) enum Item {
     Member(Member),
     Copy(Box<CopiedRow>),
     Ignored,
+    Refused(Box<DecodeError>),
 }
 
 #[derive(Debug)]
@@ -53,6 +54,7 @@ impl DataQueue {
             Decoded::Member(member) => Item::Member(member),
             Decoded::Copy(row) => Item::Copy(Box::new(row)),
             Decoded::Ignored => Item::Ignored,
+            Decoded::Refused(error) => Item::Refused(error),
         };
         self.bytes += size_bytes;
         self.entries.push_back(Entry { offset, size_bytes, item });
@@ -104,13 +106,24 @@ impl DataQueue {
         }
     }
 
-    /// Whether events of the collection may come through this partition.
-    pub(super) fn may_hold(&self, collection: &Collection) -> bool {
-        self.collection.as_ref().is_none_or(|known| known == collection)
+    /// Whether this is the partition of the collection's own topic.
+    pub(super) fn is_of(&self, collection: &Collection) -> bool {
+        self.collection.as_ref() == Some(collection)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+    /// Whether events of any collection may come through this partition: a routed topic, or one that nothing is known of.
+    pub(super) fn is_of_any(&self) -> bool {
+        self.collection.is_none()
+    }
+
+    /// Whether events of several collections have come through it.
+    pub(super) fn is_mixed(&self) -> bool {
+        self.mixed
+    }
+
+    /// Whether there is a record at its head, and it is known what of.
+    pub(super) fn shows_its_head(&self) -> bool {
+        !matches!(self.head(), None | Some(Item::Refused(_)))
     }
 
     pub(super) fn len(&self) -> usize {
@@ -135,11 +148,20 @@ impl DataQueue {
     }
 }
 
-/// The transaction topic's partition. `None` stands for a record without a meaning, such as a tombstone.
+/// A record of the transaction topic.
+#[derive(Debug)]
+pub(super) enum SpineItem {
+    Boundary(Boundary),
+    /// A record without a meaning, such as a tombstone.
+    Ignored,
+    Refused(Box<DecodeError>),
+}
+
+/// The transaction topic's partition.
 #[derive(Debug)]
 pub(super) struct SpineQueue {
     pub(super) partition: PartitionIndex,
-    entries: VecDeque<(i64, Option<Boundary>)>,
+    entries: VecDeque<(i64, SpineItem)>,
     position: i64,
     moved: bool,
 }
@@ -149,12 +171,12 @@ impl SpineQueue {
         SpineQueue { partition, entries: VecDeque::new(), position: 0, moved: false }
     }
 
-    pub(super) fn push(&mut self, offset: i64, boundary: Option<Boundary>) {
-        self.entries.push_back((offset, boundary));
+    pub(super) fn push(&mut self, offset: i64, item: SpineItem) {
+        self.entries.push_back((offset, item));
     }
 
-    pub(super) fn head(&self) -> Option<&Option<Boundary>> {
-        self.entries.front().map(|(_, boundary)| boundary)
+    pub(super) fn head(&self) -> Option<&SpineItem> {
+        self.entries.front().map(|(_, item)| item)
     }
 
     /// Consumes the head and returns its offset.
@@ -172,8 +194,8 @@ impl SpineQueue {
 
     /// The commit LSN of a transaction whose END waits in the queue.
     pub(super) fn end_of(&self, wanted: Xid) -> Option<CommitLsn> {
-        self.entries.iter().find_map(|(_, boundary)| match boundary {
-            Some(Boundary::End { xid, lsn, .. }) if *xid == wanted => Some(*lsn),
+        self.entries.iter().find_map(|(_, item)| match item {
+            SpineItem::Boundary(Boundary::End { xid, lsn, .. }) if *xid == wanted => Some(*lsn),
             _ => None,
         })
     }

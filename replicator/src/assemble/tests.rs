@@ -44,6 +44,12 @@ fn end(xid: u32, lsn: u64, counts: &[(u32, u64)]) -> Boundary {
     Boundary::End { xid: Xid(xid), lsn: CommitLsn(Lsn(lsn)), committed_at_ms: 0, counts }
 }
 
+/// A record of the transaction topic that could be read.
+#[expect(clippy::unnecessary_wraps, reason = "what the assembler takes may also be an error")]
+fn written(boundary: Boundary) -> Result<Option<Boundary>, Box<DecodeError>> {
+    Ok(Some(boundary))
+}
+
 fn assembler(tables: u32) -> Assembler {
     let mut assembler = Assembler::new(SPINE, CommitLsn(Lsn(0)), &[]);
     (0..tables).for_each(|table| assembler.add_partition(partition(table), Some(collection(table))));
@@ -79,13 +85,13 @@ fn change(table: u32, order: i64) -> Out {
 #[test]
 fn rows_of_two_topics_come_out_in_the_leaders_order() {
     let mut a = assembler(2);
-    a.push_boundary(0, Some(begin(7)));
+    a.push_boundary(0, written(begin(7)));
     a.push(partition(0), 0, 1, member(7, 1, 0));
     a.push(partition(0), 1, 1, member(7, 3, 0));
     assert_eq!(drain(&mut a).unwrap(), [change(0, 1)], "number 2 has not come yet");
     a.push(partition(1), 0, 1, member(7, 2, 1));
     assert_eq!(drain(&mut a).unwrap(), [change(1, 2), change(0, 3)]);
-    a.push_boundary(1, Some(end(7, 100, &[(0, 2), (1, 1)])));
+    a.push_boundary(1, written(end(7, 100, &[(0, 2), (1, 1)])));
     assert_eq!(drain(&mut a).unwrap(), [Out::Commit(7)]);
     assert_eq!(a.take_moved(), [(SPINE, 2), (partition(0), 2), (partition(1), 1)]);
 }
@@ -93,8 +99,8 @@ fn rows_of_two_topics_come_out_in_the_leaders_order() {
 #[test]
 fn end_before_its_rows_waits_for_them() {
     let mut a = assembler(1);
-    a.push_boundary(0, Some(begin(7)));
-    a.push_boundary(1, Some(end(7, 100, &[(0, 2)])));
+    a.push_boundary(0, written(begin(7)));
+    a.push_boundary(1, written(end(7, 100, &[(0, 2)])));
     a.push(partition(0), 0, 1, member(7, 1, 0));
     assert_eq!(drain(&mut a).unwrap(), [change(0, 1)]);
     assert_eq!(a.waiting_for().unwrap(), "transaction 7 waits for changes of public.t0: 1 of 2 have come");
@@ -105,16 +111,16 @@ fn end_before_its_rows_waits_for_them() {
 #[test]
 fn an_empty_transaction_is_a_commit_alone() {
     let mut a = assembler(1);
-    a.push_boundary(0, Some(begin(7)));
-    a.push_boundary(1, Some(end(7, 100, &[])));
+    a.push_boundary(0, written(begin(7)));
+    a.push_boundary(1, written(end(7, 100, &[])));
     assert_eq!(drain(&mut a).unwrap(), [Out::Commit(7)]);
 }
 
 #[test]
 fn a_later_transaction_at_the_head_proves_that_rows_are_missing() {
     let mut a = assembler(1);
-    a.push_boundary(0, Some(begin(7)));
-    a.push_boundary(1, Some(end(7, 100, &[(0, 2)])));
+    a.push_boundary(0, written(begin(7)));
+    a.push_boundary(1, written(end(7, 100, &[(0, 2)])));
     a.push(partition(0), 0, 1, member(7, 1, 0));
     a.push(partition(0), 5, 1, member(8, 1, 0));
     let error = loop {
@@ -141,20 +147,43 @@ fn a_later_transaction_at_the_head_proves_that_rows_are_missing() {
 #[test]
 fn a_transaction_that_never_ends_is_an_error_and_not_a_wait() {
     let mut a = assembler(1);
-    a.push_boundary(0, Some(begin(7)));
-    a.push_boundary(1, Some(begin(8)));
+    a.push_boundary(0, written(begin(7)));
+    a.push_boundary(1, written(begin(8)));
     assert_eq!(drain(&mut a).unwrap(), [], "8 may be a repetition; its END will tell");
     assert_eq!(a.waiting_for().unwrap(), "transaction 7 waits for its END in the transaction topic");
-    a.push_boundary(2, Some(end(8, 100, &[])));
+    a.push_boundary(2, written(end(8, 100, &[])));
     let expected = AssembleError::Unfinished { xid: Xid(7), begun_at: 0, next: Xid(8) };
     assert_eq!(a.next_event().expect_err("7 never ended"), expected);
 }
 
 #[test]
+fn what_stands_before_a_record_that_can_not_be_read_is_given_out_first() {
+    let mut a = assembler(2);
+    a.push_boundary(0, written(begin(7)));
+    a.push_boundary(1, written(end(7, 100, &[(0, 1)])));
+    a.push(partition(1), 4, 1, Decoded::Refused(Box::new(DecodeError::MissingField("op"))));
+    a.push(partition(0), 0, 1, member(7, 1, 0));
+    assert!(matches!(a.next_event(), Ok(Some(Event::Change(_)))));
+    assert!(matches!(a.next_event(), Ok(Some(Event::Commit(_)))));
+    let error = a.next_event().expect_err("now it is the refused record's turn");
+    assert!(matches!(error, AssembleError::Refused { offset: 4, .. }), "{error}");
+}
+
+#[test]
+fn an_idle_topic_of_unknown_content_does_not_hide_that_rows_are_missing() {
+    let mut a = assembler(1);
+    a.add_partition(partition(9), None);
+    a.push_boundary(0, written(begin(7)));
+    a.push_boundary(1, written(end(7, 100, &[(0, 1)])));
+    a.push(partition(0), 5, 1, member(8, 1, 0));
+    assert!(matches!(a.next_event(), Err(AssembleError::Missing { .. })));
+}
+
+#[test]
 fn a_table_without_a_known_topic_is_asked_for() {
     let mut a = assembler(1);
-    a.push_boundary(0, Some(begin(7)));
-    a.push_boundary(1, Some(end(7, 100, &[(5, 1)])));
+    a.push_boundary(0, written(begin(7)));
+    a.push_boundary(1, written(end(7, 100, &[(5, 1)])));
     assert_eq!(drain(&mut a).unwrap(), []);
     assert_eq!(a.unknown_collections(), [collection(5)]);
     a.add_partition(partition(5), Some(collection(5)));
@@ -167,10 +196,10 @@ fn a_repeated_transaction_that_was_given_out_is_discarded() {
     // A new assembler knows of applied transactions only the watermark.
     let mut a = Assembler::new(SPINE, CommitLsn(Lsn(100)), &[]);
     a.add_partition(partition(0), Some(collection(0)));
-    a.push_boundary(5, Some(begin(7)));
+    a.push_boundary(5, written(begin(7)));
     a.push(partition(0), 5, 1, member(7, 1, 0));
     assert_eq!(drain(&mut a).unwrap(), [change(0, 1)], "nothing says yet that it is a repetition");
-    a.push_boundary(6, Some(end(7, 100, &[(0, 1)])));
+    a.push_boundary(6, written(end(7, 100, &[(0, 1)])));
     assert_eq!(drain(&mut a).unwrap(), [Out::Discard]);
 }
 
@@ -178,11 +207,11 @@ fn a_repeated_transaction_that_was_given_out_is_discarded() {
 fn an_end_without_begin_is_the_tail_of_a_repetition() {
     let mut a = Assembler::new(SPINE, CommitLsn(Lsn(100)), &[]);
     a.add_partition(partition(0), Some(collection(0)));
-    a.push_boundary(5, Some(end(7, 100, &[(0, 9)])));
+    a.push_boundary(5, written(end(7, 100, &[(0, 9)])));
     a.push(partition(0), 5, 1, member(7, 9, 0));
-    a.push_boundary(6, Some(begin(8)));
+    a.push_boundary(6, written(begin(8)));
     a.push(partition(0), 6, 1, member(8, 1, 0));
-    a.push_boundary(7, Some(end(8, 110, &[(0, 1)])));
+    a.push_boundary(7, written(end(8, 110, &[(0, 1)])));
     assert_eq!(drain(&mut a).unwrap(), [change(0, 1), Out::Commit(8)]);
     assert_eq!(a.duplicates(), 1);
 }
@@ -270,7 +299,7 @@ fn replay(h: &History, schedule: &[u8], restarts: &[u8]) -> Vec<Out> {
             let p = left[usize::from(*schedule.next().unwrap()) % left.len()];
             let offset = next[p] as i64;
             if p == 0 {
-                a.push_boundary(offset, Some(h.spine[next[0]].clone()));
+                a.push_boundary(offset, written(h.spine[next[0]].clone()));
             } else {
                 let (xid, order) = h.rows[p - 1][next[p]];
                 let table = u32::try_from(p - 1).unwrap();

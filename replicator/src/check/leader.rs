@@ -36,6 +36,8 @@ async fn look(config: &LeaderConfig, findings: &mut Vec<Finding>) -> anyhow::Res
     let (client, connection) = url.connect(NoTls).await?;
     // Ends with the client.
     let _connection = tokio::spawn(connection);
+    // As the sessions of the replicas, or types of other schemas would be named differently.
+    client.batch_execute("SET search_path = pg_catalog").await?;
     let row = client
         .query_one(
             "SELECT current_setting('wal_level'), current_setting('max_slot_wal_keep_size'),

@@ -5,6 +5,16 @@ use serde_json::Value;
 use crate::config::Loaded;
 use crate::text::push_fmt;
 
+/// Options for librdkafka that are shown.
+const HARMLESS: &[&str] = &[
+    "security.protocol",
+    "sasl.mechanism",
+    "sasl.mechanisms",
+    "sasl.username",
+    "ssl.ca.location",
+    "client.id",
+];
+
 /// One line per setting: key, value, origin.
 pub(super) fn render(loaded: &Loaded) -> String {
     let mut lines = Vec::new();
@@ -35,8 +45,10 @@ fn flatten(value: &Value, path: String, lines: &mut Vec<(String, String)>) {
             }
         }
         Value::Null => {}
-        // Options for librdkafka may hold a password under any name.
-        Value::String(_) if path.starts_with("source.kafka.") && path.contains("password") => {
+        // Which of librdkafka's options hold a secret is librdkafka's affair.
+        Value::String(_)
+            if path.strip_prefix("source.kafka.").is_some_and(|option| !HARMLESS.contains(&option)) =>
+        {
             lines.push((path, "\"***\"".to_owned()));
         }
         value => lines.push((path, value.to_string())),

@@ -69,6 +69,7 @@ pub fn load(
     // In order, so that list elements are set from the first on.
     variables.sort();
     let mut from_environment = BTreeMap::new();
+    let mut kafka = BTreeMap::new();
     for (name, value) in variables {
         let (key, value) = match variable(&name, value) {
             Ok(pair) => pair,
@@ -77,6 +78,12 @@ pub fn load(
                 continue;
             }
         };
+        if let Some(option) = key.strip_prefix("source.kafka.") {
+            // librdkafka's names have dots of their own, which are no levels here.
+            kafka.insert(option.to_owned(), value);
+            from_environment.insert(key, name);
+            continue;
+        }
         builder = builder.set_override(&key, value).map_err(|e| ConfigError(vec![format!("{name}: {e}")]))?;
         from_environment.insert(key, name);
     }
@@ -88,7 +95,8 @@ pub fn load(
     if !problems.is_empty() {
         return Err(ConfigError(problems));
     }
-    let config: Config = tree.try_deserialize().map_err(|e| ConfigError(vec![e.to_string()]))?;
+    let mut config: Config = tree.try_deserialize().map_err(|e| ConfigError(vec![e.to_string()]))?;
+    config.source.kafka.extend(kafka);
     let problems = config.problems();
     if problems.is_empty() { Ok(Loaded { config, origins }) } else { Err(ConfigError(problems)) }
 }
@@ -197,12 +205,14 @@ mod tests {
             ("REPLICATOR__REPLICAS__1__NAME", "replica-2"),
             ("REPLICATOR__REPLICAS__1__URL", "postgres://r:p@localhost:5434/app"),
             ("REPLICATOR__APPLY__GROUP_CHANGES", "7"),
+            ("REPLICATOR__SOURCE__KAFKA__SECURITY__PROTOCOL", "sasl_ssl"),
             ("HOME", "/nowhere"),
         ];
         let loaded = load(None, variables(&more)).unwrap();
         assert_eq!(loaded.config.replicas.len(), 2);
         assert_eq!(loaded.config.replicas[1].name, "replica-2");
         assert_eq!(loaded.config.apply.group_changes, 7);
+        assert_eq!(loaded.config.source.kafka["security.protocol"], "sasl_ssl");
         assert_eq!(loaded.config.apply.queue_records, 1_000, "the rest keeps its defaults");
         assert_eq!(loaded.origins["apply.group_changes"], "REPLICATOR__APPLY__GROUP_CHANGES");
     }

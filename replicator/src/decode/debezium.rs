@@ -61,6 +61,8 @@ pub enum Decoded {
     Copy(CopiedRow),
     /// Nothing to apply: a tombstone, a message outside transactions.
     Ignored,
+    /// It can't be understood. An error when its turn comes, so that what stands before it is applied first.
+    Refused(Box<DecodeError>),
 }
 
 /// One counted event of a transaction.
@@ -101,6 +103,8 @@ pub struct CopiedRow {
     pub change: Change,
     /// Where in the WAL the snapshot was taken; none for an incremental snapshot.
     pub snapshot_lsn: Option<Lsn>,
+    /// Whether it is the first row of its table, in a table of several.
+    pub first_of_table: bool,
     /// Whether it is the last row of its table.
     pub last_of_table: bool,
 }
@@ -179,6 +183,7 @@ impl Decoder {
                     SnapshotMarker::Incremental => None,
                     _ => Some(Lsn(source.lsn.ok_or(DecodeError::MissingField("source.lsn"))?)),
                 },
+                first_of_table: marker == SnapshotMarker::FirstOfTable,
                 last_of_table: marker == SnapshotMarker::LastOfTable,
             })),
             (_, change) => {

@@ -27,6 +27,7 @@ pub(super) struct ParcelBuilder {
     copies: BTreeMap<TableName, TableCopy>,
     /// At which position each table's snapshot was taken: another position begins a new copy.
     snapshots: HashMap<TableName, Lsn>,
+    newest_snapshot: Lsn,
 }
 
 impl ParcelBuilder {
@@ -39,6 +40,7 @@ impl ParcelBuilder {
             sent_open: false,
             sent_copies: false,
             copies: BTreeMap::new(),
+            newest_snapshot: snapshots.values().copied().max().unwrap_or_default(),
             snapshots,
         }
     }
@@ -57,10 +59,13 @@ impl ParcelBuilder {
         assembler: &mut Assembler,
         phase: ReplicaPhase,
     ) -> Option<Parcel> {
-        let CopiedRow { change, snapshot_lsn, last_of_table } = row;
+        let CopiedRow { change, snapshot_lsn, first_of_table, last_of_table } = row;
         if let Some(snapshot_lsn) = snapshot_lsn {
             let name = change.table.name.clone();
-            if self.snapshots.insert(name.clone(), snapshot_lsn) != Some(snapshot_lsn) {
+            let known = self.snapshots.insert(name.clone(), snapshot_lsn);
+            self.newest_snapshot = self.newest_snapshot.max(snapshot_lsn);
+            // An idle leader gives two snapshots one position; the first row of the second tells.
+            if first_of_table || known != Some(snapshot_lsn) {
                 tracing::info!(table = %name, snapshot_lsn = %snapshot_lsn, "copying a table from the connector's snapshot");
                 let clear = Change {
                     table: Arc::clone(&change.table),
@@ -84,7 +89,7 @@ impl ParcelBuilder {
         if !self.is_full() {
             return None;
         }
-        if self.in_transaction {
+        if self.in_transaction || assembler.is_within_transaction() {
             return Some(self.part());
         }
         self.flush_copies(assembler, phase)
@@ -100,14 +105,26 @@ impl ParcelBuilder {
         self.in_transaction = false;
         self.sent_open = false;
         self.sent_copies = false;
+        self.drop_copied(committed);
         let copies = std::mem::take(&mut self.copies).into_values().collect();
         let point = CommitPoint { transaction: Some(committed), offsets, copies, state: phase };
         self.parcel(ParcelEnd::Commit(Box::new(point)))
     }
 
+    /// A table copied at a later position than this commit has its changes already; again they would travel back in time.
+    fn drop_copied(&mut self, committed: Committed) {
+        if committed.lsn.0 > self.newest_snapshot {
+            return;
+        }
+        let snapshots = &self.snapshots;
+        self.changes.retain(|change| {
+            is_of_copy(change) || snapshots.get(&change.table.name).is_none_or(|at| committed.lsn.0 > *at)
+        });
+    }
+
     /// Snapshot rows that wait for more while there are none: a commit point of their own.
     pub(super) fn flush_copies(&mut self, assembler: &mut Assembler, phase: ReplicaPhase) -> Option<Parcel> {
-        if self.in_transaction || self.changes.is_empty() {
+        if self.in_transaction || assembler.is_within_transaction() || self.changes.is_empty() {
             return None;
         }
         let copies = std::mem::take(&mut self.copies).into_values().collect();
@@ -142,6 +159,10 @@ impl ParcelBuilder {
     }
 
     fn is_full(&self) -> bool {
+        // Tables that refer to each other can only be truncated together.
+        if self.changes.last().is_some_and(|c| c.operation == Operation::Truncate) {
+            return false;
+        }
         self.changes.len() >= self.limits.parcel_changes || self.bytes >= self.limits.parcel_bytes
     }
 

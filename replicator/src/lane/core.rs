@@ -2,16 +2,17 @@
 //!
 //! Pure, so that captured events can be replayed through it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::builder::ParcelBuilder;
 use super::phase::PhaseTracker;
 use super::{LaneError, LaneLimits};
-use crate::assemble::{Assembler, Event};
-use crate::decode::debezium::{Collection, Decoder, RawRecord, decode_boundary};
+use crate::assemble::{AssembleError, Assembler, Event};
+use crate::decode::debezium::{Boundary, Collection, Decoded, Decoder, RawRecord, decode_boundary};
+use crate::source::kafka::SourceError;
 use crate::vocabulary::lsn::{CommitLsn, Lsn, Xid};
-use crate::vocabulary::offset::{Offsets, PartitionIndex, PartitionNames, TopicPartition};
+use crate::vocabulary::offset::{Offsets, PartitionIndex, PartitionNames, Place, TopicPartition};
 use crate::vocabulary::parcel::{Committed, Parcel, ReplicaPhase};
 use crate::vocabulary::schema::{Catalog, TableName};
 
@@ -27,6 +28,8 @@ pub struct CoreStart {
     pub decoder: Decoder,
     /// The replica's tables.
     pub catalog: Arc<Catalog>,
+    /// Tables, as `schema.table`, that are counted and not applied.
+    pub exclude_tables: Vec<String>,
     /// The replica's watermark.
     pub watermark: CommitLsn,
     /// Whether its tables agree.
@@ -67,6 +70,13 @@ pub struct LaneCore {
     limits: LaneLimits,
     /// Where the transaction topic goes on; what stands before it only tells what was applied.
     spine_from: i64,
+    /// The replica's watermark at the start.
+    watermark: CommitLsn,
+    /// Whether anything before `spine_from` was read, and whether the transaction at the watermark was there.
+    looked_back: bool,
+    anchored: bool,
+    /// The last offset of each partition.
+    last_offsets: Vec<i64>,
     /// A transaction that is complete while the phase is not known.
     held: Option<Committed>,
 }
@@ -75,7 +85,7 @@ impl LaneCore {
     /// A core without partitions. The transaction topic's has to be added first.
     pub fn new(start: CoreStart) -> Self {
         LaneCore {
-            topics: topics_of(&start.catalog, &start.topic_prefix),
+            topics: topics_of(&start.catalog, &start.exclude_tables, &start.topic_prefix),
             topic_prefix: start.topic_prefix,
             names: PartitionNames::default(),
             decoder: start.decoder,
@@ -85,6 +95,10 @@ impl LaneCore {
             offsets: start.offsets,
             limits: start.limits,
             spine_from: 0,
+            watermark: start.watermark,
+            looked_back: false,
+            anchored: false,
+            last_offsets: Vec::new(),
             held: None,
         }
     }
@@ -102,6 +116,7 @@ impl LaneCore {
             self.spine_from = self.offsets.get(&partition).copied().unwrap_or(0);
         }
         let index = self.names.add(partition);
+        self.last_offsets.push(-1);
         if index != SPINE {
             let collection = if messages { Some(Collection::Messages) } else { table };
             self.assembler.add_partition(index, collection);
@@ -114,25 +129,52 @@ impl LaneCore {
         if bytes >= self.limits.queue_bytes { 0 } else { self.limits.queue_records.saturating_sub(records) }
     }
 
-    /// Takes in a record. Records of one partition come in the order of their offsets.
+    /// Takes in a record. One that can't be understood is reported when its turn comes, so that what stands before it is
+    /// applied first.
     ///
     /// # Errors
-    /// When it can't be understood.
+    /// When the topic is not the one that the replica was fed from, or its records come out of order.
     pub fn accept(&mut self, record: &RawRecord<'_>) -> Result<(), LaneError> {
         let place = record.place;
-        let refused = |error| LaneError::Decode { at: self.names.describe(place), error: Box::new(error) };
+        let last = &mut self.last_offsets[place.partition.get()];
+        if *last >= place.offset {
+            let at = self.names.describe(place);
+            return Err(SourceError::Unavailable(format!("{at} came again, after {last}")).into());
+        }
+        *last = place.offset;
         if place.partition == SPINE {
-            let boundary = record.value.map(decode_boundary).transpose().map_err(refused)?;
-            match boundary {
-                Some(boundary) if place.offset < self.spine_from => self.assembler.remember(&boundary),
-                boundary => self.assembler.push_boundary(place.offset, boundary),
-            }
-        } else {
-            let decoded = self.decoder.decode(record).map_err(refused)?;
-            let size_bytes = record.value.map_or(0, <[u8]>::len);
-            self.assembler.push(place.partition, place.offset, size_bytes, decoded);
+            return self.accept_boundary(record);
+        }
+        let decoded = self.decoder.decode(record).unwrap_or_else(|error| Decoded::Refused(Box::new(error)));
+        let size_bytes = record.value.map_or(0, <[u8]>::len);
+        self.assembler.push(place.partition, place.offset, size_bytes, decoded);
+        Ok(())
+    }
+
+    fn accept_boundary(&mut self, record: &RawRecord<'_>) -> Result<(), LaneError> {
+        let place = record.place;
+        let boundary = record.value.map(decode_boundary).transpose().map_err(Box::new);
+        if place.offset >= self.spine_from {
+            self.check_anchor()?;
+            self.assembler.push_boundary(place.offset, boundary);
+            return Ok(());
+        }
+        self.looked_back = true;
+        if let Ok(Some(boundary)) = boundary {
+            self.anchored |= matches!(&boundary, Boundary::End { lsn, .. } if *lsn == self.watermark);
+            self.assembler.remember(&boundary);
         }
         Ok(())
+    }
+
+    /// The transaction at the watermark has to stand before the position to go on from. A topic that was made anew holds
+    /// other records at the same offsets.
+    fn check_anchor(&self) -> Result<(), LaneError> {
+        if self.anchored || !self.looked_back || self.watermark == CommitLsn::default() {
+            return Ok(());
+        }
+        let partition = self.names.get(SPINE);
+        Err(SourceError::Replaced { partition, needed: self.spine_from, watermark: self.watermark }.into())
     }
 
     /// What can be said with the records that have come.
@@ -148,9 +190,14 @@ impl LaneCore {
                 self.held = None;
                 return Ok(Turn::Parcel(self.builder.commit(committed, self.assembler.take_moved(), phase)));
             }
-            let event = self.assembler.next_event().map_err(|error| LaneError::Assemble {
-                at: self.names.get(error.partition().unwrap_or(SPINE)).to_string(),
-                error: Box::new(error),
+            let event = self.assembler.next_event().map_err(|error| {
+                let at = match &error {
+                    AssembleError::Refused { partition, offset, .. } => {
+                        self.names.describe(Place { partition: *partition, offset: *offset })
+                    }
+                    error => self.names.get(error.partition().unwrap_or(SPINE)).to_string(),
+                };
+                LaneError::Assemble { at, error: Box::new(error) }
             })?;
             let parcel = match event {
                 Some(Event::Change(change)) => self.builder.change(change),
@@ -197,15 +244,16 @@ impl LaneCore {
 
 /// The topics that Debezium writes these tables to: names that Kafka refuses are sanitised, and two tables may end up in
 /// one topic. Only a hint for the assembler; which table an event is about, the event itself says.
-fn topics_of(catalog: &Catalog, prefix: &str) -> HashMap<String, Collection> {
-    let topic = |name: &TableName| -> String {
+fn topics_of(catalog: &Catalog, excluded: &[String], prefix: &str) -> HashMap<String, Collection> {
+    let topic = |table: &str| -> String {
         let legal = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
-        format!("{prefix}.{}.{}", name.schema, name.name).chars().map(legal).collect()
+        format!("{prefix}.{table}").chars().map(legal).collect()
     };
-    let mut tables: HashMap<String, Vec<Collection>> = HashMap::new();
-    for table in catalog.tables() {
-        let collection = Collection::Table(Arc::clone(&table.full_name));
-        tables.entry(topic(&table.name)).or_default().push(collection);
+    let names =
+        catalog.tables().map(|t| Arc::clone(&t.full_name)).chain(excluded.iter().map(|t| t.as_str().into()));
+    let mut tables: HashMap<String, BTreeSet<Collection>> = HashMap::new();
+    for name in names {
+        tables.entry(topic(&name)).or_default().insert(Collection::Table(name));
     }
     let single = tables.into_iter().filter(|(_, collections)| collections.len() == 1);
     single.filter_map(|(topic, collections)| Some((topic, collections.into_iter().next()?))).collect()

@@ -1,7 +1,6 @@
 //! Why a lane ends.
 
 use crate::assemble::AssembleError;
-use crate::decode::debezium::DecodeError;
 use crate::source::kafka::SourceError;
 use crate::vocabulary::lsn::Xid;
 
@@ -11,18 +10,10 @@ pub enum LaneError {
     /// The source.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// A record can't be understood.
-    #[error("{at}: {error}")]
-    Decode {
-        /// Topic, partition and offset.
-        at: String,
-        /// What is wrong with it.
-        error: Box<DecodeError>,
-    },
-    /// Records contradict each other.
+    /// A record can't be understood, or records contradict each other.
     #[error("{at}: {error}")]
     Assemble {
-        /// Topic and partition.
+        /// Topic and partition, and the offset where it is one record.
         at: String,
         /// What is wrong.
         error: Box<AssembleError>,
@@ -46,8 +37,7 @@ impl LaneError {
     pub fn hint(&self) -> String {
         match self {
             LaneError::Source(error) => error.hint().to_owned(),
-            LaneError::Decode { error, .. } => error.hint(),
-            LaneError::Assemble { error, .. } => error.hint().to_owned(),
+            LaneError::Assemble { error, .. } => error.hint(),
             LaneError::ReadAgain { .. } => "Nothing to do.".to_owned(),
         }
     }

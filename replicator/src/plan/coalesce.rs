@@ -61,6 +61,13 @@ impl<'a> Pending<'a> {
                 vacant.insert(net);
                 true
             }
+            // As one statement it would be an update, which can't write an identity column.
+            Entry::Occupied(occupied)
+                if matches!(occupied.get(), Net::Delete(_))
+                    && table.columns.iter().any(|c| c.identity_always) =>
+            {
+                false
+            }
             Entry::Occupied(mut occupied) => match occupied.get().then(operation) {
                 Some(net) => {
                     occupied.insert(net);
@@ -117,6 +124,8 @@ impl<'a> Net<'a> {
             (Net::Insert(_), Operation::Delete(_)) => Some(Net::Nothing),
             (Net::Nothing, Operation::Insert(row)) => Some(Net::Insert(Cow::Borrowed(row))),
             (Net::Upsert(known), Operation::Update(newer)) => Some(Net::Upsert(overlaid(known, newer))),
+            // A snapshot taken while the stream went on may hold the row already.
+            (Net::Upsert(_), Operation::Insert(row)) => Some(Net::Upsert(Cow::Borrowed(row))),
             (Net::Upsert(_) | Net::Update(_), Operation::Copy(row)) => Some(Net::Upsert(Cow::Borrowed(row))),
             (Net::Update(known), Operation::Update(newer)) => Some(Net::Update(overlaid(known, newer))),
             (Net::Upsert(_) | Net::Update(_), Operation::Delete(key)) => Some(Net::Delete(key)),

@@ -14,6 +14,7 @@ fn table(name: &str) -> Arc<Table> {
     let column = |name: &str| Column {
         name: name.to_owned(),
         type_name: "text".to_owned(),
+        cast: "text".to_owned(),
         kind: ColumnKind::Text,
         generated: false,
         identity_always: false,

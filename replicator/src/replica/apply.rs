@@ -288,15 +288,23 @@ type Answer<'a> = Pin<Box<dyn Future<Output = Result<u64, tokio_postgres::Error>
 /// of them. After a failure the server refuses the rest of the transaction and a COMMIT among it rolls back.
 async fn in_order(mut requests: Vec<Answer<'_>>) -> Result<Vec<u64>, tokio_postgres::Error> {
     let mut answers: Vec<Option<Result<u64, _>>> = requests.iter().map(|_| None).collect();
+    let mut started = 0;
     poll_fn(|context| {
         let mut waiting = false;
-        for (request, answer) in requests.iter_mut().zip(&mut answers) {
-            if answer.is_none() {
-                match request.as_mut().poll(context) {
-                    Poll::Ready(result) => *answer = Some(result),
-                    Poll::Pending => waiting = true,
-                }
+        for (index, (request, answer)) in requests.iter_mut().zip(&mut answers).enumerate() {
+            if answer.is_some() {
+                continue;
             }
+            match request.as_mut().poll(context) {
+                Poll::Ready(Err(error)) if index >= started => {
+                    // Not even sent: what follows must not be either, least of all the commit.
+                    *answer = Some(Err(error));
+                    return Poll::Ready(());
+                }
+                Poll::Ready(result) => *answer = Some(result),
+                Poll::Pending => waiting = true,
+            }
+            started = started.max(index + 1);
         }
         if waiting { Poll::Pending } else { Poll::Ready(()) }
     })

@@ -51,6 +51,7 @@ fn column(row: &PgRow) -> Column {
     Column {
         name: row.get("column_name"),
         type_name: row.get("type_name"),
+        cast: row.get("cast_name"),
         kind,
         generated: row.get("generated"),
         identity_always: row.get("identity_always"),

@@ -8,6 +8,7 @@ SELECT n.nspname::text AS table_schema,
        c.relname::text AS table_name,
        a.attname::text AS column_name,
        format_type(a.atttypid, a.atttypmod) AS type_name,
+       format_type(a.atttypid, -1) AS cast_name,
        a.atttypmod AS type_modifier,
        a.attndims::int AS dimensions,
        bt.typname::text AS base_name,
@@ -17,7 +18,8 @@ SELECT n.nspname::text AS table_schema,
        a.attgenerated <> '' AS generated,
        a.attidentity = 'a' AS identity_always,
        -- The position of the column in the primary key, else in the replica identity's index.
-       (SELECT array_position(i.indkey::int2[], a.attnum)
+       -- Behind its key columns an index lists those that it only includes.
+       (SELECT array_position((i.indkey::int2[])[0:i.indnkeyatts - 1], a.attnum)
           FROM pg_index i
          WHERE i.indrelid = c.oid AND (i.indisprimary OR i.indisreplident)
          ORDER BY i.indisprimary DESC

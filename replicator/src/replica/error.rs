@@ -76,7 +76,12 @@ impl ReplicaError {
     pub fn disposition(&self) -> Disposition {
         match self {
             ReplicaError::Postgres { source, .. } | ReplicaError::Change { source, .. } => {
-                disposition(source.code())
+                match source.code() {
+                    Some(code) => disposition(code),
+                    None if is_of_connection(source) => Disposition::Retry,
+                    // The driver could not send it: it can't the next time either.
+                    None => Disposition::Halt,
+                }
             }
             ReplicaError::TimedOut { .. } => Disposition::Retry,
             ReplicaError::Owned { .. } => Disposition::Yield,
@@ -136,7 +141,12 @@ fn describe(error: &tokio_postgres::Error) -> String {
         return text;
     };
     // Never the detail line: it quotes values of the row.
-    let mut text = format!("{} (SQLSTATE {}", db.message(), db.code().code());
+    let message = match db.code().code() {
+        // "invalid input syntax for type uuid: …": what follows is the value.
+        code if code.starts_with("22") => db.message().split(':').next().unwrap_or_default(),
+        _ => db.message(),
+    };
+    let mut text = format!("{message} (SQLSTATE {}", db.code().code());
     if let Some(constraint) = db.constraint() {
         text.push_str(", constraint ");
         text.push_str(constraint);
@@ -145,11 +155,25 @@ fn describe(error: &tokio_postgres::Error) -> String {
     text
 }
 
+/// Whether the connection failed, rather than what was to be sent through it.
+fn is_of_connection(error: &tokio_postgres::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if cause.is::<std::io::Error>() {
+            return true;
+        }
+        source = cause.source();
+    }
+    // While connecting, the driver also reports an answer that it does not expect, or none in time.
+    error.is_closed()
+        || error.to_string().starts_with("error connecting")
+        || error.to_string().contains("timeout")
+}
+
 /// By SQLSTATE (PostgreSQL documentation, appendix A). What is not listed halts: trying something unknown again and
 /// again would hide it.
-fn disposition(code: Option<&SqlState>) -> Disposition {
-    // Without a code the failure is the connection's.
-    let Some(code) = code.map(SqlState::code) else { return Disposition::Retry };
+fn disposition(code: &SqlState) -> Disposition {
+    let code = code.code();
     match code {
         // replicator.advance() and acquire(): another epoch owns the replica.
         "RP001" => Disposition::Yield,
@@ -189,13 +213,12 @@ mod tests {
         for code in [
             "08006", "57P01", "57P03", "53100", "53300", "40001", "40P01", "55P03", "58030", "28P01", "3D000",
         ] {
-            assert_eq!(disposition(Some(&SqlState::from_code(code))), Disposition::Retry, "{code}");
+            assert_eq!(disposition(&SqlState::from_code(code)), Disposition::Retry, "{code}");
         }
         for code in ["23505", "23502", "22P02", "42P01", "42501", "25006", "XX000", "RP002", "RP003", "ZZ999"]
         {
-            assert_eq!(disposition(Some(&SqlState::from_code(code))), Disposition::Halt, "{code}");
+            assert_eq!(disposition(&SqlState::from_code(code)), Disposition::Halt, "{code}");
         }
-        assert_eq!(disposition(Some(&SqlState::from_code("RP001"))), Disposition::Yield);
-        assert_eq!(disposition(None), Disposition::Retry, "the connection broke");
+        assert_eq!(disposition(&SqlState::from_code("RP001")), Disposition::Yield);
     }
 }

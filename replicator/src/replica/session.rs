@@ -20,6 +20,8 @@ use crate::plan::Step;
 /// - `synchronous_commit`: safe, since the checkpoint commits with the rows; a crash loses both and they come again.
 /// - the planner: updates join a few rows of parameters with a big table, for which only the index is right. Without
 ///   this, a stale estimate makes it hash the table.
+/// - `tcp_*`: when this host vanishes, the server ends the session in half a minute, and with it the advisory lock. The
+///   kernel's default is two hours.
 /// - `lock_timeout`: a reader that blocks a truncate makes an error that is shown and retried, not a silent wait.
 const SETTINGS: &str = "
     SET session_replication_role = replica;
@@ -30,12 +32,17 @@ const SETTINGS: &str = "
     SET TimeZone = 'UTC';
     SET extra_float_digits = 1;
     SET synchronous_commit = off;
+    SET enable_seqscan = off;
     SET enable_hashjoin = off;
     SET enable_mergejoin = off;
     SET jit = off;
     SET statement_timeout = 0;
     SET idle_in_transaction_session_timeout = 0;
-    SET lock_timeout = '10s'";
+    SET lock_timeout = '10s';
+    SET tcp_keepalives_idle = 10;
+    SET tcp_keepalives_interval = 5;
+    SET tcp_keepalives_count = 3;
+    SET tcp_user_timeout = '30s'";
 
 /// How long connecting and its first answers may take.
 const CONNECT_SECONDS: u64 = 10;
@@ -71,7 +78,11 @@ impl Session {
     async fn open(url: &tokio_postgres::Config) -> Result<Self, ReplicaError> {
         let failed = |source| ReplicaError::Postgres { action: "connect to the replica", source };
         let mut url = url.clone();
-        url.application_name("replicator").keepalives_idle(Duration::from_secs(10));
+        url.application_name("replicator")
+            .keepalives_idle(Duration::from_secs(10))
+            .keepalives_interval(Duration::from_secs(5))
+            .keepalives_retries(3)
+            .tcp_user_timeout(Duration::from_secs(30));
         let (client, connection) = url.connect(NoTls).await.map_err(failed)?;
         let connection = tokio::spawn(async move {
             if let Err(error) = connection.await {

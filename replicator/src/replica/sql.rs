@@ -82,12 +82,12 @@ fn unnest(parameters: usize) -> String {
 
 /// The unnested column `position` as the type of the table's column.
 fn unnested(table: &Table, column: usize, position: usize) -> String {
-    format!("u.c{position}::{}", table.columns[column].type_name)
+    format!("u.c{position}::{}", table.columns[column].cast)
 }
 
 /// The single parameter `$n` as the type of the table's column.
 fn single(table: &Table, column: usize, parameter: usize) -> String {
-    format!("${parameter}::text::{}", table.columns[column].type_name)
+    format!("${parameter}::text::{}", table.columns[column].cast)
 }
 
 fn column(table: &Table, column: usize) -> String {
@@ -169,6 +169,7 @@ fn rekey(table: &Table, columns: &ColumnSet) -> (String, usize) {
     let set: Vec<_> = columns
         .iter()
         .enumerate()
+        .filter(|(_, c)| !table.columns[**c].identity_always)
         .map(|(p, &c)| format!("{} = {}", column(table, c), single(table, c, p + 1)))
         .collect();
     let key = table.key.iter().enumerate();
@@ -210,6 +211,7 @@ fn update_keyless(table: &Table, columns: &ColumnSet) -> (String, usize) {
     let set: Vec<_> = columns
         .iter()
         .enumerate()
+        .filter(|(_, c)| !table.columns[**c].identity_always)
         .map(|(p, &c)| format!("{} = {}", column(table, c), single(table, c, p + 1)))
         .collect();
     let (matching, parameters) = one_row(table, columns.len() + 1);
@@ -232,6 +234,7 @@ mod tests {
         let column = |name: &str, type_name: &str| Column {
             name: name.to_owned(),
             type_name: type_name.to_owned(),
+            cast: type_name.split('(').next().unwrap_or_default().to_owned(),
             kind: ColumnKind::Text,
             generated: false,
             identity_always: false,
@@ -253,7 +256,7 @@ mod tests {
         assert_eq!(
             sql,
             "INSERT INTO \"public\".\"My Table\" (\"id\", \"we\"\"ird\", \"n\") \
-             SELECT u.c0::uuid, u.c1::text, u.c2::numeric(12,2) FROM unnest($1, $2, $3) AS u (c0, c1, c2)"
+             SELECT u.c0::uuid, u.c1::text, u.c2::numeric FROM unnest($1, $2, $3) AS u (c0, c1, c2)"
         );
     }
 
@@ -263,7 +266,7 @@ mod tests {
         assert_eq!(parameters, 2);
         assert_eq!(
             sql,
-            "UPDATE \"public\".\"My Table\" AS t SET \"n\" = u.c1::numeric(12,2) \
+            "UPDATE \"public\".\"My Table\" AS t SET \"n\" = u.c1::numeric \
              FROM unnest($1, $2) AS u (c0, c1) WHERE t.\"id\" = u.c0::uuid"
         );
     }

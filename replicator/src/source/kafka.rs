@@ -20,6 +20,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::Notify;
 
 use self::client::Context;
+use crate::vocabulary::lsn::CommitLsn;
 use crate::vocabulary::offset::{Offsets, TopicPartition};
 
 /// How long one question to the brokers may take.
@@ -43,6 +44,16 @@ pub enum SourceError {
         /// The offset after the last.
         high: i64,
     },
+    /// The topic does not hold what the replica was fed with.
+    #[error("{partition} does not hold the transaction that ended at {watermark} before offset {needed}")]
+    Replaced {
+        /// The transaction topic's partition.
+        partition: TopicPartition,
+        /// From where the replica would go on.
+        needed: i64,
+        /// The replica's watermark.
+        watermark: CommitLsn,
+    },
     /// Settings or topics are such that nothing can be read.
     #[error("{0}")]
     Unusable(String),
@@ -60,6 +71,9 @@ impl SourceError {
             }
             SourceError::PositionLost { .. } => {
                 "Retention has removed changes that this replica had not applied. Copy the replica afresh."
+            }
+            SourceError::Replaced { .. } => {
+                "The topic was deleted and made again, or the replica belongs to another broker. Copy the replica afresh."
             }
             SourceError::Unusable(_) => "Correct [source] in the configuration, or the topic.",
         }
@@ -199,9 +213,7 @@ impl KafkaSource {
             list.add_partition_offset(&partition.topic, partition.partition, offset)
                 .map_err(|e| SourceError::Unusable(format!("{partition}: {e}")))?;
         }
-        self.consumer
-            .incremental_assign(&list)
-            .map_err(|e| SourceError::Unusable(format!("partitions can't be assigned: {e}")))?;
+        // The queues first: what is fetched before a partition has its own would come through another way, out of order.
         for partition in partitions {
             let mut queue = self
                 .consumer
@@ -211,6 +223,9 @@ impl KafkaSource {
             queue.set_nonempty_callback(move || wake.notify_one());
             self.queues.push((partition.clone(), queue));
         }
+        self.consumer
+            .incremental_assign(&list)
+            .map_err(|e| SourceError::Unusable(format!("partitions can't be assigned: {e}")))?;
         Ok(())
     }
 
@@ -228,31 +243,29 @@ impl KafkaSource {
         for taken in 0..limit {
             match queue.poll(Duration::ZERO) {
                 None => return Ok(taken),
-                Some(Ok(message)) => f(record(&message))?,
+                Some(Ok(message)) => {
+                    self.consumer.context().works();
+                    f(record(&message))?;
+                }
                 Some(Err(error)) => failure(name, &error)?,
             }
         }
         Ok(limit)
     }
 
-    /// Serves the consumer's own events. Records that arrived before their partition had a queue come out here and are
-    /// given to `f` with the partition's number.
+    /// Serves the consumer's own events. Records come through their partitions' queues only.
     ///
     /// # Errors
-    /// As [`KafkaSource::take`].
-    pub fn serve<E: From<SourceError>>(
-        &self,
-        mut f: impl FnMut(usize, Record<'_>) -> Result<(), E>,
-    ) -> Result<(), E> {
+    /// When the consumer can't go on.
+    pub fn serve(&self) -> Result<(), SourceError> {
         while let Some(event) = self.consumer.poll(Duration::ZERO) {
             match event {
                 Ok(message) => {
-                    let of_message = |(p, _): &(TopicPartition, _)| {
-                        *p.topic == *message.topic() && p.partition == message.partition()
-                    };
-                    if let Some(partition) = self.queues.iter().position(of_message) {
-                        f(partition, record(&message))?;
-                    }
+                    // Would have to be put before what its queue has given already; reading again does that.
+                    let (topic, offset) = (message.topic(), message.offset());
+                    return Err(SourceError::Unavailable(format!(
+                        "{topic} gave offset {offset} past its queue"
+                    )));
                 }
                 Err(error) => {
                     let everything =
@@ -292,22 +305,22 @@ fn record<'a>(message: &'a BorrowedMessage<'_>) -> Record<'a> {
     record
 }
 
-/// Errors that librdkafka mends itself are left to it; [`KafkaSource::trouble`] shows them meanwhile.
+/// Outages are librdkafka's to mend; [`KafkaSource::trouble`] shows them meanwhile. Everything else is shown and retried from
+/// the checkpoint, rather than hidden in a consumer that reads no more.
 fn failure(partition: &TopicPartition, error: &KafkaError) -> Result<(), SourceError> {
     match error {
         KafkaError::MessageConsumption(
-            RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
-        ) => Err(SourceError::Unavailable(format!(
-            "{partition}: the offset to read is not in the log: {error}"
-        ))),
-        KafkaError::MessageConsumption(
-            RDKafkaErrorCode::UnknownTopicOrPartition
-            | RDKafkaErrorCode::UnknownTopic
-            | RDKafkaErrorCode::UnknownPartition,
-        ) => Err(SourceError::Unavailable(format!("{partition} does not exist any more"))),
-        KafkaError::MessageConsumptionFatal(_) => {
-            Err(SourceError::Unavailable(format!("{partition}: {error}")))
-        }
-        _ => Ok(()),
+            RDKafkaErrorCode::BrokerTransportFailure
+            | RDKafkaErrorCode::AllBrokersDown
+            | RDKafkaErrorCode::Resolve
+            | RDKafkaErrorCode::OperationTimedOut
+            | RDKafkaErrorCode::RequestTimedOut
+            | RDKafkaErrorCode::NetworkException
+            | RDKafkaErrorCode::BrokerNotAvailable
+            | RDKafkaErrorCode::LeaderNotAvailable
+            | RDKafkaErrorCode::NotLeaderForPartition,
+        )
+        | KafkaError::PartitionEOF(_) => Ok(()),
+        error => Err(SourceError::Unavailable(format!("{partition}: {error}"))),
     }
 }

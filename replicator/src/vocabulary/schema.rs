@@ -69,8 +69,10 @@ pub enum ColumnKind {
 pub struct Column {
     /// Its name.
     pub name: String,
-    /// Its type with modifiers as `format_type()` prints it, fit for a cast.
+    /// Its type with modifiers as `format_type()` prints it.
     pub type_name: String,
+    /// The same without modifiers, fit for a cast: a cast to `varchar(10)` would cut what an assignment refuses.
+    pub cast: String,
     /// How its values arrive.
     pub kind: ColumnKind,
     /// `GENERATED ALWAYS AS (...) STORED`: computed on the replica, never written.

@@ -66,6 +66,7 @@ pub(crate) async fn feed(
         topic_prefix: options.prefix.to_owned(),
         decoder: Decoder::new(Arc::clone(&tables), "__debezium_unavailable_value", &exclude),
         catalog: tables,
+        exclude_tables: exclude,
         watermark: checkpoint.watermark,
         phase: checkpoint.phase,
         offsets: checkpoint.offsets.clone(),
@@ -88,8 +89,9 @@ pub(crate) async fn feed(
     let mut applied = Vec::new();
     let mut group: Vec<Parcel> = Vec::new();
     loop {
-        let turn = core.turn()?;
-        if matches!(turn, Turn::Starved) || group.len() >= options.group {
+        let turn = core.turn();
+        // As with a worker, what was sent before an error is applied.
+        if matches!(turn, Ok(Turn::Starved) | Err(_)) || group.len() >= options.group {
             if !group.is_empty() {
                 applied.push(applier.apply(&group.iter().collect::<Vec<_>>()).await?);
                 group.clear();
@@ -98,7 +100,7 @@ pub(crate) async fn feed(
                 return Ok(applied);
             }
         }
-        match turn {
+        match turn? {
             Turn::Starved => return Ok(applied),
             Turn::NeedsEnds => core.set_ends(ends(records)),
             Turn::Parcel(parcel) => apply_or_keep(&mut applier, &mut group, &mut applied, parcel).await?,

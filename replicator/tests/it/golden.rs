@@ -197,6 +197,7 @@ fn decoded(decoder: &Decoder, record: &Record) -> anyhow::Result<String> {
         });
     }
     Ok(match decoder.decode(&raw(record, place))? {
+        Decoded::Refused(error) => anyhow::bail!("refused: {error}"),
         Decoded::Ignored => "nothing".to_owned(),
         Decoded::Copy(row) => format!("copy {:?} {}", row.change.operation, row.last_of_table),
         Decoded::Member(member) => {
@@ -204,4 +205,40 @@ fn decoded(decoder: &Decoder, record: &Record) -> anyhow::Result<String> {
             format!("{} {} {} {operation:?}", member.xid, member.total_order, member.collection)
         }
     })
+}
+
+#[tokio::test]
+async fn a_topic_that_was_made_anew_is_not_gone_on_with() -> anyhow::Result<()> {
+    let records = captured("C-schemaless.jsonl")?;
+    let cluster = replica().await?;
+    feed(&cluster, &records, Options { group: 20, ..OPTIONS }, Some(2)).await?;
+    // Another broker's topics have grown past the checkpoint's offsets: other transactions stand there now.
+    let mut others = records.clone();
+    for record in others.iter_mut().filter(|r| r.topic.ends_with(".transaction")) {
+        record.value =
+            record.value.as_ref().map(|value| value.replace(":6086", ":7086").replace(":6087", ":7087"));
+    }
+    let error = feed(&cluster, &others, OPTIONS, None).await.expect_err("it must not be gone on with");
+    assert!(
+        error.to_string().contains("c0.transaction/0 does not hold the transaction that ended at"),
+        "{error:#}"
+    );
+    // With the right topics it goes on.
+    feed(&cluster, &records, OPTIONS, None).await?;
+    assert_golden(&cluster, "after the wrong broker").await
+}
+
+#[tokio::test]
+async fn everything_before_a_record_that_can_not_be_read_is_applied() -> anyhow::Result<()> {
+    let mut records = captured("C-schemaless.jsonl")?;
+    let cluster = replica().await?;
+    let last = records.iter_mut().rfind(|r| r.topic == "c0.public.accounts").context("an account's event")?;
+    last.value = Some("{ this is no JSON".to_owned());
+    let at = format!("c0.public.accounts/0 at offset {}", last.offset);
+    let error = feed(&cluster, &records, OPTIONS, None).await.expect_err("the record can't be read");
+    assert!(error.to_string().starts_with(&at), "{error:#}");
+    let client = cluster.connect(Role::AppReader).await?;
+    let row = client.query_one("SELECT transactions FROM replicator.progress", &[]).await?;
+    assert_eq!(row.get::<_, i64>(0), 78, "all but the last one's, whose record it is");
+    Ok(())
 }

@@ -173,6 +173,7 @@ pub(super) enum SnapshotMarker {
     /// A streamed event.
     None,
     Initial,
+    FirstOfTable,
     LastOfTable,
     Incremental,
 }
@@ -183,9 +184,8 @@ impl SnapshotMarker {
     pub(super) fn parse(raw: Option<&str>) -> Result<Self, DecodeError> {
         Ok(match raw {
             None | Some("null" | "false" | "\"false\"") => SnapshotMarker::None,
-            Some("true" | "\"true\"" | "\"first\"" | "\"first_in_data_collection\"") => {
-                SnapshotMarker::Initial
-            }
+            Some("true" | "\"true\"") => SnapshotMarker::Initial,
+            Some("\"first\"" | "\"first_in_data_collection\"") => SnapshotMarker::FirstOfTable,
             Some("\"last\"" | "\"last_in_data_collection\"") => SnapshotMarker::LastOfTable,
             Some("\"incremental\"") => SnapshotMarker::Incremental,
             Some(other) => return Err(DecodeError::UnknownSnapshotMarker(other.to_owned())),

@@ -117,16 +117,14 @@ pub enum ValueError {
     Unexpected {
         /// What the column's type asks for.
         expected: &'static str,
-        /// The start of the token.
-        found: String,
+        /// The token's sort; never the value itself, which does not belong in logs.
+        found: &'static str,
     },
     /// A number outside what the type can hold.
-    #[error("{value} is no {what}")]
+    #[error("the number is no {what}")]
     OutOfRange {
         /// The type.
         what: &'static str,
-        /// The number.
-        value: String,
     },
     /// The wire has lost part of the value.
     #[error("{reason}")]
@@ -139,12 +137,15 @@ pub enum ValueError {
 }
 
 impl ValueError {
-    /// An unexpected token, shortened.
+    /// An unexpected token.
     pub(super) fn unexpected(expected: &'static str, raw: &str) -> Self {
-        let mut found: String = raw.chars().take(40).collect();
-        if found.len() < raw.len() {
-            found.push('…');
-        }
+        let found = match raw.bytes().next() {
+            Some(b'"') => "a string",
+            Some(b'[') => "an array",
+            Some(b'{') => "an object",
+            Some(b't' | b'f') => "a boolean",
+            _ => "a number",
+        };
         ValueError::Unexpected { expected, found }
     }
 }

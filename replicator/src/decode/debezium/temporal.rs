@@ -20,8 +20,8 @@ pub(super) fn append_date(days: i64, out: &mut String) -> Result<(), ValueError>
             let before_christ = append_civil(days, out);
             out.push_str(before_christ);
         }
-        days => {
-            return Err(ValueError::OutOfRange { what: "date (days since 1970)", value: days.to_string() });
+        _ => {
+            return Err(ValueError::OutOfRange { what: "date (days since 1970)" });
         }
     }
     Ok(())
@@ -30,10 +30,7 @@ pub(super) fn append_date(days: i64, out: &mut String) -> Result<(), ValueError>
 pub(super) fn append_time(micros: i64, out: &mut String) -> Result<(), ValueError> {
     // 24:00:00 is a legal time in PostgreSQL.
     if !(0..=MICROS_PER_DAY).contains(&micros) {
-        return Err(ValueError::OutOfRange {
-            what: "time (microseconds of a day)",
-            value: micros.to_string(),
-        });
+        return Err(ValueError::OutOfRange { what: "time (microseconds of a day)" });
     }
     append_clock(micros, out);
     Ok(())
@@ -47,10 +44,7 @@ pub(super) fn append_timestamp(micros: i64, out: &mut String) -> Result<(), Valu
         micros => {
             let days = micros.div_euclid(MICROS_PER_DAY);
             if !DAYS.contains(&days) {
-                return Err(ValueError::OutOfRange {
-                    what: "timestamp (microseconds since 1970)",
-                    value: micros.to_string(),
-                });
+                return Err(ValueError::OutOfRange { what: "timestamp (microseconds since 1970)" });
             }
             let before_christ = append_civil(days, out);
             out.push(' ');
@@ -144,7 +138,7 @@ mod tests {
         assert_eq!(date(2_145_042_905), "5874897-12-31");
         assert_eq!(date(2_146_033_979), "infinity");
         assert_eq!(date(-2_147_472_691), "-infinity");
-        assert_eq!(date(2_145_042_906), "2145042906 is no date (days since 1970)");
+        assert_eq!(date(2_145_042_906), "the number is no date (days since 1970)");
     }
 
     #[test]
@@ -154,7 +148,7 @@ mod tests {
         assert_eq!(timestamp(-62_167_219_200_000_000), "0001-01-01 00:00:00 BC");
         assert_eq!(timestamp(i64::MAX), "infinity");
         assert_eq!(timestamp(i64::MIN), "-infinity");
-        assert_eq!(timestamp(i64::MIN + 1), "-9223372036854775807 is no timestamp (microseconds since 1970)");
+        assert_eq!(timestamp(i64::MIN + 1), "the number is no timestamp (microseconds since 1970)");
     }
 
     #[test]

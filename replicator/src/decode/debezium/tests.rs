@@ -11,6 +11,7 @@ fn column(name: &str, kind: ColumnKind) -> Column {
     Column {
         name: name.to_owned(),
         type_name: "text".to_owned(),
+        cast: "text".to_owned(),
         kind,
         generated: false,
         identity_always: false,

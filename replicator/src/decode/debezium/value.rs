@@ -98,7 +98,7 @@ fn integer(raw: &str) -> Result<i64, ValueError> {
     match raw.parse() {
         Ok(number) => Ok(number),
         Err(_) if raw.trim_start_matches('-').bytes().all(|b| b.is_ascii_digit()) && !raw.is_empty() => {
-            Err(ValueError::OutOfRange { what: "64-bit integer", value: raw.to_owned() })
+            Err(ValueError::OutOfRange { what: "64-bit integer" })
         }
         Err(_) => Err(ValueError::unexpected("an integer", raw)),
     }

@@ -1,12 +1,12 @@
 //! librdkafka: its options, its log, its view of the cluster.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
-use rdkafka::statistics::Statistics;
 
 use super::{ANSWER_WITHIN, KafkaSettings, SourceError};
 use crate::vocabulary::offset::TopicPartition;
@@ -33,8 +33,6 @@ pub(super) fn config(settings: &KafkaSettings, client_id: &str) -> ClientConfig 
         ("fetch.error.backoff.ms", "50"),
         ("reconnect.backoff.max.ms", "1000"),
         ("socket.keepalive.enable", "true"),
-        // How often librdkafka reports that the brokers are back.
-        ("statistics.interval.ms", "1000"),
     ];
     for (key, value) in options {
         config.set(key, value);
@@ -50,6 +48,8 @@ pub(super) fn config(settings: &KafkaSettings, client_id: &str) -> ClientConfig 
 #[derive(Debug, Default)]
 pub(super) struct Context {
     trouble: Mutex<Option<String>>,
+    /// Whether there is any: read for every record, so it has to be cheap.
+    troubled: AtomicBool,
 }
 
 impl Context {
@@ -57,8 +57,11 @@ impl Context {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set_trouble(&self, trouble: Option<String>) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    /// A record has come: whatever the trouble was, it is over.
+    pub(super) fn works(&self) {
+        if self.troubled.swap(false, Ordering::Relaxed) {
+            *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
     }
 }
 
@@ -70,14 +73,8 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(error = %error, "librdkafka: {reason}");
-        self.set_trouble(Some(reason.to_owned()));
-    }
-
-    fn stats(&self, statistics: Statistics) {
-        let connected = statistics.brokers.values().any(|b| b.nodeid >= 0 && b.state == "UP");
-        if connected {
-            self.set_trouble(None);
-        }
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        self.troubled.store(true, Ordering::Relaxed);
     }
 }
 
