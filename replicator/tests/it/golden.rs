@@ -41,7 +41,7 @@ const TABLES: &[(&str, &str)] = &[
 ];
 
 fn golden(file: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/it/golden").join(file)
 }
 
 /// The captured events, in the order in which a consumer saw them.
