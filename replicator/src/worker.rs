@@ -109,7 +109,7 @@ pub async fn run(settings: WorkerSettings, status: StatusCell, stop: Cancellatio
     let span = tracing::info_span!("replica", replica = %settings.name);
     let mut worker = Worker {
         metrics: ReplicaMetrics::new(&settings.name),
-        backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
+        backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(2)),
         settings,
         status,
         stop,

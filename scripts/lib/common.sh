@@ -153,4 +153,10 @@ print_help() {
   awk 'NR == 1 { next } /^#/ { sub(/^# ?/, ""); print; next } { exit }' "$1"
 }
 
+# replicas_are_live: every replica is filled and being applied to, as the replicator says.
+replicas_are_live() {
+  curl -fsS --max-time 2 "http://127.0.0.1:$(port_of replicator)/v1/replicas" 2>/dev/null |
+    jq -e '[.replicas[].state] | length > 0 and all(. == "live")' >/dev/null 2>&1
+}
+
 http_ok() { curl -fsS -o /dev/null --max-time 2 "$1" 2>/dev/null; }

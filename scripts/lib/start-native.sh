@@ -62,6 +62,18 @@ start_system() {
   done
   trap - EXIT INT TERM HUP
   rm -f "$started_list"
+  if [[ -z $only ]]; then await_live; fi
+}
+
+# The first fill takes as long as the leader has rows. Past a minute the system is said to run all the same.
+await_live() {
+  local started
+  started=$(now_ms)
+  if wait_until 60 replicas_are_live; then
+    step_done "$started" "the replicas are filled and live"
+  else
+    say "  the replicas are still being filled, or one is down: http://localhost:$(port_of replicator)/v1/replicas"
+  fi
 }
 
 take_lock() {
