@@ -163,8 +163,9 @@ fn delete(table: &Table) -> (String, usize) {
     (sql, table.key.len())
 }
 
-/// The new values first, then the old key.
-fn rekey(table: &Table, columns: &ColumnSet) -> (String, usize) {
+/// The columns of one row, each set to a single parameter from `$1` on, and how many parameters that takes. What only
+/// DEFAULT may update keeps its parameter and is not set.
+fn assignments(table: &Table, columns: &ColumnSet) -> (String, usize) {
     let columns: Vec<_> = columns.iter().collect();
     let set: Vec<_> = columns
         .iter()
@@ -172,17 +173,17 @@ fn rekey(table: &Table, columns: &ColumnSet) -> (String, usize) {
         .filter(|(_, c)| !table.columns[**c].identity_always)
         .map(|(p, &c)| format!("{} = {}", column(table, c), single(table, c, p + 1)))
         .collect();
+    (set.join(", "), columns.len())
+}
+
+/// The new values first, then the old key.
+fn rekey(table: &Table, columns: &ColumnSet) -> (String, usize) {
+    let (set, written) = assignments(table, columns);
     let key = table.key.iter().enumerate();
-    let matching: Vec<_> = key
-        .map(|(p, &c)| format!("{} = {}", column(table, c), single(table, c, columns.len() + p + 1)))
-        .collect();
-    let sql = format!(
-        "UPDATE {} SET {} WHERE {}",
-        quoted_table(&table.name),
-        set.join(", "),
-        matching.join(" AND ")
-    );
-    (sql, columns.len() + table.key.len())
+    let matching: Vec<_> =
+        key.map(|(p, &c)| format!("{} = {}", column(table, c), single(table, c, written + p + 1))).collect();
+    let sql = format!("UPDATE {} SET {set} WHERE {}", quoted_table(&table.name), matching.join(" AND "));
+    (sql, written + table.key.len())
 }
 
 /// Finds one row with exactly these values, among equals any. Compared as text: some types have no equality, and the
@@ -207,16 +208,10 @@ fn one_row(table: &Table, first: usize) -> (String, usize) {
 
 /// The new values first, then all old values.
 fn update_keyless(table: &Table, columns: &ColumnSet) -> (String, usize) {
-    let columns: Vec<_> = columns.iter().collect();
-    let set: Vec<_> = columns
-        .iter()
-        .enumerate()
-        .filter(|(_, c)| !table.columns[**c].identity_always)
-        .map(|(p, &c)| format!("{} = {}", column(table, c), single(table, c, p + 1)))
-        .collect();
-    let (matching, parameters) = one_row(table, columns.len() + 1);
-    let sql = format!("UPDATE {} SET {} WHERE {matching}", quoted_table(&table.name), set.join(", "));
-    (sql, columns.len() + parameters)
+    let (set, written) = assignments(table, columns);
+    let (matching, parameters) = one_row(table, written + 1);
+    let sql = format!("UPDATE {} SET {set} WHERE {matching}", quoted_table(&table.name));
+    (sql, written + parameters)
 }
 
 fn delete_keyless(table: &Table) -> (String, usize) {
