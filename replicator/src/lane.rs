@@ -24,7 +24,6 @@ use self::core::{CoreStart, LaneCore, Turn};
 use crate::decode::debezium::RawRecord;
 use crate::source::kafka::{KafkaSource, Record, SourceError};
 use crate::status::StatusCell;
-use crate::vocabulary::change::Change;
 use crate::vocabulary::offset::{Offsets, PartitionIndex, PartitionNames, Place};
 use crate::vocabulary::parcel::Parcel;
 pub use error::LaneError;
@@ -203,8 +202,7 @@ impl Lane {
     }
 
     async fn send(&self, parcel: Parcel, stop: &CancellationToken) -> bool {
-        let bytes: usize = parcel.changes.iter().map(Change::size_bytes).sum();
-        let wanted = permits(bytes).min(permits(self.channel_bytes));
+        let wanted = permits(parcel.size_bytes).min(permits(self.channel_bytes));
         let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
         let sending = async {
             let room = Arc::clone(&self.room).acquire_many_owned(wanted).await.ok()?;

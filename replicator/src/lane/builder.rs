@@ -144,7 +144,7 @@ impl ParcelBuilder {
         self.changes.retain(is_of_copy);
         self.bytes = self.changes.iter().map(Change::size_bytes).sum();
         let sent = std::mem::take(&mut self.sent_open);
-        Ok(sent.then(|| Parcel { changes: Vec::new(), end: ParcelEnd::Discard }))
+        Ok(sent.then(|| Parcel { changes: Vec::new(), size_bytes: 0, end: ParcelEnd::Discard }))
     }
 
     fn part(&mut self) -> Parcel {
@@ -167,8 +167,8 @@ impl ParcelBuilder {
     }
 
     fn parcel(&mut self, end: ParcelEnd) -> Parcel {
-        self.bytes = 0;
-        Parcel { changes: std::mem::take(&mut self.changes), end }
+        let size_bytes = std::mem::take(&mut self.bytes);
+        Parcel { changes: std::mem::take(&mut self.changes), size_bytes, end }
     }
 }
 

@@ -1,22 +1,19 @@
 //! Parcels into a replica: rows and checkpoint, one target transaction per group of source transactions.
 
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
+mod one_by_one;
+mod pipeline;
+
 use std::sync::Arc;
-use std::task::Poll;
 
-use tokio_postgres::types::ToSql;
-
+use self::one_by_one::missing_row;
+use self::pipeline::{Answer, in_order, run, simple};
 use super::ReplicaError;
-use super::bind::{Text, TextArray};
 use super::checkpoint::{Advance, CheckpointWriter};
 use super::session::Session;
-use super::sql;
-use crate::plan::{ColumnSet, Step, StepKind, plan, plan_in_source_order};
-use crate::vocabulary::change::{Change, Operation};
+use crate::plan::{Step, plan};
+use crate::vocabulary::change::Change;
 use crate::vocabulary::offset::PartitionNames;
 use crate::vocabulary::parcel::{CommitPoint, Committed, Parcel, ParcelEnd, ReplicaPhase};
-use crate::vocabulary::row::Row;
 
 /// What was committed: the proof that progress may be reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,40 +199,6 @@ impl Applier {
         }
     }
 
-    /// One statement per change, each awaited, so that a failure names its record.
-    async fn run_in_source_order(&mut self, changes: &[&Change]) -> Result<Outcome, ReplicaError> {
-        let mut outcome = Outcome { in_source_order: true, ..Outcome::default() };
-        for (change, step) in plan_in_source_order(changes) {
-            let found = self.run_one(change, &step).await?;
-            let Some(expected) = step.must_find() else { continue };
-            if found == expected {
-                continue;
-            }
-            match &change.operation {
-                // Everything is known, so the row can be made; the leader has it.
-                Operation::Update(row) if row.is_complete(&change.table) => {
-                    let columns = ColumnSet::present_in(row);
-                    let kind = StepKind::Insert(columns, vec![std::borrow::Cow::Borrowed(row)]);
-                    let insert = Step { table: Arc::clone(&change.table), kind };
-                    self.run_one(change, &insert).await?;
-                    outcome.inserted_for_missing += 1;
-                }
-                _ => return Err(missing_row(change)),
-            }
-        }
-        Ok(outcome)
-    }
-
-    async fn run_one(&mut self, change: &Change, step: &Step<'_>) -> Result<u64, ReplicaError> {
-        self.session.prepare(step).await?;
-        run(&self.session, step).await.map_err(|source| ReplicaError::Change {
-            place: change.place,
-            operation: change.operation.name(),
-            table: change.table.full_name.to_string(),
-            source,
-        })
-    }
-
     async fn prepare(&mut self, steps: &[Step<'_>]) -> Result<(), ReplicaError> {
         for step in steps {
             self.session.prepare(step).await?;
@@ -280,101 +243,6 @@ impl Applied {
     }
 }
 
-type Answer<'a> = Pin<Box<dyn Future<Output = Result<u64, tokio_postgres::Error>> + Send + 'a>>;
-
-/// Sends all requests before waiting for the first answer, and returns the answers in order, or the first failure.
-///
-/// The driver sends a request when its future is first polled; polling them in order, always, is what makes one pipeline
-/// of them. After a failure the server refuses the rest of the transaction and a COMMIT among it rolls back.
-async fn in_order(mut requests: Vec<Answer<'_>>) -> Result<Vec<u64>, tokio_postgres::Error> {
-    let mut answers: Vec<Option<Result<u64, _>>> = requests.iter().map(|_| None).collect();
-    let mut started = 0;
-    poll_fn(|context| {
-        let mut waiting = false;
-        for (index, (request, answer)) in requests.iter_mut().zip(&mut answers).enumerate() {
-            if answer.is_some() {
-                continue;
-            }
-            match request.as_mut().poll(context) {
-                Poll::Ready(Err(error)) if index >= started => {
-                    // Not even sent: what follows must not be either, least of all the commit.
-                    *answer = Some(Err(error));
-                    return Poll::Ready(());
-                }
-                Poll::Ready(result) => *answer = Some(result),
-                Poll::Pending => waiting = true,
-            }
-            started = started.max(index + 1);
-        }
-        if waiting { Poll::Pending } else { Poll::Ready(()) }
-    })
-    .await;
-    answers.into_iter().flatten().collect()
-}
-
-async fn simple(session: &Session, sql: &str) -> Result<u64, tokio_postgres::Error> {
-    session.client().batch_execute(sql).await.map(|()| 0)
-}
-
-/// Runs a step whose statement is prepared; answers how many rows it touched.
-async fn run(session: &Session, step: &Step<'_>) -> Result<u64, tokio_postgres::Error> {
-    let (arrays, keys, cells) = parameters(step);
-    let parameters: Vec<&(dyn ToSql + Sync)> = arrays
-        .iter()
-        .map(|p| p as &(dyn ToSql + Sync))
-        .chain(keys.iter().map(|p| p as &(dyn ToSql + Sync)))
-        .chain(cells.iter().map(|p| p as &(dyn ToSql + Sync)))
-        .collect();
-    match (&step.kind, session.statement(step)) {
-        (StepKind::Truncate(tables), _) => {
-            simple(session, &sql::truncate(tables.iter().map(|t| &t.name))).await
-        }
-        (StepKind::Clear, _) => simple(session, &sql::clear(&step.table.name)).await,
-        (_, Some(statement)) => session.client().execute(statement, &parameters).await,
-        (_, None) => unreachable!("steps are prepared before they run"),
-    }
-}
-
-type Parameters<'a> = (
-    Vec<TextArray<'a, std::borrow::Cow<'a, Row>>>,
-    Vec<TextArray<'a, &'a crate::vocabulary::row::Key>>,
-    Vec<Text<'a>>,
-);
-
-/// The parameters in the order that `sql` numbers them.
-fn parameters<'a>(step: &'a Step<'a>) -> Parameters<'a> {
-    let cells = |row: &'a Row, columns: &ColumnSet| -> Vec<Text<'a>> {
-        columns.iter().map(|c| Text(row.cell(c))).collect()
-    };
-    let stored = |row: &'a Row| -> Vec<Text<'a>> {
-        let columns = step.table.columns.iter().enumerate();
-        columns.filter(|(_, c)| !c.generated).map(|(i, _)| Text(row.cell(i))).collect()
-    };
-    match &step.kind {
-        StepKind::Insert(columns, rows)
-        | StepKind::Upsert(columns, rows)
-        | StepKind::Update(columns, rows) => {
-            (columns.iter().map(|position| TextArray { rows, position }).collect(), vec![], vec![])
-        }
-        StepKind::Delete(keys) => {
-            let width = step.table.key.len();
-            (vec![], (0..width).map(|position| TextArray { rows: keys, position }).collect(), vec![])
-        }
-        StepKind::Rekey(columns, old, row) => {
-            let mut values = cells(row, columns);
-            values.extend((0..step.table.key.len()).map(|p| Text(old.0.cell(p))));
-            (vec![], vec![], values)
-        }
-        StepKind::UpdateKeyless(columns, old, new) => {
-            let mut values = cells(new, columns);
-            values.extend(stored(old));
-            (vec![], vec![], values)
-        }
-        StepKind::DeleteKeyless(row) => (vec![], vec![], stored(row)),
-        StepKind::Truncate(_) | StepKind::Clear => (vec![], vec![], vec![]),
-    }
-}
-
 /// A statement that found fewer rows than it names has not done what the leader did.
 fn check_found(step: &Step<'_>, found: u64, changes: &[&Change]) -> Result<(), ReplicaError> {
     match step.must_find() {
@@ -386,16 +254,5 @@ fn check_found(step: &Step<'_>, found: u64, changes: &[&Change]) -> Result<(), R
             ))
         }
         _ => Ok(()),
-    }
-}
-
-fn missing_row(change: &Change) -> ReplicaError {
-    let table = &change.table;
-    let key = if table.has_key() { format!("this {}", table.key_names()) } else { "these values".to_owned() };
-    ReplicaError::MissingRow {
-        place: change.place,
-        operation: change.operation.name(),
-        table: table.full_name.to_string(),
-        key,
     }
 }

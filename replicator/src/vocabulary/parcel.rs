@@ -10,6 +10,8 @@ use super::schema::TableName;
 pub struct Parcel {
     /// The changes.
     pub changes: Vec<Change>,
+    /// Bytes that the changes hold, roughly; for limits.
+    pub size_bytes: usize,
     /// What follows them.
     pub end: ParcelEnd,
 }

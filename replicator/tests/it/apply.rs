@@ -78,7 +78,7 @@ fn transaction(lsn: u64, changes: Vec<Change>) -> Parcel {
         copies: vec![],
         state: ReplicaPhase::Live,
     };
-    Parcel { changes, end: ParcelEnd::Commit(Box::new(point)) }
+    Parcel { changes, size_bytes: 0, end: ParcelEnd::Commit(Box::new(point)) }
 }
 
 #[tokio::test]
@@ -187,7 +187,9 @@ async fn a_large_transaction_is_invisible_until_its_commit_and_leaves_nothing_wh
         for part in 0..3 {
             let id = part.to_string();
             let insert = f.change("accounts", Operation::Insert(f.account(&id, Some(balance))?), part)?;
-            f.applier.apply_part(&Parcel { changes: vec![insert], end: ParcelEnd::Open }).await?;
+            f.applier
+                .apply_part(&Parcel { changes: vec![insert], size_bytes: 0, end: ParcelEnd::Open })
+                .await?;
             assert_eq!(f.sum().await?, "0", "a reader sees no part of it");
         }
         match lsn {
