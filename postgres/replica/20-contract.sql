@@ -37,16 +37,39 @@ CREATE TABLE IF NOT EXISTS replicator.table_state (
     PRIMARY KEY (table_schema, table_name)
 );
 
--- Takes the ownership of this replica: the epoch it returns must come with every advance(). The advisory lock that the
--- caller holds keeps two live daemons apart; the epoch stops one that lost the lock without noticing (a paused process).
-CREATE OR REPLACE FUNCTION replicator.acquire(p_source text, p_owner text) RETURNS bigint
+-- Until when the owner is believed to live. Its process renews this every few seconds on a session of its own, whatever
+-- its apply transaction is doing. All times are this server's, so it doesn't matter how the daemons' clocks go.
+CREATE TABLE IF NOT EXISTS replicator.lease (
+    singleton     boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    epoch         bigint      NOT NULL,
+    owner         text        NOT NULL,
+    -- The session that applies and holds the lock. A pid is used again some day; together with its start it is not.
+    pid           integer     NOT NULL,
+    backend_start timestamptz NOT NULL,
+    renewed_at    timestamptz NOT NULL,
+    until         timestamptz NOT NULL
+) WITH (fillfactor = 10);   -- as the checkpoint
+
+-- Takes the ownership of this replica for the session that asks: the epoch it returns must come with every advance().
+-- NULL: another session owns it. The advisory lock keeps two live daemons apart and goes with the session; the lease
+-- makes a standby notice an owner that lives and does nothing (a paused process); the epoch stops such an owner when it
+-- wakes up. Lock and lease are taken in one statement: nobody can be stopped between them and hold a lock without lease.
+DROP FUNCTION IF EXISTS replicator.acquire(text, text);
+CREATE OR REPLACE FUNCTION replicator.acquire(
+    p_source text, p_owner text, p_lease_seconds double precision DEFAULT 10) RETURNS bigint
 LANGUAGE plpgsql AS $$
 DECLARE
+    -- "repl" in ASCII. One database holds one replica.
+    c_lock   CONSTANT bigint := 1919250540;
     v_source text;
     v_epoch  bigint;
 BEGIN
+    IF NOT pg_try_advisory_lock(c_lock) THEN
+        RETURN NULL;
+    END IF;
     SELECT source INTO v_source FROM replicator.checkpoint FOR UPDATE;
     IF v_source IS NOT NULL AND v_source <> p_source THEN
+        PERFORM pg_advisory_unlock(c_lock);
         RAISE EXCEPTION 'this replica was fed from %, not from %', v_source, p_source
             USING ERRCODE = 'RP003',
                   HINT = 'Positions of one stream mean nothing in another. Empty the replica to feed it from a new source.';
@@ -54,7 +77,47 @@ BEGIN
     UPDATE replicator.checkpoint
        SET source = p_source, epoch = epoch + 1, owner = p_owner, owned_since = clock_timestamp()
     RETURNING epoch INTO v_epoch;
+    INSERT INTO replicator.lease (epoch, owner, pid, backend_start, renewed_at, until)
+    SELECT v_epoch, p_owner, pid, backend_start, clock_timestamp(),
+           clock_timestamp() + make_interval(secs => p_lease_seconds)
+    FROM pg_stat_activity WHERE pid = pg_backend_pid()
+    ON CONFLICT (singleton) DO UPDATE
+       SET epoch = excluded.epoch, owner = excluded.owner, pid = excluded.pid, backend_start = excluded.backend_start,
+           renewed_at = excluded.renewed_at, until = excluded.until;
     RETURN v_epoch;
+END $$;
+
+-- Prolongs the lease of this epoch's owner. It concerns the lease alone: an owner whose epoch was raised (fence()) keeps
+-- the lock until its next advance().
+CREATE OR REPLACE FUNCTION replicator.renew(p_epoch bigint, p_lease_seconds double precision) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_lease replicator.lease;
+BEGIN
+    UPDATE replicator.lease
+       SET renewed_at = clock_timestamp(), until = clock_timestamp() + make_interval(secs => p_lease_seconds)
+     WHERE epoch = p_epoch;
+    IF NOT FOUND THEN
+        SELECT * INTO v_lease FROM replicator.lease;
+        RAISE EXCEPTION 'epoch % lost this replica to epoch % (%)', p_epoch, v_lease.epoch, v_lease.owner
+            USING ERRCODE = 'RP001';
+    END IF;
+END $$;
+
+-- Ends the session of an owner whose lease has run out: its open transaction rolls back and its lock is free. Returns who
+-- that was; NULL when there is nobody to end. Needs no more than the owner's own role.
+CREATE OR REPLACE FUNCTION replicator.evict_expired() RETURNS text
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_lease replicator.lease;
+BEGIN
+    SELECT l.* INTO v_lease
+    FROM replicator.lease AS l JOIN pg_stat_activity AS a ON a.pid = l.pid AND a.backend_start = l.backend_start
+    WHERE l.until < clock_timestamp();
+    IF FOUND AND pg_terminate_backend(v_lease.pid, 5000) THEN
+        RETURN v_lease.owner;
+    END IF;
+    RETURN NULL;
 END $$;
 
 -- Moves the checkpoint, as the last statement of an apply transaction. Raising, rather than updating no row, lets the

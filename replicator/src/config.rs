@@ -35,6 +35,9 @@ pub struct Config {
     /// Batches and bounds.
     #[serde(default)]
     pub apply: ApplyConfig,
+    /// Who applies when several daemons run.
+    #[serde(default)]
+    pub ownership: OwnershipConfig,
     /// Probes, metrics and status over HTTP.
     #[serde(default)]
     pub http: HttpConfig,
@@ -149,6 +152,21 @@ impl Default for ApplyConfig {
     }
 }
 
+/// Who applies when several daemons run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OwnershipConfig {
+    /// Seconds after which a daemon that shows no sign of life loses its replicas to a standby. The time that a paused or
+    /// unreachable daemon can hold a replica up; a daemon that ends gives them free at once.
+    pub lease_seconds: u64,
+}
+
+impl Default for OwnershipConfig {
+    fn default() -> Self {
+        OwnershipConfig { lease_seconds: 10 }
+    }
+}
+
 /// Probes, metrics and status over HTTP.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -224,6 +242,11 @@ impl Config {
         Duration::from_secs(self.apply.shutdown_seconds)
     }
 
+    /// How long an ownership lasts without being renewed.
+    pub fn lease(&self) -> Duration {
+        Duration::from_secs(self.ownership.lease_seconds)
+    }
+
     /// What is wrong although each value alone could be read.
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
@@ -258,6 +281,9 @@ impl Config {
         ];
         if self.apply.halt_pause_seconds == 0 {
             problems.push("apply.halt_pause_seconds: must be above 0".to_owned());
+        }
+        if self.ownership.lease_seconds < 2 {
+            problems.push("ownership.lease_seconds: must be at least 2, renewals take time".to_owned());
         }
         let zero = bounds.iter().filter(|(_, value)| *value == 0);
         problems.extend(zero.map(|(key, _)| format!("apply.{key}: must be above 0")));

@@ -7,6 +7,7 @@ pub mod bind;
 pub mod catalog;
 pub mod checkpoint;
 pub mod error;
+pub mod lease;
 pub mod progress;
 pub mod session;
 mod sql;

@@ -86,6 +86,7 @@ fn worker_settings(config: &Config) -> Vec<WorkerSettings> {
         exclude_tables: config.source.exclude_tables.clone(),
         source_id: config.source_id(),
         owner: owner.clone(),
+        lease: config.lease(),
         lane: config.lane_limits(),
         group_changes: config.apply.group_changes,
         halt_pause: Duration::from_secs(config.apply.halt_pause_seconds),

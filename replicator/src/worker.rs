@@ -18,7 +18,8 @@ use crate::lane::core::CoreStart;
 use crate::lane::{Lane, LaneError, LaneLimits, Sealed};
 use crate::metrics::ReplicaMetrics;
 use crate::replica::apply::{Applied, Applier};
-use crate::replica::checkpoint::{self, Checkpoint, CheckpointWriter};
+use crate::replica::checkpoint::{self, Checkpoint, CheckpointWriter, Claim};
+use crate::replica::lease::Lease;
 use crate::replica::session::Session;
 use crate::replica::{Disposition, ReplicaError, catalog};
 use crate::source::kafka::{KafkaSettings, KafkaSource, SourceError};
@@ -45,6 +46,8 @@ pub struct WorkerSettings {
     pub source_id: String,
     /// How this daemon names itself in the checkpoint.
     pub owner: String,
+    /// How long its ownership lasts without being renewed.
+    pub lease: Duration,
     /// Bounds of the lane.
     pub lane: LaneLimits,
     /// Changes in one target transaction.
@@ -59,6 +62,7 @@ const OWN_SECONDS: u64 = 30;
 /// What it takes to apply.
 struct Ready {
     session: Session,
+    lease: Lease,
     writer: CheckpointWriter,
     lane: Lane,
     parcels: mpsc::Receiver<Sealed>,
@@ -161,10 +165,15 @@ impl Worker {
     async fn attempt(&mut self) -> Result<(), WorkerError> {
         let stop = self.stop.clone();
         let Some(ready) = stop.run_until_cancelled(self.set_up()).await else { return Ok(()) };
-        let Ready { session, writer, lane, parcels, names } = ready?;
+        let Ready { session, mut lease, writer, lane, parcels, names } = ready?;
         let stop_lane = self.stop.child_token();
         let lane = tokio::spawn(lane.run(stop_lane.clone()).in_current_span());
-        let applied = self.apply_all(Applier::new(session, writer, names.clone()), parcels, &names).await;
+        let applier = Applier::new(session, writer, names.clone());
+        let applied = tokio::select! {
+            applied = self.apply_all(applier, parcels, &names) => applied,
+            // What is open goes with the session.
+            lost = lease.lost() => Err(lost.into()),
+        };
         stop_lane.cancel();
         let read = lane.await.map_err(|error| WorkerError::Panic(error.to_string()));
         applied?;
@@ -181,7 +190,7 @@ impl Worker {
         let timed_out =
             ReplicaError::TimedOut { action: "take ownership of the replica", seconds: OWN_SECONDS };
         let owned = tokio::time::timeout(limit, self.own()).await.unwrap_or(Err(timed_out));
-        let (session, checkpoint, catalog, writer) = owned?;
+        let (session, lease, checkpoint, catalog, writer) = owned?;
         let client_id = format!("replicator.{}", self.settings.name);
         let source = KafkaSource::new(self.settings.kafka.clone(), &client_id)?;
         let start = self.core_start(&checkpoint, catalog);
@@ -194,16 +203,20 @@ impl Worker {
             partitions = names.len(),
             "applying"
         );
-        Ok(Ready { session, writer, lane, parcels, names })
+        Ok(Ready { session, lease, writer, lane, parcels, names })
     }
 
-    async fn own(&self) -> Result<(Session, Checkpoint, Arc<Catalog>, CheckpointWriter), ReplicaError> {
+    async fn own(
+        &self,
+    ) -> Result<(Session, Lease, Checkpoint, Arc<Catalog>, CheckpointWriter), ReplicaError> {
         let session = Session::connect(&self.settings.url).await?;
         let settings = &self.settings;
-        let checkpoint = checkpoint::acquire(&session, &settings.source_id, &settings.owner).await?;
+        let claim = Claim { source: &settings.source_id, owner: &settings.owner, lease: settings.lease };
+        let checkpoint = checkpoint::acquire(&session, claim).await?;
+        let lease = Lease::keep(&settings.url, checkpoint.epoch, settings.lease).await?;
         let catalog = Arc::new(catalog::load(session.client()).await?);
         let writer = CheckpointWriter::prepare(&session, checkpoint.epoch).await?;
-        Ok((session, checkpoint, catalog, writer))
+        Ok((session, lease, checkpoint, catalog, writer))
     }
 
     fn core_start(&self, checkpoint: &Checkpoint, catalog: Arc<Catalog>) -> CoreStart {

@@ -32,6 +32,7 @@ const KNOWN: &[&str] = &[
     "apply.channel_bytes",
     "apply.halt_pause_seconds",
     "apply.shutdown_seconds",
+    "ownership.lease_seconds",
     "http.bind",
     "log.format",
     "log.level",

@@ -1,6 +1,7 @@
 //! The contract schema: ownership, and how far this replica is.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use tokio_postgres::Statement;
 use tokio_postgres::types::Type;
@@ -13,8 +14,16 @@ use crate::vocabulary::offset::{Offsets, PartitionNames, TopicPartition};
 use crate::vocabulary::parcel::{CommitPoint, ReplicaPhase, TableCopy};
 use crate::vocabulary::schema::TableName;
 
-/// The advisory lock that the owner of a replica holds: "repl" in ASCII. One database holds one replica.
-const OWNER_LOCK: i64 = 0x7265_706C;
+/// Who asks for a replica, and on which terms.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim<'a> {
+    /// Which stream the positions belong to, e.g. `debezium:app`.
+    pub source: &'a str,
+    /// How the daemon names itself.
+    pub owner: &'a str,
+    /// How long the ownership lasts without being renewed; see [`super::lease`].
+    pub lease: Duration,
+}
 
 /// Where a replica stands, as it says itself.
 #[derive(Debug, Clone)]
@@ -35,28 +44,44 @@ pub struct Checkpoint {
     pub snapshots: HashMap<TableName, Lsn>,
 }
 
-/// Takes the replica for `owner` and reads its checkpoint. Ownership ends with the session.
+/// Takes the replica and reads its checkpoint. Ownership ends with the session, and when the lease runs out while somebody
+/// else is waiting: an owner that does not renew it is ended here.
 ///
 /// # Errors
 /// [`ReplicaError::Owned`] when another daemon has it.
-pub async fn acquire(session: &Session, source: &str, owner: &str) -> Result<Checkpoint, ReplicaError> {
+pub async fn acquire(session: &Session, claim: Claim<'_>) -> Result<Checkpoint, ReplicaError> {
     let failed = |source| ReplicaError::Postgres { action: "take ownership of the replica", source };
-    let client = session.client();
-    let locked: bool =
-        client.query_one("SELECT pg_try_advisory_lock($1)", &[&OWNER_LOCK]).await.map_err(failed)?.get(0);
-    if !locked {
-        let row = client
-            .query_one("SELECT coalesce(owner, 'unknown') FROM replicator.checkpoint", &[])
-            .await
-            .map_err(failed)?;
-        return Err(ReplicaError::Owned { owner: row.get(0) });
+    if let Some(epoch) = claim_epoch(session, claim).await? {
+        return read(session, epoch).await;
     }
-    let epoch: i64 = client
-        .query_one("SELECT replicator.acquire($1, $2)", &[&source, &owner])
+    let evicted =
+        session.client().query_one("SELECT replicator.evict_expired()", &[]).await.map_err(failed)?;
+    if let Some(evicted) = evicted.get::<_, Option<String>>(0) {
+        tracing::warn!(owner = %evicted, "ended the session of an owner whose lease had run out");
+        if let Some(epoch) = claim_epoch(session, claim).await? {
+            return read(session, epoch).await;
+        }
+    }
+    let owner = session
+        .client()
+        .query_opt("SELECT owner FROM replicator.lease", &[])
         .await
         .map_err(failed)?
-        .get(0);
-    read(session, epoch).await
+        .map_or_else(|| "unknown".to_owned(), |row| row.get(0));
+    Err(ReplicaError::Owned { owner })
+}
+
+/// The new epoch, or nothing when another session owns the replica.
+async fn claim_epoch(session: &Session, claim: Claim<'_>) -> Result<Option<i64>, ReplicaError> {
+    let row = session
+        .client()
+        .query_one(
+            "SELECT replicator.acquire($1, $2, $3)",
+            &[&claim.source, &claim.owner, &claim.lease.as_secs_f64()],
+        )
+        .await
+        .map_err(|source| ReplicaError::Postgres { action: "take ownership of the replica", source })?;
+    Ok(row.get(0))
 }
 
 async fn read(session: &Session, epoch: i64) -> Result<Checkpoint, ReplicaError> {

@@ -47,6 +47,14 @@ pub enum ReplicaError {
         /// Who, as it wrote itself into the checkpoint.
         owner: String,
     },
+    /// The lease could not be renewed in time, so another daemon may have taken over.
+    #[error("the lease was not renewed within {seconds} s: {last_failure}")]
+    LeaseLost {
+        /// How long a lease lasts.
+        seconds: u64,
+        /// Why the last renewal failed.
+        last_failure: String,
+    },
     /// The contract schema holds something that this version doesn't understand.
     #[error("the checkpoint is unreadable: {0}")]
     Contract(String),
@@ -83,7 +91,7 @@ impl ReplicaError {
                     None => Disposition::Halt,
                 }
             }
-            ReplicaError::TimedOut { .. } => Disposition::Retry,
+            ReplicaError::TimedOut { .. } | ReplicaError::LeaseLost { .. } => Disposition::Retry,
             ReplicaError::Owned { .. } => Disposition::Yield,
             ReplicaError::MissingRow { .. } | ReplicaError::Contract(_) => Disposition::Halt,
         }
@@ -123,6 +131,9 @@ impl ReplicaError {
                     .to_owned()
             }
             ReplicaError::Contract(_) => "Run postgres/init.sh replica against it.".to_owned(),
+            ReplicaError::LeaseLost { .. } => {
+                "The replica hangs, refuses a second connection, or this process was paused. It is tried again.".to_owned()
+            }
             ReplicaError::TimedOut { .. } => "The replica hangs or its host is gone.".to_owned(),
         }
     }

@@ -11,7 +11,7 @@ use replicator::decode::debezium::{Decoder, RawRecord};
 use replicator::lane::LaneLimits;
 use replicator::lane::core::{CoreStart, LaneCore, Turn};
 use replicator::replica::apply::{Applied, Applier};
-use replicator::replica::checkpoint::{self, Checkpoint, CheckpointWriter};
+use replicator::replica::checkpoint::{self, Checkpoint, CheckpointWriter, Claim};
 use replicator::replica::session::Session;
 use replicator::replica::{ReplicaError, catalog};
 use replicator::vocabulary::offset::{PartitionIndex, Place, TopicPartition};
@@ -112,7 +112,8 @@ pub(crate) async fn feed(
 pub(crate) async fn acquire(session: &Session, prefix: &str) -> anyhow::Result<Checkpoint> {
     let source = format!("debezium:{prefix}");
     until("the replica is free", Duration::from_secs(10), async || {
-        checkpoint::acquire(session, &source, "test").await.map_err(|error| error.to_string())
+        let claim = Claim { source: &source, owner: "test", lease: Duration::from_secs(60) };
+        checkpoint::acquire(session, claim).await.map_err(|error| error.to_string())
     })
     .await
 }

@@ -3,3 +3,4 @@
 mod apply;
 mod feed;
 mod golden;
+mod ownership;
