@@ -130,6 +130,9 @@ pub struct ApplyConfig {
     pub queue_bytes: usize,
     /// Bytes decoded ahead of what a replica has applied.
     pub channel_bytes: usize,
+    /// Milliseconds that a replica may keep those waiting with which it shares a lane; then it reads by itself until it has
+    /// caught up.
+    pub detach_after_ms: u64,
     /// Seconds before a halted replica is tried again.
     pub halt_pause_seconds: u64,
     /// Seconds that stopping may take.
@@ -146,6 +149,7 @@ impl Default for ApplyConfig {
             queue_records: 1_000,
             queue_bytes: 1 << 20,
             channel_bytes: 16 << 20,
+            detach_after_ms: 300,
             halt_pause_seconds: 15,
             shutdown_seconds: 25,
         }

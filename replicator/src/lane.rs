@@ -1,32 +1,39 @@
-//! One reading position: records from the source, assembled into parcels for the applier.
+//! One reading position: records from the source, assembled into parcels for the appliers.
 //!
 //! ```text
-//! partitions ─▶ decode ─▶ Assembler ─▶ ParcelBuilder ─▶ bounded channel ─▶ applier
+//! partitions ─▶ decode ─▶ Assembler ─▶ ParcelBuilder ─▶ FanOut ─▶ a bounded queue per replica ─▶ applier
 //!               └────────── LaneCore (pure) ───────┘
 //! ```
 //!
-//! A lane reads and decodes for as long as the applier keeps up; then the channel's bytes are used up, the lane waits,
-//! the assembler's queues fill and the source stops fetching. Nothing in between grows without a limit.
+//! A lane reads and decodes once for all replicas that stand at the same place, for as long as they keep up; then their
+//! queues' bytes are used up, the lane waits, the assembler's queues fill and the source stops fetching. Nothing in between
+//! grows without a limit.
 
 mod builder;
 pub mod core;
 mod error;
+mod fan_out;
+pub mod hub;
 mod phase;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use self::core::{CoreStart, LaneCore, Turn};
+use self::fan_out::FanOut;
+use self::hub::{HubSettings, Join, Joined, Shared};
 use crate::decode::debezium::RawRecord;
 use crate::source::kafka::{KafkaSource, Record, SourceError};
-use crate::status::StatusCell;
+use crate::vocabulary::lsn::CommitLsn;
 use crate::vocabulary::offset::{Offsets, PartitionIndex, PartitionNames, Place};
-use crate::vocabulary::parcel::Parcel;
+use crate::vocabulary::parcel::{Parcel, ParcelEnd, ReplicaPhase};
 pub use error::LaneError;
+pub use fan_out::Sealed;
 
 /// The limits of a lane. All of them bound memory (promise P9).
 #[derive(Debug, Clone, Copy)]
@@ -39,16 +46,8 @@ pub struct LaneLimits {
     pub parcel_changes: usize,
     /// Bytes in one parcel of a large transaction.
     pub parcel_bytes: usize,
-    /// Bytes between lane and applier.
+    /// Bytes between the lane and each replica's applier.
     pub channel_bytes: usize,
-}
-
-/// A parcel on its way to the applier, and the room that it takes there.
-#[derive(Debug)]
-pub struct Sealed {
-    /// The parcel.
-    pub parcel: Parcel,
-    _room: OwnedSemaphorePermit,
 }
 
 /// How often a lane looks for new topics and reports what it waits for.
@@ -65,18 +64,42 @@ const TICKS_TO_WARN: u32 = 10;
 /// Ticks between looking for topics that nothing has asked for.
 const TICKS_PER_DISCOVERY: u32 = 10;
 
-/// Reads for one replica from its checkpoint on.
+/// How long a new lane waits for the other replicas to join before it gives out its first parcel. Connecting to a
+/// replica takes some ten milliseconds; who comes later reads alone until it has caught up.
+const GATHER: Duration = Duration::from_millis(500);
+
+/// Reads from one position on, for all replicas that stand there.
 #[derive(Debug)]
-pub struct Lane {
+struct Lane {
+    id: u64,
     source: KafkaSource,
     core: LaneCore,
     names: PartitionNames,
-    channel_bytes: usize,
-    room: Arc<Semaphore>,
-    parcels: mpsc::Sender<Sealed>,
-    status: StatusCell,
+    fan_out: FanOut,
+    joins: mpsc::Receiver<Join>,
+    /// Asked to be taken in within a transaction: answered at its end.
+    waiting_joins: Vec<Join>,
+    shared: Arc<Shared>,
+    standing: Standing,
     /// What was waited for at the last tick, and for how many ticks.
     waiting: (Option<String>, u32),
+}
+
+/// Where a lane stands, for replicas that want to join.
+#[derive(Debug)]
+struct Standing {
+    /// Where it began. Who stands there too may join as long as nothing has been given out.
+    start: CoreStart,
+    /// How many replicas are expected to do so, and until when they are waited for.
+    expected: usize,
+    gather_until: Instant,
+    /// Whether a parcel has been given out.
+    begun: bool,
+    /// The last commit point; none within a transaction that is given out in parts.
+    at: Option<CommitLsn>,
+    /// The same, also within a transaction.
+    position: CommitLsn,
+    phase: ReplicaPhase,
 }
 
 impl Lane {
@@ -84,11 +107,15 @@ impl Lane {
     ///
     /// # Errors
     /// When the source is not there, or has lost what is needed.
-    pub async fn open(
-        mut source: KafkaSource,
+    async fn open(
+        id: u64,
+        settings: &HubSettings,
         start: CoreStart,
-        status: StatusCell,
-    ) -> Result<(Self, mpsc::Receiver<Sealed>, PartitionNames), LaneError> {
+        shared: Arc<Shared>,
+        joins: mpsc::Receiver<Join>,
+        expected: usize,
+    ) -> Result<Self, LaneError> {
+        let mut source = KafkaSource::new(settings.kafka.clone(), &format!("replicator.{id}"))?;
         let partitions = source.discover().await?;
         // Taken for a new one later, it would be read from its beginning.
         if let Some(missing) = start.offsets.keys().find(|p| !partitions.contains(p)) {
@@ -106,35 +133,72 @@ impl Lane {
             *needed = (*needed - LOOK_BACK).max(low);
         }
         source.add(&partitions, &read_from)?;
-        let channel_bytes = start.limits.channel_bytes;
-        let mut core = LaneCore::new(start);
+        let mut core = LaneCore::new(start.clone());
         partitions.into_iter().for_each(|partition| core.add_partition(partition));
         let names = core.names();
-        // The bytes are the limit; the number of parcels only has to be large enough not to be one.
-        let (parcels, receiver) = mpsc::channel(16_384);
-        let room = Arc::new(Semaphore::new(permits(channel_bytes)));
-        let lane = Lane {
+        tracing::info!(watermark = %start.watermark, partitions = names.len(), "reading");
+        Ok(Lane {
+            id,
             source,
             core,
-            names: names.clone(),
-            channel_bytes,
-            room,
-            parcels,
-            status,
+            names,
+            fan_out: FanOut::new(start.limits.channel_bytes, settings.detach_after),
+            joins,
+            waiting_joins: Vec::new(),
+            shared,
+            standing: Standing {
+                at: Some(start.watermark),
+                position: start.watermark,
+                phase: start.phase,
+                start,
+                expected,
+                gather_until: Instant::now() + GATHER,
+                begun: false,
+            },
             waiting: (None, 0),
-        };
-        Ok((lane, receiver, names))
+        })
     }
 
-    /// Reads until `stop`, which leaves unfinished transactions to the next start.
+    /// Reads until `stop`, which leaves unfinished transactions to the next start, or until nobody listens any more.
     ///
     /// # Errors
     /// When the source fails, or its records can't be understood. What was sent before is complete and may be applied.
-    pub async fn run(mut self, stop: CancellationToken) -> Result<(), LaneError> {
-        let result = self.read(stop).await;
+    async fn run(mut self, stop: CancellationToken) -> Result<(), LaneError> {
+        let result = match stop.run_until_cancelled(self.gather()).await {
+            Some(()) => self.read(stop).await,
+            None => Ok(()),
+        };
         // librdkafka joins its threads, which may be within a system call.
         drop(tokio::task::spawn_blocking(move || drop(self)));
         result
+    }
+
+    /// Waits a moment for the replicas that are expected.
+    async fn gather(&mut self) {
+        while self.fan_out.count() < self.standing.expected {
+            let Ok(Some(join)) = tokio::time::timeout_at(self.standing.gather_until, self.joins.recv()).await
+            else {
+                return;
+            };
+            self.admit(join);
+        }
+    }
+
+    /// Takes a replica in if it stands where the lane does.
+    fn admit(&mut self, join: Join) {
+        let Some(at) = self.standing.at else {
+            self.waiting_joins.push(join);
+            return;
+        };
+        let joined = if self.standing.takes(&join, at) {
+            let outlet = self.fan_out.subscribe(join.status);
+            self.shared.readers.store(self.fan_out.count(), Ordering::Relaxed);
+            Joined::Yes { at, outlet, names: self.names.clone() }
+        } else {
+            Joined::No
+        };
+        // Who asked may have gone; then nobody listens, and the subscription ends at the next parcel.
+        drop(join.answer.send(joined));
     }
 
     async fn read(&mut self, stop: CancellationToken) -> Result<(), LaneError> {
@@ -143,12 +207,15 @@ impl Lane {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut ticks = 0u32;
         loop {
+            while let Ok(join) = self.joins.try_recv() {
+                self.admit(join);
+            }
             let taken = self.fill()?;
             if !self.emit(&stop).await? {
                 return Ok(());
             }
             if taken > 0 {
-                // Other tasks of this thread, the applier's among them, get their turn.
+                // Other tasks of this thread, the appliers' among them, get their turn.
                 tokio::task::yield_now().await;
                 continue;
             }
@@ -157,8 +224,14 @@ impl Lane {
                 biased;
                 () = stop.cancelled() => return Ok(()),
                 () = wake.notified() => {}
+                Some(join) = self.joins.recv() => self.admit(join),
                 _ = tick.tick() => {
                     ticks = ticks.wrapping_add(1);
+                    let readers = self.fan_out.count();
+                    self.shared.readers.store(readers, Ordering::Relaxed);
+                    if readers == 0 {
+                        return Ok(());
+                    }
                     self.report();
                     if ticks.is_multiple_of(TICKS_PER_DISCOVERY) || self.core.misses_topics() {
                         self.discover().await?;
@@ -183,7 +256,7 @@ impl Lane {
         Ok(taken)
     }
 
-    /// Sends all that can be assembled. False when the applier is gone or the lane is to stop.
+    /// Sends all that can be assembled. False when nobody listens any more or the lane is to stop.
     async fn emit(&mut self, stop: &CancellationToken) -> Result<bool, LaneError> {
         loop {
             match self.core.turn()? {
@@ -193,25 +266,22 @@ impl Lane {
                     self.core.set_ends(bounds.into_iter().map(|(p, (_, end))| (p, end)).collect());
                 }
                 Turn::Parcel(parcel) => {
-                    if !self.send(parcel, stop).await {
+                    self.standing.passes(&parcel);
+                    if stop.run_until_cancelled(self.fan_out.send(parcel)).await.is_none() {
                         return Ok(false);
+                    }
+                    let readers = self.fan_out.count();
+                    self.shared.readers.store(readers, Ordering::Relaxed);
+                    if readers == 0 {
+                        return Ok(false);
+                    }
+                    if let Some(at) = self.standing.at {
+                        self.shared.position.store(at.0.0, Ordering::Relaxed);
+                        let waiting = std::mem::take(&mut self.waiting_joins);
+                        waiting.into_iter().for_each(|join| self.admit(join));
                     }
                 }
             }
-        }
-    }
-
-    async fn send(&self, parcel: Parcel, stop: &CancellationToken) -> bool {
-        let wanted = permits(parcel.size_bytes).min(permits(self.channel_bytes));
-        let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
-        let sending = async {
-            let room = Arc::clone(&self.room).acquire_many_owned(wanted).await.ok()?;
-            self.parcels.send(Sealed { parcel, _room: room }).await.ok()
-        };
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => false,
-            sent = sending => sent.is_some(),
         }
     }
 
@@ -226,7 +296,7 @@ impl Lane {
         if self.waiting.1 == TICKS_TO_WARN {
             tracing::warn!(waiting_for = waiting_for.as_deref().unwrap_or_default(), "nothing moves");
         }
-        self.status.reading(waiting_for, self.core.duplicates());
+        self.fan_out.report(waiting_for.as_deref(), self.core.duplicates(), self.id);
     }
 
     /// Adds partitions that have appeared since.
@@ -255,9 +325,35 @@ impl Lane {
     }
 }
 
-/// One semaphore permit is a KiB, so that a channel of many GiB still fits its counter.
-fn permits(bytes: usize) -> usize {
-    bytes.div_ceil(1024).max(1)
+impl Standing {
+    /// Whether a replica may be fed from the commit point `at` on.
+    ///
+    /// Where nothing has been given out, it has to stand exactly where the lane began. Later only replicas whose tables
+    /// all stand at the watermark may join, since the lane knows nothing else of them.
+    fn takes(&self, join: &Join, at: CommitLsn) -> bool {
+        if !self.begun && self.start.stands_with(&join.start) {
+            return true;
+        }
+        let is_plain =
+            self.phase == ReplicaPhase::Live && self.start.is_plain_at(at) && join.start.is_plain();
+        is_plain && (join.start.watermark == at || join.catches_up && join.start.watermark < at)
+    }
+
+    /// A parcel is given out.
+    fn passes(&mut self, parcel: &Parcel) {
+        self.begun = true;
+        match &parcel.end {
+            ParcelEnd::Open => self.at = None,
+            ParcelEnd::Commit(point) => {
+                self.phase = point.state;
+                let lsn = point.transaction.map(|t| t.lsn);
+                self.position = lsn.unwrap_or(self.position);
+                self.at = Some(self.position);
+            }
+            // The parts that were given out are taken back: the lane stands where it stood before them.
+            ParcelEnd::Discard => self.at = Some(self.position),
+        }
+    }
 }
 
 fn index(partition: usize) -> PartitionIndex {

@@ -30,6 +30,10 @@ pub fn install() -> Result<PrometheusHandle, metrics_exporter_prometheus::BuildE
         "replicator_failures_total",
         "Failures that made a replica's worker start again, by what follows from them"
     );
+    describe_counter!(
+        "replicator_detached_total",
+        "How often a replica was slower than those it shared a lane with, and went on by itself"
+    );
     describe_gauge!("replicator_replica_state", "1 for the state that the replica's worker is in, else 0");
     describe_gauge!("replicator_replication_lag_seconds", "Age of the newest transaction that a replica has");
     describe_gauge!(
@@ -59,6 +63,7 @@ pub(crate) struct ReplicaMetrics {
     groups: Counter,
     in_source_order: Counter,
     missing_rows: Counter,
+    detached: Counter,
 }
 
 impl ReplicaMetrics {
@@ -71,6 +76,7 @@ impl ReplicaMetrics {
             groups: of("replicator_groups_applied_total"),
             in_source_order: of("replicator_groups_in_source_order_total"),
             missing_rows: of("replicator_missing_rows_total"),
+            detached: of("replicator_detached_total"),
         }
     }
 
@@ -80,6 +86,10 @@ impl ReplicaMetrics {
         self.groups.increment(1);
         self.in_source_order.increment(u64::from(applied.in_source_order));
         self.missing_rows.increment(applied.inserted_for_missing);
+    }
+
+    pub(crate) fn detached(&self) {
+        self.detached.increment(1);
     }
 
     pub(crate) fn failed(&self, disposition: Disposition) {

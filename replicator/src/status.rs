@@ -75,6 +75,8 @@ pub struct ReplicaStatus {
     pub hint: Option<String>,
     /// What the next change is waited for, when that takes long.
     pub waiting_for: Option<String>,
+    /// The lane that it is fed from; replicas with the same number share one reading and decoding.
+    pub lane: Option<u64>,
     /// Complete up to this commit LSN.
     pub watermark: Option<String>,
     /// The transaction at the watermark.
@@ -107,6 +109,7 @@ impl ReplicaStatus {
             cause: None,
             hint: None,
             waiting_for: None,
+            lane: None,
             watermark: None,
             xid: None,
             committed_at_ms: None,
@@ -165,6 +168,7 @@ impl StatusCell {
             }
             s.state = state;
             s.waiting_for = None;
+            s.lane = None;
             (s.cause, s.hint) = why.unzip();
         });
     }
@@ -201,9 +205,10 @@ impl StatusCell {
     }
 
     /// The lane has been reading for a while: what it waits for, and how many repeated events it has dropped.
-    pub fn reading(&self, waiting_for: Option<String>, duplicates: u64) {
+    pub fn reading(&self, waiting_for: Option<String>, duplicates: u64, lane: u64) {
         self.change(|s| {
             s.go_on();
+            s.lane = Some(lane);
             s.waiting_for = waiting_for;
             s.duplicates = duplicates;
         });
@@ -262,7 +267,7 @@ mod tests {
         assert_eq!((status.state, status.since_ms), (WorkerState::Halted, since));
         assert_eq!(status.cause.as_deref(), Some("a bad row"));
         cell.loaded(&live());
-        cell.reading(None, 0);
+        cell.reading(None, 0, 1);
         let status = cell.get();
         assert_eq!((status.state, status.cause, status.hint), (WorkerState::Live, None, None));
     }

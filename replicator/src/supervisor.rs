@@ -1,5 +1,6 @@
 //! The daemon: a worker for each replica, the HTTP server, and stopping in order.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -10,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, AdminState};
 use crate::config::Config;
+use crate::lane::hub::{Hub, HubSettings};
 use crate::metrics;
 use crate::status::StatusCell;
 use crate::worker::{self, WorkerSettings};
@@ -38,8 +40,14 @@ pub async fn run(config: &Config) -> anyhow::Result<Ended> {
     let stop = CancellationToken::new();
     let statuses: Vec<_> = config.replicas.iter().map(|r| StatusCell::new(&r.name)).collect();
     let mut workers = JoinSet::new();
+    let hub = HubSettings {
+        kafka: config.kafka(),
+        replicas: config.replicas.len(),
+        detach_after: Duration::from_millis(config.apply.detach_after_ms),
+    };
+    let hub = Hub::new(hub, stop.clone());
     for (settings, status) in worker_settings(config).into_iter().zip(&statuses) {
-        workers.spawn(worker::run(settings, status.clone(), stop.clone()));
+        workers.spawn(worker::run(settings, Arc::clone(&hub), status.clone(), stop.clone()));
     }
     let router = admin::router(AdminState { replicas: statuses, metrics: handle.clone() });
     // Metrics and probes own nothing that must be unwound: they end with the process.
@@ -81,7 +89,7 @@ fn worker_settings(config: &Config) -> Vec<WorkerSettings> {
     let settings = |replica: &crate::config::ReplicaConfig| WorkerSettings {
         name: replica.name.clone(),
         url: replica.url.config().clone(),
-        kafka: config.kafka(),
+        topic_prefix: config.source.topic_prefix.clone(),
         placeholder: config.source.placeholder.clone(),
         exclude_tables: config.source.exclude_tables.clone(),
         source_id: config.source_id(),

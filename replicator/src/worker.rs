@@ -1,28 +1,30 @@
 //! One replica: own it, read from its checkpoint on, apply, and start again after whatever goes wrong.
 //!
-//! Workers share nothing but the process, so one replica that is down, slow or halted costs the others nothing
-//! (promise P5).
+//! Workers share nothing but lanes, which let a slow reader go, so one replica that is down, slow or halted costs the
+//! others nothing (promise P5).
+
+mod course;
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use self::course::Course;
 use crate::backoff::Backoff;
 use crate::decode::debezium::Decoder;
 use crate::lane::core::CoreStart;
-use crate::lane::{Lane, LaneError, LaneLimits, Sealed};
+use crate::lane::hub::Hub;
+use crate::lane::{LaneError, LaneLimits, Sealed};
 use crate::metrics::ReplicaMetrics;
 use crate::replica::apply::{Applied, Applier};
 use crate::replica::checkpoint::{self, Checkpoint, CheckpointWriter, Claim};
 use crate::replica::lease::Lease;
 use crate::replica::session::Session;
 use crate::replica::{Disposition, ReplicaError, catalog};
-use crate::source::kafka::{KafkaSettings, KafkaSource, SourceError};
 use crate::status::{StatusCell, WorkerState};
 use crate::vocabulary::lsn::Xid;
 use crate::vocabulary::offset::PartitionNames;
@@ -36,8 +38,8 @@ pub struct WorkerSettings {
     pub name: String,
     /// The replica's address.
     pub url: tokio_postgres::Config,
-    /// The topics.
-    pub kafka: KafkaSettings,
+    /// The connector's `topic.prefix`.
+    pub topic_prefix: String,
     /// The connector's `unavailable.value.placeholder`.
     pub placeholder: String,
     /// Tables, as `schema.table`, whose changes are not applied.
@@ -61,12 +63,9 @@ const OWN_SECONDS: u64 = 30;
 
 /// What it takes to apply.
 struct Ready {
-    session: Session,
+    applier: Applier,
     lease: Lease,
-    writer: CheckpointWriter,
-    lane: Lane,
-    parcels: mpsc::Receiver<Sealed>,
-    names: PartitionNames,
+    course: Course,
 }
 
 /// Why an attempt ended.
@@ -79,15 +78,6 @@ enum WorkerError {
     Record { at: String, error: ReplicaError },
     #[error(transparent)]
     Lane(#[from] LaneError),
-    /// A mistake of this program. Trying again at once would only hide it.
-    #[error("the lane ended with a panic: {0}")]
-    Panic(String),
-}
-
-impl From<SourceError> for WorkerError {
-    fn from(error: SourceError) -> Self {
-        WorkerError::Lane(error.into())
-    }
 }
 
 impl WorkerError {
@@ -95,7 +85,7 @@ impl WorkerError {
         match self {
             WorkerError::Replica(error) | WorkerError::Record { error, .. } => error.disposition(),
             WorkerError::Lane(error) if error.is_outage() => Disposition::Retry,
-            WorkerError::Lane(_) | WorkerError::Panic(_) => Disposition::Halt,
+            WorkerError::Lane(_) => Disposition::Halt,
         }
     }
 
@@ -103,18 +93,18 @@ impl WorkerError {
         match self {
             WorkerError::Replica(error) | WorkerError::Record { error, .. } => error.hint(),
             WorkerError::Lane(error) => error.hint(),
-            WorkerError::Panic(_) => "Report it, with the log's lines before this one.".to_owned(),
         }
     }
 }
 
 /// Feeds one replica until `stop`.
-pub async fn run(settings: WorkerSettings, status: StatusCell, stop: CancellationToken) {
+pub async fn run(settings: WorkerSettings, hub: Arc<Hub>, status: StatusCell, stop: CancellationToken) {
     let span = tracing::info_span!("replica", replica = %settings.name);
     let mut worker = Worker {
         metrics: ReplicaMetrics::new(&settings.name),
         backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(2)),
         settings,
+        hub,
         status,
         stop,
         repeats: Vec::new(),
@@ -145,6 +135,7 @@ pub async fn run(settings: WorkerSettings, status: StatusCell, stop: Cancellatio
 
 struct Worker {
     settings: WorkerSettings,
+    hub: Arc<Hub>,
     status: StatusCell,
     metrics: ReplicaMetrics,
     stop: CancellationToken,
@@ -165,45 +156,43 @@ impl Worker {
     async fn attempt(&mut self) -> Result<(), WorkerError> {
         let stop = self.stop.clone();
         let Some(ready) = stop.run_until_cancelled(self.set_up()).await else { return Ok(()) };
-        let Ready { session, mut lease, writer, lane, parcels, names } = ready?;
-        let stop_lane = self.stop.child_token();
-        let lane = tokio::spawn(lane.run(stop_lane.clone()).in_current_span());
-        let applier = Applier::new(session, writer, names.clone());
-        let applied = tokio::select! {
-            applied = self.apply_all(applier, parcels, &names) => applied,
+        let Ready { applier, mut lease, course } = ready?;
+        let ended = tokio::select! {
+            ended = self.apply_all(applier, course) => ended,
             // What is open goes with the session.
             lost = lease.lost() => Err(lost.into()),
         };
-        stop_lane.cancel();
-        let read = lane.await.map_err(|error| WorkerError::Panic(error.to_string()));
-        applied?;
-        let read = read?;
-        if let Err(LaneError::ReadAgain { repeated }) = &read {
-            self.repeats.push(*repeated);
+        match &ended {
+            // Not a failure: this replica goes on from its checkpoint, by itself.
+            Err(WorkerError::Lane(error @ LaneError::Detached)) => {
+                tracing::info!("{error}");
+                self.metrics.detached();
+                return Ok(());
+            }
+            Err(WorkerError::Lane(LaneError::ReadAgain { repeated })) => self.repeats.push(*repeated),
+            _ => {}
         }
-        Ok(read?)
+        ended
     }
 
-    /// Everything before the first change: the replica is taken, its checkpoint read, the topics opened there.
+    /// Everything before the first change: the replica is taken, its checkpoint read, a lane found or opened there.
     async fn set_up(&mut self) -> Result<Ready, WorkerError> {
         let limit = Duration::from_secs(OWN_SECONDS);
         let timed_out =
             ReplicaError::TimedOut { action: "take ownership of the replica", seconds: OWN_SECONDS };
         let owned = tokio::time::timeout(limit, self.own()).await.unwrap_or(Err(timed_out));
         let (session, lease, checkpoint, catalog, writer) = owned?;
-        let client_id = format!("replicator.{}", self.settings.name);
-        let source = KafkaSource::new(self.settings.kafka.clone(), &client_id)?;
         let start = self.core_start(&checkpoint, catalog);
-        let (lane, parcels, names) = Lane::open(source, start, self.status.clone()).await?;
+        let course = Course::begin(Arc::clone(&self.hub), start, self.status.clone()).await?;
         self.status.loaded(&checkpoint);
         tracing::info!(
             epoch = checkpoint.epoch,
             watermark = %checkpoint.watermark,
             state = checkpoint.phase.as_str(),
-            partitions = names.len(),
             "applying"
         );
-        Ok(Ready { session, lease, writer, lane, parcels, names })
+        let applier = Applier::new(session, writer, course.names().clone());
+        Ok(Ready { applier, lease, course })
     }
 
     async fn own(
@@ -222,7 +211,7 @@ impl Worker {
     fn core_start(&self, checkpoint: &Checkpoint, catalog: Arc<Catalog>) -> CoreStart {
         let settings = &self.settings;
         CoreStart {
-            topic_prefix: settings.kafka.topic_prefix.clone(),
+            topic_prefix: settings.topic_prefix.clone(),
             decoder: Decoder::new(Arc::clone(&catalog), &settings.placeholder, &settings.exclude_tables),
             catalog,
             exclude_tables: settings.exclude_tables.clone(),
@@ -237,48 +226,61 @@ impl Worker {
 
     /// Applies parcels until the lane ends. Everything that has come is grouped, nothing is waited for: alone a
     /// transaction goes out at once, in a backlog many share a commit.
-    async fn apply_all(
-        &self,
-        mut applier: Applier,
-        mut parcels: mpsc::Receiver<Sealed>,
-        names: &PartitionNames,
-    ) -> Result<(), WorkerError> {
+    async fn apply_all(&self, mut applier: Applier, mut course: Course) -> Result<(), WorkerError> {
         let mut group: Vec<Sealed> = Vec::new();
-        let mut next = parcels.recv().await;
+        let mut next = course.recv().await;
         while let Some(sealed) = next.take() {
-            match sealed.parcel.end {
+            let mut reached = None;
+            match &sealed.parcel.end {
                 ParcelEnd::Commit(_) if !applier.is_open() => {
                     group.push(sealed);
-                    next = self.fill_group(&mut group, &mut parcels);
-                    let whole: Vec<&Parcel> = group.iter().map(|s| &s.parcel).collect();
-                    self.report(applier.apply(&whole).await, names)?;
+                    next = self.fill_group(&mut group, &mut course);
+                    let whole: Vec<&Parcel> = group.iter().map(|s| &*s.parcel).collect();
+                    self.report(applier.apply(&whole).await, course.names())?;
+                    reached = group.pop();
                     // Only now the lane gets their room back: what is being applied counts as memory, too.
                     group.clear();
                 }
-                ParcelEnd::Commit(ref point) => {
-                    applier.apply_part(&sealed.parcel).await.map_err(|e| at_record(e, names))?;
-                    self.report(applier.commit_open(point).await, names)?;
+                ParcelEnd::Commit(point) => {
+                    applier.apply_part(&sealed.parcel).await.map_err(|e| at_record(e, course.names()))?;
+                    self.report(applier.commit_open(point).await, course.names())?;
+                    reached = Some(sealed);
                 }
                 ParcelEnd::Open => {
-                    applier.apply_part(&sealed.parcel).await.map_err(|e| at_record(e, names))?;
+                    applier.apply_part(&sealed.parcel).await.map_err(|e| at_record(e, course.names()))?;
                 }
                 ParcelEnd::Discard => applier.discard_open().await?,
             }
+            if let Some(ParcelEnd::Commit(point)) = reached.as_ref().map(|s| &s.parcel.end)
+                && course.passed(point).await
+            {
+                applier.renumber(course.names().clone());
+                next = None;
+            }
+            drop(reached);
             if next.is_none() {
-                next = parcels.recv().await;
+                next = course.recv().await;
             }
         }
         // Stopping within a large transaction: what is open was never visible and comes again.
         applier.discard_open().await?;
-        Ok(())
+        Ok(course.ended().await?)
     }
 
     /// Adds what has already come, up to the limit. Returns the first parcel that doesn't belong to the group.
-    fn fill_group(&self, group: &mut Vec<Sealed>, parcels: &mut mpsc::Receiver<Sealed>) -> Option<Sealed> {
+    fn fill_group(&self, group: &mut Vec<Sealed>, course: &mut Course) -> Option<Sealed> {
         let mut changes: usize = group.iter().map(|s| s.parcel.changes.len()).sum();
+        let turns_at = |sealed: &Sealed, turning_point| match &sealed.parcel.end {
+            ParcelEnd::Commit(point) => point.transaction.is_some_and(|t| Some(t.lsn) >= turning_point),
+            ParcelEnd::Open | ParcelEnd::Discard => false,
+        };
         // A transaction without changes moves the watermark only; many of them still are one update of one row.
         while changes < self.settings.group_changes && group.len() < self.settings.group_changes {
-            let sealed = parcels.try_recv().ok()?;
+            let turning_point = course.turning_point();
+            if turning_point.is_some() && group.last().is_some_and(|last| turns_at(last, turning_point)) {
+                return None;
+            }
+            let sealed = course.try_recv()?;
             if !matches!(sealed.parcel.end, ParcelEnd::Commit(_)) {
                 return Some(sealed);
             }

@@ -44,6 +44,27 @@ pub struct CoreStart {
     pub limits: LaneLimits,
 }
 
+impl CoreStart {
+    /// Whether both replicas need exactly the same records, and the same of them.
+    pub fn stands_with(&self, other: &CoreStart) -> bool {
+        self.watermark == other.watermark
+            && self.phase == other.phase
+            && self.offsets == other.offsets
+            && self.snapshots == other.snapshots
+            && self.repeats == other.repeats
+    }
+
+    /// Whether the watermark says all about the replica: every table stands there.
+    pub fn is_plain(&self) -> bool {
+        self.phase == ReplicaPhase::Live && self.is_plain_at(self.watermark)
+    }
+
+    /// Whether no table was copied at a later position than this.
+    pub fn is_plain_at(&self, watermark: CommitLsn) -> bool {
+        self.snapshots.values().all(|copied_at| *copied_at <= watermark.0)
+    }
+}
+
 /// What the core has for its lane.
 #[derive(Debug)]
 pub enum Turn {

@@ -25,12 +25,27 @@ pub enum LaneError {
         /// The transaction to leave out.
         repeated: Xid,
     },
+    /// The replica kept the others of its lane waiting. Not a fault: it goes on in a lane of its own.
+    #[error("slower than the other replicas; reading alone until it has caught up")]
+    Detached,
+    /// The daemon is stopping.
+    #[error("the lane was stopped")]
+    Stopped,
+    /// A mistake of this program. Trying again at once would only hide it.
+    #[error("the lane ended with a panic: {0}")]
+    Panic(String),
 }
 
 impl LaneError {
     /// Whether the same may succeed later without anybody changing data or settings.
     pub fn is_outage(&self) -> bool {
-        matches!(self, LaneError::Source(SourceError::Unavailable(_)) | LaneError::ReadAgain { .. })
+        match self {
+            LaneError::Source(SourceError::Unavailable(_))
+            | LaneError::ReadAgain { .. }
+            | LaneError::Detached
+            | LaneError::Stopped => true,
+            LaneError::Source(_) | LaneError::Assemble { .. } | LaneError::Panic(_) => false,
+        }
     }
 
     /// What ends the state that this error causes.
@@ -38,7 +53,10 @@ impl LaneError {
         match self {
             LaneError::Source(error) => error.hint().to_owned(),
             LaneError::Assemble { error, .. } => error.hint(),
-            LaneError::ReadAgain { .. } => "Nothing to do.".to_owned(),
+            LaneError::ReadAgain { .. } | LaneError::Detached | LaneError::Stopped => {
+                "Nothing to do.".to_owned()
+            }
+            LaneError::Panic(_) => "Report it, with the log's lines before this one.".to_owned(),
         }
     }
 }

@@ -62,6 +62,11 @@ impl Applier {
         Applier { session, checkpoint, names, open: None }
     }
 
+    /// Another lane took over, which numbers partitions in its own way.
+    pub fn renumber(&mut self, names: PartitionNames) {
+        self.names = names;
+    }
+
     /// Whether a large transaction has been begun and not ended.
     pub fn is_open(&self) -> bool {
         self.open.is_some()

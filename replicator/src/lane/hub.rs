@@ -1,0 +1,287 @@
+//! Which lanes there are, and who reads which.
+//!
+//! Replicas that stand at the same place share a lane, so that everything is read and decoded once. A replica that stands
+//! elsewhere, because it was down or is being copied, reads by itself. When it has caught up it asks a lane with more
+//! readers to take it in: that lane names a commit point and keeps what follows, the replica goes on by itself up
+//! to exactly that point and changes over there. Every lane sees the same transactions in the same order, so the
+//! point is certain to come.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use super::core::CoreStart;
+use super::fan_out::{Outlet, Sealed};
+use super::{Lane, LaneError};
+use crate::source::kafka::KafkaSettings;
+use crate::status::StatusCell;
+use crate::vocabulary::lsn::{CommitLsn, Lsn};
+use crate::vocabulary::offset::PartitionNames;
+use crate::vocabulary::schema::Catalog;
+
+/// How lanes are made.
+#[derive(Debug, Clone)]
+pub struct HubSettings {
+    /// The topics.
+    pub kafka: KafkaSettings,
+    /// How many replicas there are: the first lane waits a moment for all of them.
+    pub replicas: usize,
+    /// How long one replica may keep the others of its lane waiting.
+    pub detach_after: Duration,
+}
+
+/// A replica asks to be fed by a lane.
+#[derive(Debug)]
+pub(super) struct Join {
+    /// Where the replica stands.
+    pub(super) start: CoreStart,
+    /// Whether it can get to a later commit point by itself.
+    pub(super) catches_up: bool,
+    pub(super) status: StatusCell,
+    pub(super) answer: oneshot::Sender<Joined>,
+}
+
+/// The lane's answer.
+#[derive(Debug)]
+pub(super) enum Joined {
+    /// The outlet gives everything after this commit point.
+    Yes { at: CommitLsn, outlet: Outlet, names: PartitionNames },
+    /// The lane does not stand where the replica does.
+    No,
+}
+
+/// How a lane ended: well when it was told to, or when nobody read it any more.
+pub(super) type Ending = Result<(), LaneError>;
+
+/// What the hub and the lane both know of the lane.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    /// How many replicas read it.
+    pub(super) readers: AtomicUsize,
+    /// The commit LSN up to which it has given out everything.
+    pub(super) position: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Handle {
+    id: u64,
+    catalog: Arc<Catalog>,
+    joins: mpsc::Sender<Join>,
+    shared: Arc<Shared>,
+    ending: watch::Receiver<Option<Ending>>,
+}
+
+/// All lanes of the daemon.
+#[derive(Debug)]
+pub struct Hub {
+    settings: HubSettings,
+    stop: CancellationToken,
+    lanes: Mutex<Lanes>,
+}
+
+#[derive(Debug, Default)]
+struct Lanes {
+    next_id: u64,
+    running: Vec<Arc<Handle>>,
+}
+
+/// Parcels for one replica, from one lane.
+#[derive(Debug)]
+pub struct Feed {
+    lane: Arc<Handle>,
+    at: CommitLsn,
+    names: PartitionNames,
+    outlet: Outlet,
+}
+
+/// A lane that a replica might change over to, as it was seen at one moment.
+#[derive(Debug)]
+pub struct Candidate {
+    lane: Arc<Handle>,
+    /// Where the lane stood. A replica that has come this far is close enough to ask.
+    pub position: CommitLsn,
+}
+
+/// A question to a lane that is not answered yet.
+#[derive(Debug)]
+pub struct Asked {
+    lane: Arc<Handle>,
+    answer: oneshot::Receiver<Joined>,
+}
+
+impl Hub {
+    /// A hub without lanes; they end with `stop`.
+    pub fn new(settings: HubSettings, stop: CancellationToken) -> Arc<Self> {
+        Arc::new(Hub { settings, stop, lanes: Mutex::default() })
+    }
+
+    /// Parcels from where a replica stands: of a lane that stands there too, else of a lane of its own.
+    ///
+    /// # Errors
+    /// When the source is not there, or has lost what is needed.
+    pub async fn feed(&self, start: CoreStart, status: &StatusCell) -> Result<Feed, LaneError> {
+        let mut asked = Vec::new();
+        loop {
+            let (lane, is_own) = self.find_or_open(&start, &asked);
+            asked.push(lane.id);
+            match Arc::clone(&lane).join(start.clone(), false, status).await.wait().await {
+                Some(feed) => return Ok(feed),
+                None if is_own => return Err(lane.ended().await.err().unwrap_or(LaneError::Stopped)),
+                None => {}
+            }
+        }
+    }
+
+    /// The lane that a replica had better read, if it is not the one that it reads: the one with most readers, of equal ones
+    /// the oldest.
+    pub fn better_than(&self, feed: &Feed) -> Option<Candidate> {
+        let rank = |lane: &Handle| (lane.shared.readers.load(Ordering::Relaxed), std::cmp::Reverse(lane.id));
+        let best = self.running(&feed.lane.catalog).into_iter().max_by_key(|lane| rank(lane))?;
+        if rank(&best) <= rank(&feed.lane) {
+            return None;
+        }
+        let position = CommitLsn(Lsn(best.shared.position.load(Ordering::Relaxed)));
+        Some(Candidate { lane: best, position })
+    }
+
+    fn running(&self, catalog: &Arc<Catalog>) -> Vec<Arc<Handle>> {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.of(catalog).map(Arc::clone).collect()
+    }
+
+    /// A lane that has not been asked yet, else a new one; and whether it is new. Under one lock: replicas that come at the
+    /// same time must not open one each.
+    fn find_or_open(&self, start: &CoreStart, asked: &[u64]) -> (Arc<Handle>, bool) {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lane) = lanes.of(&start.catalog).find(|lane| !asked.contains(&lane.id)) {
+            return (Arc::clone(lane), false);
+        }
+        lanes.next_id += 1;
+        // The others are probably about to come, and then everything is read once.
+        let expected = if lanes.running.is_empty() { self.settings.replicas } else { 1 };
+        let lane = self.spawn(lanes.next_id, start.clone(), expected);
+        lanes.running.push(Arc::clone(&lane));
+        (lane, true)
+    }
+
+    /// Starts a lane from where a replica stands.
+    fn spawn(&self, id: u64, start: CoreStart, expected: usize) -> Arc<Handle> {
+        let (joins, requests) = mpsc::channel(16);
+        let (ended, ending) = watch::channel(None);
+        let shared = Arc::new(Shared::default());
+        shared.position.store(start.watermark.0.0, Ordering::Relaxed);
+        let catalog = Arc::clone(&start.catalog);
+        let handle = Arc::new(Handle { id, catalog, joins, shared: Arc::clone(&shared), ending });
+        let (settings, stop) = (self.settings.clone(), self.stop.clone());
+        let lane = async move {
+            let opening = Lane::open(id, &settings, start, shared, requests, expected);
+            match stop.run_until_cancelled(opening).await {
+                Some(lane) => lane?.run(stop).await,
+                None => Ok(()),
+            }
+        };
+        // A task of its own, so that a panic is an ending like any other.
+        let lane = tokio::spawn(lane.instrument(tracing::info_span!(parent: None, "lane", id)));
+        tokio::spawn(async move {
+            let ending = lane.await.unwrap_or_else(|error| Err(LaneError::Panic(error.to_string())));
+            ended.send_replace(Some(ending));
+        });
+        handle
+    }
+}
+
+impl Lanes {
+    /// The running lanes that decode for replicas with this catalog.
+    fn of<'a>(&'a mut self, catalog: &'a Arc<Catalog>) -> impl Iterator<Item = &'a Arc<Handle>> {
+        self.running.retain(|lane| lane.ending.borrow().is_none());
+        self.running
+            .iter()
+            .filter(move |lane| Arc::ptr_eq(&lane.catalog, catalog) || lane.catalog == *catalog)
+    }
+}
+
+impl Handle {
+    async fn join(self: Arc<Self>, start: CoreStart, catches_up: bool, status: &StatusCell) -> Asked {
+        let (sender, answer) = oneshot::channel();
+        let join = Join { start, catches_up, status: status.clone(), answer: sender };
+        // When the lane has ended, the answer's end is dropped with the request: that is an answer, too.
+        drop(self.joins.send(join).await);
+        Asked { lane: self, answer }
+    }
+
+    async fn ended(&self) -> Ending {
+        let mut ending = self.ending.clone();
+        match ending.wait_for(Option::is_some).await {
+            Ok(ending) => ending.clone().unwrap_or(Ok(())),
+            Err(_) => Err(LaneError::Stopped),
+        }
+    }
+}
+
+impl Asked {
+    /// The answer, if it has come: a feed, or no.
+    pub fn try_answer(&mut self) -> Option<Option<Feed>> {
+        match self.answer.try_recv() {
+            Ok(joined) => Some(joined.into_feed(&self.lane)),
+            Err(oneshot::error::TryRecvError::Empty) => None,
+            Err(oneshot::error::TryRecvError::Closed) => Some(None),
+        }
+    }
+
+    async fn wait(self) -> Option<Feed> {
+        self.answer.await.ok()?.into_feed(&self.lane)
+    }
+}
+
+impl Joined {
+    fn into_feed(self, lane: &Arc<Handle>) -> Option<Feed> {
+        match self {
+            Joined::Yes { at, outlet, names } => Some(Feed { lane: Arc::clone(lane), at, names, outlet }),
+            Joined::No => None,
+        }
+    }
+}
+
+impl Candidate {
+    /// Asks the lane to take a replica in that stands at `start` and goes on by itself meanwhile.
+    pub async fn ask(self, start: CoreStart, status: &StatusCell) -> Asked {
+        self.lane.join(start, true, status).await
+    }
+}
+
+impl Feed {
+    /// The commit point after which this feed begins.
+    pub fn at(&self) -> CommitLsn {
+        self.at
+    }
+
+    /// The lane's partitions.
+    pub fn names(&self) -> &PartitionNames {
+        &self.names
+    }
+
+    /// The next parcel; none when the lane has ended, or has let this replica go.
+    pub async fn recv(&mut self) -> Option<Sealed> {
+        self.outlet.parcels.recv().await
+    }
+
+    /// The next parcel, if it has come.
+    pub fn try_recv(&mut self) -> Option<Sealed> {
+        self.outlet.parcels.try_recv().ok()
+    }
+
+    /// Why there are no more parcels. To be asked after [`Feed::recv`] has given none.
+    ///
+    /// # Errors
+    /// What the lane ended with; [`LaneError::Detached`] when only this replica was let go.
+    pub async fn ended(&self) -> Result<(), LaneError> {
+        if self.outlet.detached.load(Ordering::Acquire) {
+            return Err(LaneError::Detached);
+        }
+        self.lane.ended().await
+    }
+}
