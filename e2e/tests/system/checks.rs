@@ -4,6 +4,7 @@ mod bad_input;
 mod browser;
 mod bulk;
 mod command_line;
+mod lanes;
 mod registration;
 mod rows;
 mod web;
@@ -58,6 +59,7 @@ pub(crate) const ALL: &[Check] = &[
         run: |s| Box::pin(workload::other_kills(s)),
     },
     Check { name: "a_stopped_replica_does_not_delay_the_others", run: |s| Box::pin(workload::outage(s)) },
+    Check { name: "replicas_share_a_lane_and_a_hanging_one_leaves_it", run: |s| Box::pin(lanes::shared(s)) },
     Check {
         name: "a_malformed_record_halts_and_is_named",
         run: |s| Box::pin(bad_input::malformed_record(s)),

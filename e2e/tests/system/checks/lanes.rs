@@ -1,0 +1,74 @@
+//! Replicas that stand at the same place are read for once; one that hangs leaves, and comes back when it has caught up.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use e2e::wait::until;
+use tokio_postgres::Client;
+
+use crate::system::{Login, REPLICAS, System};
+
+/// Enough to fill the hanging replica's queue several times over (16 MiB).
+const ROWS: u32 = 40_000;
+const PAYLOAD_BYTES: u32 = 1_000;
+
+/// The lane of each replica; none while it is not being fed.
+async fn lanes(system: &System) -> anyhow::Result<Vec<Option<u64>>> {
+    let (_, body) = system.get("replicator", "/v1/replicas").await?;
+    let replicas = body["replicas"].as_array().context("no list of replicas")?;
+    Ok(replicas.iter().map(|replica| replica["lane"].as_u64()).collect())
+}
+
+async fn await_one_lane(system: &System) -> anyhow::Result<()> {
+    until("all replicas are fed by one lane", Duration::from_secs(60), async || {
+        let lanes = lanes(system).await.map_err(|e| e.to_string())?;
+        let one = lanes.len() == REPLICAS.len() && lanes[0].is_some() && lanes.iter().all(|l| *l == lanes[0]);
+        if one { Ok(()) } else { Err(format!("lanes {lanes:?}")) }
+    })
+    .await
+}
+
+/// Who writes them, so that they can be deleted again.
+const USER: &str = "lanes";
+
+/// One transaction of wide rows.
+async fn write(leader: &Client) -> anyhow::Result<()> {
+    let sql = format!(
+        "INSERT INTO public.posts (user_id, content)
+         SELECT '{USER}', repeat(md5(n::text), {PAYLOAD_BYTES} / 32) FROM generate_series(1, {ROWS}) n"
+    );
+    leader.batch_execute(&sql).await.context("write wide rows")
+}
+
+pub(super) async fn shared(system: Rc<System>) -> anyhow::Result<()> {
+    await_one_lane(&system).await?;
+    let leader = system.connect("leader", Login::Owner).await?;
+    system.service("pause", REPLICAS[1]).await?;
+    let others_went_on = async {
+        write(&leader).await?;
+        let written: &str = "SELECT pg_current_wal_insert_lsn()::text";
+        let lsn: String = leader.query_one(written, &[]).await?.get(0);
+        for name in [REPLICAS[0], REPLICAS[2]] {
+            let replica = system.connect(name, Login::Reader).await?;
+            until("a replica beside the hanging one is complete", Duration::from_secs(60), async || {
+                let sql = "SELECT watermark >= $1::text::pg_lsn, watermark::text FROM replicator.progress";
+                let row = replica.query_one(sql, &[&lsn]).await.map_err(|e| e.to_string())?;
+                if row.get(0) { Ok(()) } else { Err(row.get::<_, String>(1)) }
+            })
+            .await?;
+        }
+        anyhow::Ok(())
+    }
+    .await;
+    // Whatever happened: the next check needs the replica.
+    system.service("resume", REPLICAS[1]).await?;
+    others_went_on?;
+    let lanes = lanes(&system).await?;
+    ensure!(lanes[0] == lanes[2], "the two that went on share a lane: {lanes:?}");
+    ensure!(lanes[1] != lanes[0], "the one that hung has been let go: {lanes:?}");
+    await_one_lane(&system).await?;
+    println!("  equal on the leader and three replicas: {}", system.assert_equal().await?);
+    leader.execute("DELETE FROM public.posts WHERE user_id = $1", &[&USER]).await?;
+    Ok(())
+}
