@@ -1,0 +1,65 @@
+//! What processes used, as the kernel counts it in `/proc`.
+
+use std::fs;
+
+use anyhow::Context;
+
+/// CPU seconds of a process and of all its descendants, ended ones included as soon as their parent has waited for them:
+/// a PostgreSQL server with its backends, or a JVM.
+pub(crate) fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
+    let mut ticks = 0;
+    let mut family = vec![pid];
+    while let Some(pid) = family.pop() {
+        // A backend may end between the listing and the reading: its time is its parent's by then.
+        if let Some(used) = ticks_of(pid) {
+            ticks += used;
+            family.extend(children(pid));
+        }
+    }
+    anyhow::ensure!(ticks > 0 || ticks_of(pid).is_some(), "process {pid} does not exist");
+    #[expect(clippy::cast_precision_loss, reason = "ticks of a benchmark stay far below 2^53")]
+    Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// User and system time, the process's own and that of children it has waited for: fields 14 to 17 of its `stat`.
+fn ticks_of(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the program's name in parentheses and may hold spaces; what follows begins with field 3.
+    let fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11).take(4);
+    fields.map(|field| field.parse::<u64>().ok()).sum()
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let lists =
+        threads.flatten().filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    lists
+        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
+}
+
+/// The highest resident memory of a process since it started, in MiB (`VmHWM`).
+pub(crate) fn peak_memory_mib(pid: u32) -> anyhow::Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("read the process's status")?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("find the peak memory")?;
+    let kib: f64 = peak.trim().trim_end_matches(" kB").parse().context("read the peak memory")?;
+    Ok(kib / 1024.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_has_used_cpu_and_memory() {
+        let own = std::process::id();
+        assert!(cpu_seconds(own).is_ok());
+        assert!(peak_memory_mib(own).unwrap() > 1.0);
+    }
+
+    #[test]
+    fn a_process_that_does_not_exist_is_an_error() {
+        assert!(cpu_seconds(u32::MAX).is_err());
+        assert!(peak_memory_mib(u32::MAX).is_err());
+    }
+}

@@ -1,0 +1,137 @@
+//! The running servers: where they are, which processes they are, and how a replica is made empty.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, ensure};
+use clap::Args;
+use e2e::postgres;
+use tokio_postgres::Client;
+
+use crate::process;
+
+/// The database that is measured, beside the demo's own on the same servers.
+pub(crate) const DATABASE: &str = "bench";
+
+/// Most replicas that a run can have.
+pub(crate) const REPLICAS: usize = 3;
+
+/// Where the servers are. `scripts/bench.sh` starts them and sets the environment.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct System {
+    /// The folder of the servers' data, logs and pids.
+    #[arg(long, env = "BENCH_STATE", hide = true)]
+    state: PathBuf,
+    /// The folder for reports.
+    #[arg(long, env = "BENCH_REPORTS", hide = true)]
+    pub(crate) reports: PathBuf,
+    /// Where psql is.
+    #[arg(long, env = "BENCH_POSTGRES_BIN", hide = true)]
+    postgres_bin: PathBuf,
+    /// Ports of the leader and the replicas, in this order.
+    #[arg(long, env = "BENCH_POSTGRES_PORTS", value_delimiter = ',', hide = true)]
+    postgres_ports: Vec<u16>,
+    #[arg(long, env = "BENCH_BROKER_PORT", hide = true)]
+    broker_port: u16,
+    #[arg(long, env = "BENCH_CONNECT_PORT", hide = true)]
+    connect_port: u16,
+    #[arg(long, env = "BENCH_REPLICATOR_PORT", hide = true)]
+    pub(crate) replicator_port: u16,
+    #[arg(long, env = "POSTGRES_PASSWORD", hide = true, hide_env_values = true)]
+    postgres_password: String,
+    #[arg(long, env = "REPLICATOR_PASSWORD", hide = true, hide_env_values = true)]
+    pub(crate) replicator_password: String,
+}
+
+/// A PostgreSQL server: 0 is the leader, then the replicas by number.
+pub(crate) fn server_name(server: usize) -> String {
+    if server == 0 { "leader".to_owned() } else { format!("replica-{server}") }
+}
+
+impl System {
+    pub(crate) fn brokers(&self) -> String {
+        format!("127.0.0.1:{}", self.broker_port)
+    }
+
+    pub(crate) fn connect_url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.connect_port)
+    }
+
+    /// A file of the servers' folder, which lives as long as their data.
+    pub(crate) fn state_file(&self, name: &str) -> PathBuf {
+        self.state.join(name)
+    }
+
+    pub(crate) fn postgres_port(&self, server: usize) -> anyhow::Result<u16> {
+        let port = self.postgres_ports.get(server);
+        port.copied().with_context(|| format!("find the port of {}", server_name(server)))
+    }
+
+    /// The URL of the measured database for the role that applies.
+    pub(crate) fn replicator_url(&self, server: usize) -> anyhow::Result<String> {
+        let port = self.postgres_port(server)?;
+        Ok(format!("postgres://replicator:{}@127.0.0.1:{port}/{DATABASE}", self.replicator_password))
+    }
+
+    /// Connects as the superuser.
+    pub(crate) async fn connect(&self, server: usize, database: &str) -> anyhow::Result<Client> {
+        let port = self.postgres_port(server)?;
+        let url = format!("postgres://postgres:{}@127.0.0.1:{port}/{database}", self.postgres_password);
+        let client =
+            postgres::connect(&url).await.with_context(|| format!("connect to {}", server_name(server)))?;
+        // A replica's sessions start read-only.
+        client.batch_execute("SET default_transaction_read_only = off").await?;
+        Ok(client)
+    }
+
+    /// The process id of a service that the scripts have started.
+    pub(crate) fn pid(&self, service: &str) -> anyhow::Result<u32> {
+        let file = self.state.join("pids").join(format!("{service}.pid"));
+        let text = fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
+        text.trim().parse().with_context(|| format!("read the pid of {service}"))
+    }
+
+    /// CPU seconds used by these services so far.
+    pub(crate) fn cpu(&self, services: &[String]) -> anyhow::Result<BTreeMap<String, f64>> {
+        services.iter().map(|name| Ok((name.clone(), process::cpu_seconds(self.pid(name)?)?))).collect()
+    }
+
+    /// Makes the measured database anew: the product's own `postgres/init.sh`, then the measured table, empty.
+    pub(crate) async fn reset(&self, server: usize) -> anyhow::Result<()> {
+        let admin = self.connect(server, "postgres").await?;
+        admin.batch_execute(&format!("DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")).await?;
+        admin.batch_execute(&format!("CREATE DATABASE {DATABASE}")).await?;
+        let (side, grants) = match server {
+            0 => ("leader", include_str!("../sql/leader.sql")),
+            _ => ("replica", include_str!("../sql/replica.sql")),
+        };
+        self.initialise(server, side).await?;
+        let client = self.connect(server, DATABASE).await?;
+        client.batch_execute(include_str!("../sql/table.sql")).await.context("make the measured table")?;
+        client.batch_execute(grants).await.context("grant what the roles need")?;
+        // What the last run has written is on the disk before the next one is measured.
+        admin.batch_execute("CHECKPOINT").await?;
+        Ok(())
+    }
+
+    /// The passwords of the other roles are in the environment, for the script.
+    async fn initialise(&self, server: usize, side: &str) -> anyhow::Result<()> {
+        let mut script = Command::new(e2e::repository().join("postgres/init.sh"));
+        let path = std::env::var("PATH").unwrap_or_default();
+        script
+            .arg(side)
+            .env("PATH", format!("{}:{path}", self.postgres_bin.display()))
+            .env("PGHOST", "127.0.0.1")
+            .env("PGPORT", self.postgres_port(server)?.to_string())
+            .env("PGUSER", "postgres")
+            .env("PGPASSWORD", &self.postgres_password)
+            .env("PGDATABASE", DATABASE)
+            .stdin(Stdio::null());
+        let output = tokio::task::spawn_blocking(move || script.output()).await?.context("run init.sh")?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "init.sh {side} failed on {}: {errors}", server_name(server));
+        Ok(())
+    }
+}

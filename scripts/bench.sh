@@ -1,0 +1,133 @@
+#!/usr/bin/env bash
+# Measures the replicator and its peers side by side on this machine; bench/README.md says what and how.
+#
+#   scripts/bench.sh [--keep] [--fresh] [--port-offset N] [--replicator FILE] SCENARIO [OPTION...]
+#   scripts/bench.sh stop [--volumes]
+#
+#   SCENARIO           drain; SCENARIO --help shows its options
+#   --keep             leaves leader, replicas, broker and Connect running, so that the next run starts at once
+#   --fresh            deletes the data of earlier runs first, the filled topics too
+#   --replicator FILE  measures this program instead of building the repository's
+#   --port-offset N    added to every port of .env (default 6000)
+#   stop               ends what --keep left running; with --volumes deletes its data
+#
+# Data, logs and pids are in .run/bench/system, reports in .run/bench. Filled topics stay there and are used again.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=scripts/lib/common.sh
+source "$here/lib/common.sh"
+# shellcheck source=scripts/lib/install.sh
+source "$here/lib/install.sh"
+# Brings process.sh and services.sh.
+# shellcheck source=scripts/lib/stop-native.sh
+source "$here/lib/stop-native.sh"
+
+offset=6000 keep='' fresh='' volumes='' replicator='' scenario=()
+while (($#)); do
+  case $1 in
+    --port-offset) offset=${2:?--port-offset wants a number} && shift ;;
+    --keep) keep=yes ;;
+    --fresh) fresh=yes ;;
+    --volumes) volumes=yes ;;
+    --replicator) replicator=$(realpath "${2:?--replicator wants a file}") && shift ;;
+    -h | --help) print_help "${BASH_SOURCE[0]}" && exit ;;
+    -*) die "unknown argument '$1'; --help shows what there is" 2 ;;
+    # The rest is the scenario's.
+    *) scenario=("$@") && break ;;
+  esac
+  shift
+done
+((${#scenario[@]})) || die "which scenario? --help shows what there is" 2
+if [[ ${scenario[*]} == 'stop --volumes' ]]; then volumes=yes; fi
+
+# Heaps for a load, not for a demo.
+BROKER_HEAP=${BROKER_HEAP:-'-Xms256m -Xmx256m'}
+CONNECT_HEAP=${CONNECT_HEAP:-'-Xms1g -Xmx1g'}
+load_settings
+use_offset "$offset"
+reports=$run_directory/bench
+state=$reports/system
+# The JDBC sink beside the source connector, as two folders of plugins.
+sink_library=$reports/lib
+
+# The Connect worker finds both.
+prepare_connect() {
+  mkdir -p "$state/connect"
+  fill_template "$repository/debezium/connect.properties" BROKER_PORT="$(port_of broker)" \
+    CONNECT_PORT="$(port_of connect)" LIB="$library_directory/plugins,$sink_library" >"$state/connect/connect.properties"
+}
+
+sink_is_current() {
+  [[ $(cat "$sink_library/pom.sha256" 2>/dev/null) == "$(sha256sum <"$repository/bench/sink/pom.xml")" ]]
+}
+
+fetch_sink() {
+  local started log=$reports/maven.log
+  started=$(now_ms)
+  rm -rf "$sink_library"
+  mvn -q -B -Dstyle.color=never -f "$repository/bench/sink/pom.xml" dependency:copy-dependencies \
+    -DoutputDirectory="$sink_library/plugins/debezium-jdbc" >"$log" 2>&1 || {
+    tail -n 20 "$log" >&2
+    die "Maven could not fetch the jars of bench/sink/pom.xml (log: $log)"
+  }
+  sha256sum <"$repository/bench/sink/pom.xml" >"$sink_library/pom.sha256"
+  step_done "$started" "jars of bench/sink/pom.xml fetched"
+}
+
+start_servers() {
+  local name started
+  mkdir -p "$state"
+  if ! jars_are_current; then
+    started=$(now_ms)
+    fetch_jars
+    step_done "$started" "jars of debezium/pom.xml fetched"
+  fi
+  if ! sink_is_current; then fetch_sink; fi
+  for name in "${infrastructure_services[@]}"; do
+    if is_running "$name"; then continue; fi
+    require_free_port "$name"
+    start_service "$name"
+  done
+}
+
+build() {
+  local started
+  started=$(now_ms)
+  # Both, although only one may be needed: with another choice of crates cargo would compile shared dependencies anew.
+  (cd "$repository" && cargo build --quiet --release --locked -p bench -p replicator) 9>&-
+  replicator=${replicator:-$(program replicator)}
+  step_done "$started" "programs built"
+}
+
+stop_unless_kept() {
+  local status=$?
+  if [[ -z $keep ]]; then stop_native 9>&-; fi
+  exit "$status"
+}
+
+if [[ ${scenario[0]} == stop ]]; then
+  stop_native
+  exit
+fi
+need_cargo
+need_postgres
+need_java
+need curl curl
+need mvn maven
+build
+if [[ $* != *--help* ]]; then
+  mkdir -p "$reports"
+  # One run at a time: two would measure each other.
+  exec 9>"$reports/lock"
+  flock -n 9 || { say "waiting for another run to end" && flock 9; }
+  trap stop_unless_kept EXIT
+  if [[ -n $fresh ]]; then volumes=yes stop_native 9>&-; fi
+  start_servers
+fi
+export APP_WRITER_PASSWORD APP_READER_PASSWORD DEBEZIUM_PASSWORD REPLICATOR_PASSWORD POSTGRES_PASSWORD
+ports=$(for name in leader replica-1 replica-2 replica-3; do port_of "$name"; done | paste -s -d ,)
+# A process of this script, not the script: servers have to be stopped after it.
+BENCH_STATE=$state BENCH_POSTGRES_BIN=$postgres_bin BENCH_REPORTS=$reports BENCH_POSTGRES_PORTS=$ports BENCH_BROKER_PORT=$(port_of broker) \
+  BENCH_CONNECT_PORT=$(port_of connect) BENCH_REPLICATOR_PORT=$(port_of replicator) BENCH_REPLICATOR=$replicator \
+  "$(program bench)" "${scenario[@]}"
