@@ -5,9 +5,9 @@
 //!            (rdkafka)  (pure)     (pure)       (bounded)  (pure)   (tokio-postgres: rows + checkpoint, one commit)
 //! ```
 //!
-//! Each replica has a worker of its own that owns its position: the checkpoint in the replica's database, committed with
-//! the rows it covers. Nothing else is a truth about progress, so killing the process at any instant loses nothing and
-//! repeats nothing.
+//! Replicas that stand at the same place share one lane, which reads, decodes and assembles once. Each has a worker of its
+//! own that owns its position: the checkpoint in the replica's database, committed with the rows it covers. Nothing else
+//! is a truth about progress, so killing the process at any instant loses nothing and repeats nothing.
 //!
 //! # Invariants
 //! - A target transaction holds whole source transactions, never a part of one.
