@@ -9,6 +9,7 @@
 //! logical replication. The one exception is truncating tables that refer to each other, which has to be one statement.
 
 mod coalesce;
+mod key;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -39,8 +40,7 @@ pub fn plan<'a>(changes: &[&'a Change]) -> Vec<Step<'a>> {
             pending.push((Arc::clone(&change.table), Pending::default()));
             pending.len() - 1
         });
-        let (table, of_table) = &mut pending[position];
-        of_table.add(table, &change.operation, &mut steps);
+        pending[position].1.add(change, &mut steps);
         rest = tail;
     }
     for (table, of_table) in &mut pending {

@@ -1,13 +1,15 @@
 //! Folds the changes of one table, key by key and field by field.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::collections::hash_map::{Entry, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
 use super::Merged;
+use super::key::KeyOf;
 use super::step::{ColumnSet, Step, StepKind};
-use crate::vocabulary::change::Operation;
+use crate::vocabulary::change::{Change, Operation};
 use crate::vocabulary::row::{Key, Row};
 use crate::vocabulary::schema::Table;
 
@@ -29,78 +31,107 @@ enum Net<'a> {
 /// The changes of one table since the last barrier, one per key.
 #[derive(Debug, Default)]
 pub(super) struct Pending<'a> {
-    by_key: HashMap<Key, Net<'a>>,
     /// First seen first, so that plans don't depend on hashing. Keys whose changes cancelled out stay, as `Nothing`.
-    order: Vec<Key>,
+    nets: Vec<(KeyOf<'a>, Net<'a>)>,
+    /// Where each key is in `nets`. Stays empty for as long as each key comes behind the one before, as those of bulk
+    /// loads and of updates along the key do: then none of them can have been there already.
+    index: HashMap<KeyOf<'a>, usize, RandomState>,
 }
 
 impl<'a> Pending<'a> {
     /// Adds a change. What can't be folded is written to `steps`, behind everything that came before it.
-    pub(super) fn add(&mut self, table: &Arc<Table>, operation: &'a Operation, steps: &mut Vec<Step<'a>>) {
-        if !self.fold(table, operation) {
-            self.flush(table, steps);
-            if !self.fold(table, operation) {
-                append(Step::of_one(table, operation), steps);
+    pub(super) fn add(&mut self, change: &'a Change, steps: &mut Vec<Step<'a>>) {
+        if !self.fold(change) {
+            self.flush(&change.table, steps);
+            if !self.fold(change) {
+                append(Step::of_one(&change.table, &change.operation), steps);
             }
         }
     }
 
     /// Whether the change went into the fold. If not, what is pending must be written first; if it still does not, the
     /// change is a step of its own.
-    fn fold(&mut self, table: &Table, operation: &'a Operation) -> bool {
+    fn fold(&mut self, change: &'a Change) -> bool {
+        let Change { table, operation, .. } = change;
         let key = match operation {
             _ if !table.has_key() => return false,
-            Operation::Insert(row) | Operation::Copy(row) | Operation::Update(row) => row.project(&table.key),
-            Operation::Delete(key) => key.clone(),
+            Operation::Insert(row) | Operation::Copy(row) | Operation::Update(row) => {
+                KeyOf::of_row(row, &table.key)
+            }
+            Operation::Delete(key) => KeyOf::alone(key),
             _ => return false,
         };
-        match self.by_key.entry(key) {
-            Entry::Vacant(vacant) => {
-                let Some(net) = Net::first(operation) else { return false };
-                self.order.push(vacant.key().clone());
-                vacant.insert(net);
+        let Some(position) = self.position(&key) else {
+            let Some(net) = Net::first(operation) else { return false };
+            if !self.index.is_empty() {
+                self.index.insert(key, self.nets.len());
+            }
+            self.nets.push((key, net));
+            return true;
+        };
+        let (_, known) = &mut self.nets[position];
+        // As one statement it would be an update, which can't write an identity column.
+        if matches!(known, Net::Delete(_)) && table.columns.iter().any(|c| c.identity_always) {
+            return false;
+        }
+        match known.then(operation) {
+            Some(net) => {
+                *known = net;
                 true
             }
-            // As one statement it would be an update, which can't write an identity column.
-            Entry::Occupied(occupied)
-                if matches!(occupied.get(), Net::Delete(_))
-                    && table.columns.iter().any(|c| c.identity_always) =>
-            {
-                false
-            }
-            Entry::Occupied(mut occupied) => match occupied.get().then(operation) {
-                Some(net) => {
-                    occupied.insert(net);
-                    true
-                }
-                None => false,
-            },
+            None => false,
         }
+    }
+
+    /// Where the key is in `nets`, if it is.
+    fn position(&mut self, key: &KeyOf<'a>) -> Option<usize> {
+        let (last, _) = self.nets.last()?;
+        if self.index.is_empty() {
+            if key.is_behind(last) {
+                return None;
+            }
+            self.index = self.nets.iter().enumerate().map(|(position, (key, _))| (*key, position)).collect();
+        }
+        self.index.get(key).copied()
     }
 
     /// Writes what is pending as few statements: deletes first and inserts last, so that a unique value that moves from
     /// one row to another is free when it is taken.
     pub(super) fn flush(&mut self, table: &Arc<Table>, steps: &mut Vec<Step<'a>>) {
+        self.index.clear();
         let mut deletes = Vec::new();
-        let mut updates: BTreeMap<ColumnSet, Vec<Merged<'a, Row>>> = BTreeMap::new();
-        let mut upserts: BTreeMap<ColumnSet, Vec<Merged<'a, Row>>> = BTreeMap::new();
-        let mut inserts: BTreeMap<ColumnSet, Vec<Merged<'a, Row>>> = BTreeMap::new();
-        for key in self.order.drain(..) {
-            match self.by_key.remove(&key) {
-                Some(Net::Insert(row)) => inserts.entry(ColumnSet::present_in(&row)).or_default().push(row),
-                Some(Net::Upsert(row)) => upserts.entry(ColumnSet::present_in(&row)).or_default().push(row),
-                Some(Net::Update(row)) => updates.entry(ColumnSet::present_in(&row)).or_default().push(row),
-                Some(Net::Delete(key)) => deletes.push(key),
-                Some(Net::Nothing) | None => {}
+        let mut updates = ByColumns::default();
+        let mut upserts = ByColumns::default();
+        let mut inserts = ByColumns::default();
+        for (_, net) in self.nets.drain(..) {
+            match net {
+                Net::Insert(row) => inserts.push(row),
+                Net::Upsert(row) => upserts.push(row),
+                Net::Update(row) => updates.push(row),
+                Net::Delete(key) => deletes.push(key),
+                Net::Nothing => {}
             }
         }
         let mut push = |kind| steps.push(Step { table: Arc::clone(table), kind });
         if !deletes.is_empty() {
             push(StepKind::Delete(deletes));
         }
-        updates.into_iter().for_each(|(columns, rows)| push(StepKind::Update(columns, rows)));
-        upserts.into_iter().for_each(|(columns, rows)| push(StepKind::Upsert(columns, rows)));
-        inserts.into_iter().for_each(|(columns, rows)| push(StepKind::Insert(columns, rows)));
+        updates.0.into_iter().for_each(|(columns, rows)| push(StepKind::Update(columns, rows)));
+        upserts.0.into_iter().for_each(|(columns, rows)| push(StepKind::Upsert(columns, rows)));
+        inserts.0.into_iter().for_each(|(columns, rows)| push(StepKind::Insert(columns, rows)));
+    }
+}
+
+/// Rows by the columns that they have, first seen first. Mostly they all have the same.
+#[derive(Debug, Default)]
+struct ByColumns<'a>(Vec<(ColumnSet, Vec<Merged<'a, Row>>)>);
+
+impl<'a> ByColumns<'a> {
+    fn push(&mut self, row: Merged<'a, Row>) {
+        match self.0.iter_mut().find(|(columns, _)| columns.are_those_of(&row)) {
+            Some((_, rows)) => rows.push(row),
+            None => self.0.push((ColumnSet::present_in(&row), vec![row])),
+        }
     }
 }
 

@@ -24,6 +24,14 @@ impl ColumnSet {
         ColumnSet(words.into_boxed_slice())
     }
 
+    /// Whether a row has values for these columns and no others.
+    pub fn are_those_of(&self, row: &Row) -> bool {
+        (0..row.width()).all(|column| {
+            let named = self.0[column / 64] >> (column % 64) & 1 == 1;
+            named == (row.cell(column) != Cell::Absent)
+        })
+    }
+
     /// The columns in order.
     pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
         let words = self.0.iter().enumerate();
