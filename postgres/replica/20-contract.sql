@@ -149,6 +149,16 @@ BEGIN
     END IF;
 END $$;
 
+-- Fails unless a statement touched the rows that it names. Like advance() it raises, so that what comes next, the commit
+-- above all, can be sent without waiting: the replicator then goes through the same changes one by one.
+CREATE OR REPLACE FUNCTION replicator.expect(p_rows bigint, p_touched bigint) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF p_touched <> p_rows THEN
+        RAISE EXCEPTION 'a statement touched % rows instead of %', p_touched, p_rows USING ERRCODE = 'RP010';
+    END IF;
+END $$;
+
 -- What readers look at: one row.
 CREATE OR REPLACE VIEW replicator.progress AS
 SELECT current_setting('cluster_name') AS replica, state, watermark, xid, committed_at, applied_at,

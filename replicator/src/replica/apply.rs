@@ -1,12 +1,16 @@
 //! Parcels into a replica: rows and checkpoint, one target transaction per group of source transactions.
 
+mod copy;
 mod one_by_one;
 mod pipeline;
+mod technique;
 
 use std::sync::Arc;
 
 use self::one_by_one::missing_row;
-use self::pipeline::{Answer, in_order, run, simple};
+use self::pipeline::{Answer, Ready, in_order, simple};
+pub use self::technique::Cutoffs;
+use self::technique::{Request, requests};
 use super::ReplicaError;
 use super::checkpoint::{Advance, CheckpointWriter};
 use super::session::Session;
@@ -38,6 +42,7 @@ pub struct Applier {
     session: Session,
     checkpoint: CheckpointWriter,
     names: PartitionNames,
+    cutoffs: Cutoffs,
     /// The part of a large transaction that is written and not committed; none between transactions.
     open: Option<OpenTransaction>,
 }
@@ -59,7 +64,13 @@ struct Outcome {
 impl Applier {
     /// An applier that writes with this session and checkpoint.
     pub fn new(session: Session, checkpoint: CheckpointWriter, names: PartitionNames) -> Self {
-        Applier { session, checkpoint, names, open: None }
+        Applier { session, checkpoint, names, cutoffs: Cutoffs::default(), open: None }
+    }
+
+    /// The same with other cut-offs: to measure them, and to test each technique with a handful of rows.
+    #[must_use]
+    pub fn with_cutoffs(self, cutoffs: Cutoffs) -> Self {
+        Applier { cutoffs, ..self }
     }
 
     /// Another lane took over, which numbers partitions in its own way.
@@ -102,30 +113,82 @@ impl Applier {
         }
     }
 
-    /// The whole group in one round trip, or two when rows have to be counted before the commit.
+    /// The whole group in one round trip, unless COPY or a stage takes more.
     async fn apply_folded(&mut self, changes: &[&Change], advance: &Advance) -> Result<(), ReplicaError> {
         let steps = plan(changes);
-        self.prepare(&steps).await?;
-        let counted = steps.iter().any(|s| s.must_find().is_some());
+        let requests = self.requests(&steps).await?;
+        let counted = requests.iter().any(|r| r.request().must_touch().is_some());
         let pipelined_commit = !counted && advance.is_one_statement();
-        let session = &self.session;
-        let checkpoint = &self.checkpoint;
-        let mut sent: Vec<Answer<'_>> = vec![Box::pin(simple(session, "BEGIN"))];
-        sent.extend(steps.iter().map(|step| -> Answer<'_> { Box::pin(run(session, step)) }));
-        sent.push(Box::pin(async move { checkpoint.write(session, advance).await.map(|()| 0) }));
-        if pipelined_commit {
-            sent.push(Box::pin(simple(session, "COMMIT")));
-        }
-        let answers =
-            in_order(sent).await.map_err(|source| ReplicaError::Postgres { action: "apply", source })?;
-        // The first answer is BEGIN's.
-        for (step, found) in steps.iter().zip(&answers[1..]) {
-            check_found(step, *found, changes)?;
-        }
+        let last = if pipelined_commit {
+            &[Last::Checkpoint(advance), Last::Commit][..]
+        } else {
+            &[Last::Checkpoint(advance)]
+        };
+        self.run("BEGIN", &requests, last, changes).await?;
         if !pipelined_commit {
             self.execute("COMMIT", "commit").await?;
         }
         Ok(())
+    }
+
+    /// The requests of these steps, all of them prepared.
+    async fn requests<'s>(&mut self, steps: &'s [Step<'s>]) -> Result<Vec<Ready<'s>>, ReplicaError> {
+        let may_stage = self.session.may_stage();
+        let stage = if may_stage { self.cutoffs.stage } else { usize::MAX };
+        let mut wanted = Vec::new();
+        steps.iter().for_each(|step| requests(step, Cutoffs { stage, ..self.cutoffs }, &mut wanted));
+        let mut ready = Vec::with_capacity(wanted.len());
+        for request in wanted {
+            ready.push(Ready::new(&mut self.session, request).await?);
+        }
+        Ok(ready)
+    }
+
+    /// Sends `first`, the requests and what comes last, and waits in between only where it has to: a COPY is begun when
+    /// everything that may fail before it has not. In a failed transaction the server would refuse to begin it, and of two
+    /// answers to that (one to the statement, one to the copy that never was) the driver expects one.
+    async fn run(
+        &self,
+        first: &'static str,
+        requests: &[Ready<'_>],
+        last: &[Last<'_>],
+        changes: &[&Change],
+    ) -> Result<(), ReplicaError> {
+        let session = &self.session;
+        let failed = |source| ReplicaError::Postgres { action: "apply", source };
+        let mut sent: Vec<Answer<'_>> =
+            vec![Box::pin(async move { simple(session, first).await.map_err(failed) })];
+        let mut may_fail = false;
+        let mut touched = Vec::with_capacity(requests.len() + 1 + last.len());
+        for ready in requests {
+            if may_fail && ready.request().is_copy() {
+                touched.extend(in_order(std::mem::take(&mut sent)).await?);
+                may_fail = false;
+            }
+            may_fail |= ready.request().writes_rows();
+            sent.push(Box::pin(ready.send(session)));
+        }
+        for last in last {
+            sent.push(match last {
+                Last::Checkpoint(advance) => Box::pin(self.write_checkpoint(advance)),
+                Last::Commit => Box::pin(async move { simple(session, "COMMIT").await.map_err(failed) }),
+            });
+        }
+        touched.extend(in_order(sent).await?);
+        // The first answer is that of `first`.
+        let short = requests.iter().zip(&touched[1..]).find(|(ready, touched)| {
+            ready.request().must_touch().is_some_and(|expected| expected != **touched)
+        });
+        match short {
+            Some((ready, _)) => Err(not_found(ready.request(), changes)),
+            None => Ok(()),
+        }
+    }
+
+    async fn write_checkpoint(&self, advance: &Advance) -> Result<u64, ReplicaError> {
+        let failed = |source| ReplicaError::Postgres { action: "write the checkpoint", source };
+        self.checkpoint.write(&self.session, advance).await.map_err(failed)?;
+        Ok(0)
     }
 
     /// Writes a part of a large transaction into an open target transaction.
@@ -133,15 +196,13 @@ impl Applier {
     /// # Errors
     /// As [`Applier::apply`]; the open transaction is lost with it.
     pub async fn apply_part(&mut self, parcel: &Parcel) -> Result<(), ReplicaError> {
-        let mut open = match self.open.take() {
-            Some(open) => open,
-            None => {
-                self.execute("BEGIN", "begin").await?;
-                OpenTransaction::default()
-            }
+        // Each part is behind a savepoint; that of the part before is no longer needed.
+        let (first, mut open) = match self.open.take() {
+            Some(open) => ("RELEASE SAVEPOINT part; SAVEPOINT part", open),
+            None => ("BEGIN; SAVEPOINT part", OpenTransaction::default()),
         };
         let changes: Vec<&Change> = parcel.changes.iter().collect();
-        let outcome = self.run_part(&changes).await?;
+        let outcome = self.run_part(first, &changes).await?;
         open.changes += changes.len();
         open.inserted_for_missing += outcome.inserted_for_missing;
         open.in_source_order |= outcome.in_source_order;
@@ -178,24 +239,11 @@ impl Applier {
     }
 
     /// Runs changes folded, behind a savepoint to which it goes back to run them one by one when folding fails.
-    async fn run_part(&mut self, changes: &[&Change]) -> Result<Outcome, ReplicaError> {
+    async fn run_part(&mut self, first: &'static str, changes: &[&Change]) -> Result<Outcome, ReplicaError> {
         let steps = plan(changes);
-        self.prepare(&steps).await?;
-        let session = &self.session;
-        let mut sent: Vec<Answer<'_>> = vec![Box::pin(simple(session, "SAVEPOINT part"))];
-        sent.extend(steps.iter().map(|step| -> Answer<'_> { Box::pin(run(session, step)) }));
-        let folded = match in_order(sent).await {
-            Ok(answers) => {
-                let mut found = steps.iter().zip(&answers[1..]);
-                found.try_for_each(|(step, found)| check_found(step, *found, changes))
-            }
-            Err(source) => Err(ReplicaError::Postgres { action: "apply", source }),
-        };
-        match folded {
-            Ok(()) => {
-                self.execute("RELEASE SAVEPOINT part", "release the savepoint").await?;
-                Ok(Outcome::default())
-            }
+        let requests = self.requests(&steps).await?;
+        match self.run(first, &requests, &[], changes).await {
+            Ok(()) => Ok(Outcome::default()),
             Err(error) if error.may_be_due_to_folding() => {
                 self.execute("ROLLBACK TO SAVEPOINT part", "go back to the savepoint").await?;
                 self.run_in_source_order(changes).await
@@ -204,17 +252,15 @@ impl Applier {
         }
     }
 
-    async fn prepare(&mut self, steps: &[Step<'_>]) -> Result<(), ReplicaError> {
-        for step in steps {
-            self.session.prepare(step).await?;
-        }
-        Ok(())
-    }
-
     async fn commit(&self, advance: &Advance) -> Result<(), ReplicaError> {
-        let failed = |source| ReplicaError::Postgres { action: "write the checkpoint", source };
-        self.checkpoint.write(&self.session, advance).await.map_err(failed)?;
-        self.execute("COMMIT", "commit").await
+        let commit = self.execute("COMMIT", "commit");
+        if advance.is_one_statement() {
+            let commit: Answer<'_> = Box::pin(async { commit.await.map(|()| 0) });
+            in_order(vec![Box::pin(self.write_checkpoint(advance)), commit]).await.map(|_| ())
+        } else {
+            self.write_checkpoint(advance).await?;
+            commit.await
+        }
     }
 
     async fn execute(&self, sql: &'static str, action: &'static str) -> Result<(), ReplicaError> {
@@ -248,16 +294,16 @@ impl Applied {
     }
 }
 
-/// A statement that found fewer rows than it names has not done what the leader did.
-fn check_found(step: &Step<'_>, found: u64, changes: &[&Change]) -> Result<(), ReplicaError> {
-    match step.must_find() {
-        Some(expected) if expected != found => {
-            let first = changes.iter().find(|c| Arc::ptr_eq(&c.table, &step.table));
-            Err(first.map_or_else(
-                || ReplicaError::Contract("a plan for a table without changes".to_owned()),
-                |change| missing_row(change),
-            ))
-        }
-        _ => Ok(()),
-    }
+/// What comes after the rows.
+#[derive(Debug, Clone, Copy)]
+enum Last<'a> {
+    Checkpoint(&'a Advance),
+    Commit,
+}
+
+/// The error of a statement that found fewer rows than it names: it has not done what the leader did.
+fn not_found(request: &Request<'_>, changes: &[&Change]) -> ReplicaError {
+    let table = request.table();
+    let first = changes.iter().find(|c| table.is_some_and(|table| Arc::ptr_eq(&c.table, table)));
+    first.map_or(ReplicaError::Plan("a request for a table without changes"), |change| missing_row(change))
 }

@@ -58,6 +58,9 @@ pub enum ReplicaError {
     /// The contract schema holds something that this version doesn't understand.
     #[error("the checkpoint is unreadable: {0}")]
     Contract(String),
+    /// The plan asks for something impossible: a mistake of this program.
+    #[error("the plan is wrong: {0}")]
+    Plan(&'static str),
     /// The session does not answer within its time.
     #[error("{action}: no answer within {seconds} s")]
     TimedOut {
@@ -93,7 +96,9 @@ impl ReplicaError {
             }
             ReplicaError::TimedOut { .. } | ReplicaError::LeaseLost { .. } => Disposition::Retry,
             ReplicaError::Owned { .. } => Disposition::Yield,
-            ReplicaError::MissingRow { .. } | ReplicaError::Contract(_) => Disposition::Halt,
+            ReplicaError::MissingRow { .. } | ReplicaError::Contract(_) | ReplicaError::Plan(_) => {
+                Disposition::Halt
+            }
         }
     }
 
@@ -101,7 +106,10 @@ impl ReplicaError {
     pub fn may_be_due_to_folding(&self) -> bool {
         match self {
             ReplicaError::Postgres { source, .. } => {
-                source.code().is_some_and(|code| matches!(&code.code()[..2], "21" | "22" | "23"))
+                source.code().is_some_and(|code| {
+                    // replicator.expect(): another number of rows.
+                    code.code() == "RP010" || matches!(&code.code()[..2], "21" | "22" | "23")
+                })
             }
             ReplicaError::MissingRow { .. } => true,
             _ => false,
@@ -134,6 +142,7 @@ impl ReplicaError {
             ReplicaError::LeaseLost { .. } => {
                 "The replica hangs, refuses a second connection, or this process was paused. It is tried again.".to_owned()
             }
+            ReplicaError::Plan(_) => "Report it, with the log's lines before this one.".to_owned(),
             ReplicaError::TimedOut { .. } => "The replica hangs or its host is gone.".to_owned(),
         }
     }

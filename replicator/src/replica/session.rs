@@ -9,8 +9,8 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, NoTls, Statement};
 
 use super::ReplicaError;
-use super::sql::Shape;
-use crate::plan::Step;
+use super::sql::{self, Shape, Stage, Verb};
+use crate::vocabulary::schema::Table;
 
 /// Settings of every session that applies.
 ///
@@ -19,7 +19,8 @@ use crate::plan::Step;
 ///   where it was printed.
 /// - `synchronous_commit`: safe, since the checkpoint commits with the rows; a crash loses both and they come again.
 /// - the planner: updates join a few rows of parameters with a big table, for which only the index is right. Without
-///   this, a stale estimate makes it hash the table.
+///   this, a stale estimate makes it hash the table. There is nothing to learn from the values either: one plan for all.
+/// - `client_min_messages`: that a stage exists already is no news.
 /// - `tcp_*`: when this host vanishes, the server ends the session in half a minute, and with it the advisory lock. The
 ///   kernel's default is two hours.
 /// - `lock_timeout`: a reader that blocks a truncate makes an error that is shown and retried, not a silent wait.
@@ -36,6 +37,8 @@ const SETTINGS: &str = "
     SET enable_hashjoin = off;
     SET enable_mergejoin = off;
     SET jit = off;
+    SET plan_cache_mode = force_generic_plan;
+    SET client_min_messages = warning;
     SET statement_timeout = 0;
     SET idle_in_transaction_session_timeout = 0;
     SET lock_timeout = '10s';
@@ -53,6 +56,8 @@ pub struct Session {
     client: Client,
     connection: JoinHandle<()>,
     statements: HashMap<(Arc<str>, Shape), Statement>,
+    stages: HashMap<(Arc<str>, Verb), Stage>,
+    may_stage: bool,
 }
 
 impl Drop for Session {
@@ -90,12 +95,17 @@ impl Session {
                 tracing::debug!(error = %error, "connection to a replica ended");
             }
         });
-        let session = Session { client, connection, statements: HashMap::new() };
-        session
-            .client
-            .batch_execute(SETTINGS)
-            .await
-            .map_err(|source| ReplicaError::Postgres { action: "set up the session", source })?;
+        let mut session = Session {
+            client,
+            connection,
+            statements: HashMap::new(),
+            stages: HashMap::new(),
+            may_stage: false,
+        };
+        let failed = |source| ReplicaError::Postgres { action: "set up the session", source };
+        session.client.batch_execute(SETTINGS).await.map_err(failed)?;
+        let may = "SELECT has_database_privilege(current_database(), 'TEMPORARY')";
+        session.may_stage = session.client.query_one(may, &[]).await.map_err(failed)?.get(0);
         Ok(session)
     }
 
@@ -104,30 +114,40 @@ impl Session {
         &self.client
     }
 
-    /// Prepares what a step needs, once per table and shape.
+    /// The statement of this shape, prepared once per table.
     ///
     /// # Errors
     /// When the replica refuses the statement: its table differs from what the catalog said.
-    pub(super) async fn prepare(&mut self, step: &Step<'_>) -> Result<(), ReplicaError> {
-        let Some(shape) = Shape::of(&step.kind) else { return Ok(()) };
-        let key = (Arc::clone(&step.table.full_name), shape);
-        if self.statements.contains_key(&key) {
-            return Ok(());
+    pub(super) async fn prepare(&mut self, table: &Table, shape: &Shape) -> Result<Statement, ReplicaError> {
+        let key = (Arc::clone(&table.full_name), shape.clone());
+        if let Some(statement) = self.statements.get(&key) {
+            return Ok(statement.clone());
         }
-        let (sql, parameters) = key.1.sql(&step.table);
-        let parameter = if key.1.takes_arrays() { Type::TEXT_ARRAY } else { Type::TEXT };
-        let statement = self
-            .client
-            .prepare_typed(&sql, &vec![parameter; parameters])
-            .await
-            .map_err(|source| ReplicaError::Postgres { action: "prepare a statement", source })?;
-        self.statements.insert(key, statement);
-        Ok(())
+        let failed = |source| ReplicaError::Postgres { action: "prepare a statement", source };
+        let stage = match shape.staged() {
+            Some(verb) => {
+                let stage = self.stage(table, verb);
+                self.client.batch_execute(&sql::stage(table, verb, stage)).await.map_err(failed)?;
+                stage
+            }
+            None => Stage::default(),
+        };
+        let (sql, parameters) = shape.sql(table, stage);
+        let parameter = if shape.takes_arrays() { Type::TEXT_ARRAY } else { Type::TEXT };
+        let statement =
+            self.client.prepare_typed(&sql, &vec![parameter; parameters]).await.map_err(failed)?;
+        self.statements.insert(key, statement.clone());
+        Ok(statement)
     }
 
-    /// The statement that [`Session::prepare`] made for this step; none for a truncate.
-    pub(super) fn statement(&self, step: &Step<'_>) -> Option<&Statement> {
-        let shape = Shape::of(&step.kind)?;
-        self.statements.get(&(Arc::clone(&step.table.full_name), shape))
+    /// Whether the role may create temporary tables. PostgreSQL allows it to everyone; a hardened database may not.
+    pub(super) fn may_stage(&self) -> bool {
+        self.may_stage
+    }
+
+    /// The stage for the rows that a verb on a table brings. It need not exist.
+    pub(super) fn stage(&mut self, table: &Table, verb: &Verb) -> Stage {
+        let next = Stage(self.stages.len());
+        *self.stages.entry((Arc::clone(&table.full_name), verb.clone())).or_insert(next)
     }
 }

@@ -1,14 +1,14 @@
-//! Steps as SQL text. Every name is quoted, every value is a parameter.
+//! Steps as SQL text. Every name is quoted, every value is a parameter or comes by COPY.
 //!
-//! Values travel as text and are cast to the column's type, so PostgreSQL's own input functions read them: what the leader
-//! printed and what the replica stores can't differ by a conversion of ours.
+//! Values travel as text and become the column's type on the server, so PostgreSQL's own input functions read them: what
+//! the leader printed and what the replica stores can't differ by a conversion of ours.
 
 use crate::plan::{ColumnSet, StepKind};
 use crate::vocabulary::schema::{Table, TableName};
 
-/// What a statement is cached under, within one table.
+/// What a statement does to its rows.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Shape {
+pub(super) enum Verb {
     Insert(ColumnSet),
     Upsert(ColumnSet),
     Update(ColumnSet),
@@ -18,38 +18,188 @@ pub(super) enum Shape {
     DeleteKeyless,
 }
 
-impl Shape {
-    /// The shape of a step; none for emptying tables, which is not worth preparing.
+/// What a statement is cached under, within one table: what it does, and how its rows get to it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Shape {
+    /// The values of one row are its parameters; answers how many rows it touched.
+    One(Verb),
+    /// The same, but fails unless it touched one row: what is sent behind it need not wait for its answer.
+    OneChecked(Verb),
+    /// Each parameter is a column, with an element per row.
+    Arrays(Verb),
+    /// The same, but fails unless it touched as many rows as it was given.
+    ArraysChecked(Verb),
+    /// The rows come by COPY into the table.
+    Copy(ColumnSet),
+    /// The rows come by COPY into the table's stage for this verb.
+    FillStage(Verb),
+    /// The rows are in the stage; answers how many rows it touched.
+    Staged(Verb),
+}
+
+/// A temporary table of the session, by number.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Stage(pub(super) usize);
+
+/// How the values of a row are written in a statement.
+#[derive(Debug, Clone, Copy)]
+enum Values<'a> {
+    One(&'a [usize]),
+    Arrays(&'a [usize]),
+    Stage(&'a [usize], Stage),
+}
+
+impl Verb {
+    /// The verb of a step; none for emptying tables.
     pub(super) fn of(kind: &StepKind<'_>) -> Option<Self> {
         Some(match kind {
-            StepKind::Insert(columns, _) => Shape::Insert(columns.clone()),
-            StepKind::Upsert(columns, _) => Shape::Upsert(columns.clone()),
-            StepKind::Update(columns, _) => Shape::Update(columns.clone()),
-            StepKind::Delete(_) => Shape::Delete,
-            StepKind::Rekey(columns, ..) => Shape::Rekey(columns.clone()),
-            StepKind::UpdateKeyless(columns, ..) => Shape::UpdateKeyless(columns.clone()),
-            StepKind::DeleteKeyless(_) => Shape::DeleteKeyless,
+            StepKind::Insert(columns, _) => Verb::Insert(columns.clone()),
+            StepKind::Upsert(columns, _) => Verb::Upsert(columns.clone()),
+            StepKind::Update(columns, _) => Verb::Update(columns.clone()),
+            StepKind::Delete(_) => Verb::Delete,
+            StepKind::Rekey(columns, ..) => Verb::Rekey(columns.clone()),
+            StepKind::UpdateKeyless(columns, ..) => Verb::UpdateKeyless(columns.clone()),
+            StepKind::DeleteKeyless(_) => Verb::DeleteKeyless,
             StepKind::Truncate(_) | StepKind::Clear => return None,
         })
     }
 
-    /// Whether its parameters are arrays with an element per row, rather than single values.
-    pub(super) fn takes_arrays(&self) -> bool {
-        matches!(self, Shape::Insert(_) | Shape::Upsert(_) | Shape::Update(_) | Shape::Delete)
-    }
-
-    /// The statement and how many parameters it has.
-    pub(super) fn sql(&self, table: &Table) -> (String, usize) {
+    /// The table's columns that each row brings, in the order of the parameters.
+    fn columns(&self, table: &Table) -> Vec<usize> {
         match self {
-            Shape::Insert(columns) => insert(table, columns, ""),
-            Shape::Upsert(columns) => insert(table, columns, &on_conflict(table, columns)),
-            Shape::Update(columns) => update(table, columns),
-            Shape::Delete => delete(table),
-            Shape::Rekey(columns) => rekey(table, columns),
-            Shape::UpdateKeyless(columns) => update_keyless(table, columns),
-            Shape::DeleteKeyless => delete_keyless(table),
+            Verb::Insert(columns)
+            | Verb::Upsert(columns)
+            | Verb::Update(columns)
+            | Verb::Rekey(columns)
+            | Verb::UpdateKeyless(columns) => columns.iter().collect(),
+            Verb::Delete => table.key.clone(),
+            Verb::DeleteKeyless => vec![],
         }
     }
+
+    /// The statement, and how many parameters it has when they come alone.
+    fn sql(&self, table: &Table, values: Values<'_>) -> (String, usize) {
+        let parameters = values.columns().len();
+        match self {
+            Verb::Insert(_) => (insert(table, values, ""), parameters),
+            Verb::Upsert(_) => (insert(table, values, &on_conflict(table, values)), parameters),
+            Verb::Update(_) => (update(table, values), parameters),
+            Verb::Delete => (delete(table, values), parameters),
+            Verb::Rekey(columns) => rekey(table, columns),
+            Verb::UpdateKeyless(columns) => update_keyless(table, columns),
+            Verb::DeleteKeyless => delete_keyless(table),
+        }
+    }
+}
+
+impl Shape {
+    /// Whether its parameters are arrays with an element per row, rather than single values.
+    pub(super) fn takes_arrays(&self) -> bool {
+        matches!(self, Shape::Arrays(_) | Shape::ArraysChecked(_))
+    }
+
+    /// The table's columns that each row brings, in the order of the parameters.
+    pub(super) fn columns(&self, table: &Table) -> Vec<usize> {
+        match self {
+            Shape::Copy(columns) => columns.iter().collect(),
+            Shape::One(verb)
+            | Shape::OneChecked(verb)
+            | Shape::Arrays(verb)
+            | Shape::ArraysChecked(verb)
+            | Shape::FillStage(verb)
+            | Shape::Staged(verb) => verb.columns(table),
+        }
+    }
+
+    /// The verb whose rows pass through a stage.
+    pub(super) fn staged(&self) -> Option<&Verb> {
+        match self {
+            Shape::FillStage(verb) | Shape::Staged(verb) => Some(verb),
+            _ => None,
+        }
+    }
+
+    /// The statement and how many parameters it has. `stage` is the one that [`stage`] creates for the verb.
+    pub(super) fn sql(&self, table: &Table, stage: Stage) -> (String, usize) {
+        let columns = &self.columns(table);
+        match self {
+            Shape::One(verb) => verb.sql(table, Values::One(columns)),
+            Shape::OneChecked(verb) => {
+                let (sql, parameters) = verb.sql(table, Values::One(columns));
+                (checked(&sql, "1"), parameters)
+            }
+            Shape::Arrays(verb) => verb.sql(table, Values::Arrays(columns)),
+            Shape::ArraysChecked(verb) => {
+                let (sql, parameters) = verb.sql(table, Values::Arrays(columns));
+                (checked(&sql, "cardinality($1)"), parameters)
+            }
+            Shape::Copy(_) => (copy(table, columns), 0),
+            Shape::FillStage(_) => (format!("COPY {stage} FROM STDIN"), 0),
+            Shape::Staged(verb) => (verb.sql(table, Values::Stage(columns, stage)).0, 0),
+        }
+    }
+}
+
+impl std::fmt::Display for Stage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "pg_temp.stage_{}", self.0)
+    }
+}
+
+impl Values<'_> {
+    fn columns(&self) -> &[usize] {
+        match self {
+            Values::One(columns) | Values::Arrays(columns) | Values::Stage(columns, _) => columns,
+        }
+    }
+
+    /// The value that a row brings for a column of the table, as that column's type; none if it brings none.
+    fn of(&self, table: &Table, column: usize) -> Option<String> {
+        let position = self.columns().iter().position(|c| *c == column)?;
+        Some(match self {
+            Values::One(_) => single(table, column, position + 1),
+            Values::Arrays(_) => format!("u.c{position}::{}", table.columns[column].cast),
+            // The stage has the column's type.
+            Values::Stage(..) => format!("u.c{position}"),
+        })
+    }
+
+    /// Where the rows come from, behind the keyword: FROM or USING.
+    fn from(&self, keyword: &str) -> String {
+        match self {
+            Values::One(_) => String::new(),
+            Values::Arrays(columns) => {
+                let values: Vec<_> = (1..=columns.len()).map(|p| format!("${p}")).collect();
+                let names: Vec<_> = (0..columns.len()).map(|p| format!("c{p}")).collect();
+                format!(" {keyword} unnest({}) AS u ({})", values.join(", "), names.join(", "))
+            }
+            Values::Stage(_, stage) => format!(" {keyword} {stage} AS u"),
+        }
+    }
+}
+
+/// The statement, with an error of the contract's when it does not touch the expected number of rows. Only then what is
+/// sent behind it, the commit above all, may be sent without knowing its answer.
+fn checked(sql: &str, expected: &str) -> String {
+    format!("WITH touched AS ({sql} RETURNING 1) SELECT replicator.expect({expected}, count(*)) FROM touched")
+}
+
+/// Creates a stage for a verb: a temporary table with the columns and types that the verb's rows bring, empty at each
+/// commit. It is asked for each time: what created it may have been rolled back.
+pub(super) fn stage(table: &Table, verb: &Verb, stage: Stage) -> String {
+    let columns = verb.columns(table);
+    let names: Vec<_> =
+        columns.iter().enumerate().map(|(p, &c)| format!("{} AS c{p}", column(table, c))).collect();
+    format!(
+        "CREATE TEMPORARY TABLE IF NOT EXISTS {stage} ON COMMIT DELETE ROWS AS SELECT {} FROM {} WITH NO DATA",
+        names.join(", "),
+        quoted_table(&table.name),
+    )
+}
+
+/// Empties a stage, for the next rows of the same transaction.
+pub(super) fn empty(stage: Stage) -> String {
+    format!("TRUNCATE {stage}")
 }
 
 /// An identifier, quoted.
@@ -73,18 +223,6 @@ pub(super) fn clear(table: &TableName) -> String {
     format!("DELETE FROM {}", quoted_table(table))
 }
 
-/// `unnest` of the parameters from `$1` as rows `u (c0, c1, …)`.
-fn unnest(parameters: usize) -> String {
-    let values: Vec<_> = (1..=parameters).map(|p| format!("${p}")).collect();
-    let names: Vec<_> = (0..parameters).map(|p| format!("c{p}")).collect();
-    format!("unnest({}) AS u ({})", values.join(", "), names.join(", "))
-}
-
-/// The unnested column `position` as the type of the table's column.
-fn unnested(table: &Table, column: usize, position: usize) -> String {
-    format!("u.c{position}::{}", table.columns[column].cast)
-}
-
 /// The single parameter `$n` as the type of the table's column.
 fn single(table: &Table, column: usize, parameter: usize) -> String {
     format!("${parameter}::text::{}", table.columns[column].cast)
@@ -94,25 +232,29 @@ fn column(table: &Table, column: usize) -> String {
     quoted(&table.columns[column].name)
 }
 
-fn insert(table: &Table, columns: &ColumnSet, suffix: &str) -> (String, usize) {
-    let columns: Vec<_> = columns.iter().collect();
+/// Rows go straight into the table, identity columns as they come ("COPY FROM" in PostgreSQL's documentation).
+fn copy(table: &Table, columns: &[usize]) -> String {
     let names: Vec<_> = columns.iter().map(|&c| column(table, c)).collect();
-    let values: Vec<_> = columns.iter().enumerate().map(|(p, &c)| unnested(table, c, p)).collect();
-    let overriding =
-        if table.columns.iter().any(|c| c.identity_always) { " OVERRIDING SYSTEM VALUE" } else { "" };
-    let sql = format!(
-        "INSERT INTO {} ({}){overriding} SELECT {} FROM {}{suffix}",
-        quoted_table(&table.name),
-        names.join(", "),
-        values.join(", "),
-        unnest(columns.len()),
-    );
-    (sql, columns.len())
+    format!("COPY {} ({}) FROM STDIN", quoted_table(&table.name), names.join(", "))
 }
 
-fn on_conflict(table: &Table, columns: &ColumnSet) -> String {
+fn insert(table: &Table, values: Values<'_>, suffix: &str) -> String {
+    let names: Vec<_> = values.columns().iter().map(|&c| column(table, c)).collect();
+    let row: Vec<_> = values.columns().iter().filter_map(|&c| values.of(table, c)).collect();
+    let overriding =
+        if table.columns.iter().any(|c| c.identity_always) { " OVERRIDING SYSTEM VALUE" } else { "" };
+    format!(
+        "INSERT INTO {} ({}){overriding} SELECT {}{}{suffix}",
+        quoted_table(&table.name),
+        names.join(", "),
+        row.join(", "),
+        values.from("FROM"),
+    )
+}
+
+fn on_conflict(table: &Table, values: Values<'_>) -> String {
     let key: Vec<_> = table.key.iter().map(|&c| column(table, c)).collect();
-    let set: Vec<_> = settable(table, columns)
+    let set: Vec<_> = settable(table, values)
         .map(|c| {
             let name = column(table, c);
             format!("{name} = excluded.{name}")
@@ -123,44 +265,45 @@ fn on_conflict(table: &Table, columns: &ColumnSet) -> String {
 }
 
 /// The columns that an update of an existing row writes: not its key, nor what only DEFAULT may update.
-fn settable<'a>(table: &'a Table, columns: &'a ColumnSet) -> impl Iterator<Item = usize> + 'a {
-    columns.iter().filter(|c| !table.key.contains(c) && !table.columns[*c].identity_always)
+fn settable<'a>(table: &'a Table, values: Values<'a>) -> impl Iterator<Item = usize> + 'a {
+    let all = (0..table.columns.len()).filter(move |c| values.columns().contains(c));
+    all.filter(|c| !table.key.contains(c) && !table.columns[*c].identity_always)
 }
 
-fn update(table: &Table, columns: &ColumnSet) -> (String, usize) {
-    let position = |wanted| columns.iter().position(|c| c == wanted);
-    let mut assigned: Vec<_> = settable(table, columns).collect();
+/// The condition that finds the table's row `t` by the key that the values bring.
+fn by_key(table: &Table, values: Values<'_>) -> String {
+    let key = table.key.iter();
+    let matching: Vec<_> =
+        key.filter_map(|&c| Some(format!("t.{} = {}", column(table, c), values.of(table, c)?))).collect();
+    matching.join(" AND ")
+}
+
+fn update(table: &Table, values: Values<'_>) -> String {
+    let mut assigned: Vec<_> = settable(table, values).collect();
     if assigned.is_empty() {
         // Nothing but the key: still counts the row, and fires what a no-op update on the leader fires.
         assigned.clone_from(&table.key);
     }
-    let value = |c: usize| position(c).map(|p| unnested(table, c, p));
-    let set: Vec<_> =
-        assigned.iter().filter_map(|&c| Some(format!("{} = {}", column(table, c), value(c)?))).collect();
-    let matching: Vec<_> =
-        table.key.iter().filter_map(|&c| Some(format!("t.{} = {}", column(table, c), value(c)?))).collect();
-    let parameters = columns.iter().count();
-    let sql = format!(
-        "UPDATE {} AS t SET {} FROM {} WHERE {}",
+    let set: Vec<_> = assigned
+        .iter()
+        .filter_map(|&c| Some(format!("{} = {}", column(table, c), values.of(table, c)?)))
+        .collect();
+    format!(
+        "UPDATE {} AS t SET {}{} WHERE {}",
         quoted_table(&table.name),
         set.join(", "),
-        unnest(parameters),
-        matching.join(" AND "),
-    );
-    (sql, parameters)
+        values.from("FROM"),
+        by_key(table, values),
+    )
 }
 
-fn delete(table: &Table) -> (String, usize) {
-    let key = table.key.iter().enumerate();
-    let matching: Vec<_> =
-        key.map(|(p, &c)| format!("t.{} = {}", column(table, c), unnested(table, c, p))).collect();
-    let sql = format!(
-        "DELETE FROM {} AS t USING {} WHERE {}",
+fn delete(table: &Table, values: Values<'_>) -> String {
+    format!(
+        "DELETE FROM {} AS t{} WHERE {}",
         quoted_table(&table.name),
-        unnest(table.key.len()),
-        matching.join(" AND "),
-    );
-    (sql, table.key.len())
+        values.from("USING"),
+        by_key(table, values),
+    )
 }
 
 /// The columns of one row, each set to a single parameter from `$1` on, and how many parameters that takes. What only
@@ -246,7 +389,8 @@ mod tests {
 
     #[test]
     fn names_are_quoted_and_values_are_cast_parameters() {
-        let (sql, parameters) = Shape::Insert(columns(&[0, 1, 2])).sql(&table(vec![0]));
+        let (sql, parameters) =
+            Shape::Arrays(Verb::Insert(columns(&[0, 1, 2]))).sql(&table(vec![0]), Stage(1));
         assert_eq!(parameters, 3);
         assert_eq!(
             sql,
@@ -257,7 +401,7 @@ mod tests {
 
     #[test]
     fn an_update_writes_only_the_columns_that_the_event_carries() {
-        let (sql, parameters) = Shape::Update(columns(&[0, 2])).sql(&table(vec![0]));
+        let (sql, parameters) = Shape::Arrays(Verb::Update(columns(&[0, 2]))).sql(&table(vec![0]), Stage(1));
         assert_eq!(parameters, 2);
         assert_eq!(
             sql,
@@ -267,8 +411,39 @@ mod tests {
     }
 
     #[test]
+    fn one_row_is_written_and_found_by_single_parameters() {
+        let (sql, parameters) =
+            Shape::OneChecked(Verb::Update(columns(&[0, 2]))).sql(&table(vec![0]), Stage(1));
+        assert_eq!(parameters, 2);
+        assert_eq!(
+            sql,
+            "WITH touched AS (UPDATE \"public\".\"My Table\" AS t SET \"n\" = $2::text::numeric \
+             WHERE t.\"id\" = $1::text::uuid RETURNING 1) SELECT replicator.expect(1, count(*)) FROM touched"
+        );
+    }
+
+    #[test]
+    fn staged_rows_have_the_types_of_the_table() {
+        let (table, verb) = (table(vec![0]), Verb::Update(columns(&[0, 2])));
+        assert_eq!(
+            stage(&table, &verb, Stage(7)),
+            "CREATE TEMPORARY TABLE IF NOT EXISTS pg_temp.stage_7 ON COMMIT DELETE ROWS \
+             AS SELECT \"id\" AS c0, \"n\" AS c1 FROM \"public\".\"My Table\" WITH NO DATA"
+        );
+        assert_eq!(
+            Shape::Staged(verb).sql(&table, Stage(7)),
+            (
+                "UPDATE \"public\".\"My Table\" AS t SET \"n\" = u.c1 FROM pg_temp.stage_7 AS u \
+                 WHERE t.\"id\" = u.c0"
+                    .to_owned(),
+                0
+            )
+        );
+    }
+
+    #[test]
     fn a_key_change_sets_the_key_and_looks_for_the_old_one() {
-        let (sql, parameters) = Shape::Rekey(columns(&[0, 1])).sql(&table(vec![0]));
+        let (sql, parameters) = Shape::One(Verb::Rekey(columns(&[0, 1]))).sql(&table(vec![0]), Stage(1));
         assert_eq!(parameters, 3);
         assert_eq!(
             sql,
@@ -279,7 +454,7 @@ mod tests {
 
     #[test]
     fn a_keyless_row_is_found_by_all_its_values_and_only_once() {
-        let (sql, parameters) = Shape::DeleteKeyless.sql(&table(vec![]));
+        let (sql, parameters) = Shape::One(Verb::DeleteKeyless).sql(&table(vec![]), Stage(1));
         assert_eq!(parameters, 3);
         assert!(sql.contains("LIMIT 1"), "{sql}");
         assert_eq!(sql.matches("IS NOT DISTINCT FROM").count(), 3);

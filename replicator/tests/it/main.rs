@@ -4,3 +4,4 @@ mod apply;
 mod feed;
 mod golden;
 mod ownership;
+mod techniques;

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::pipeline::run;
+use super::pipeline::Ready;
+use super::technique::alone;
 use super::{Applier, Outcome};
 use crate::plan::{ColumnSet, Step, StepKind, plan_in_source_order};
 use crate::replica::ReplicaError;
@@ -35,12 +36,15 @@ impl Applier {
     }
 
     async fn run_one(&mut self, change: &Change, step: &Step<'_>) -> Result<u64, ReplicaError> {
-        self.session.prepare(step).await?;
-        run(&self.session, step).await.map_err(|source| ReplicaError::Change {
-            place: change.place,
-            operation: change.operation.name(),
-            table: change.table.full_name.to_string(),
-            source,
+        let ready = Ready::new(&mut self.session, alone(step)).await?;
+        ready.send(&self.session).await.map_err(|error| match error {
+            ReplicaError::Postgres { source, .. } => ReplicaError::Change {
+                place: change.place,
+                operation: change.operation.name(),
+                table: change.table.full_name.to_string(),
+                source,
+            },
+            other => other,
         })
     }
 }

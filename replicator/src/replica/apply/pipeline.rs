@@ -1,106 +1,135 @@
-//! Steps as requests, and many requests as one pipeline.
+//! Requests to the server, and many requests as one pipeline.
 
-use std::borrow::Cow;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::Poll;
 
-use tokio_postgres::types::ToSql;
+use tokio_postgres::Statement;
 
-use crate::plan::{ColumnSet, Step, StepKind};
-use crate::replica::bind::{Text, TextArray};
+use super::copy::copy;
+use super::technique::{Request, Rows};
+use crate::plan::StepKind;
+use crate::replica::ReplicaError;
+use crate::replica::bind::Parameter;
 use crate::replica::session::Session;
-use crate::replica::sql;
+use crate::replica::sql::{self, Shape};
 use crate::vocabulary::row::{Key, Row};
+use crate::vocabulary::schema::Table;
 
 /// A request that has not been sent before it is first polled; answers how many rows it touched.
-pub(super) type Answer<'a> = Pin<Box<dyn Future<Output = Result<u64, tokio_postgres::Error>> + Send + 'a>>;
+pub(super) type Answer<'a> = Pin<Box<dyn Future<Output = Result<u64, ReplicaError>> + Send + 'a>>;
 
 /// Sends all requests before waiting for the first answer, and returns the answers in order, or the first failure.
 ///
 /// The driver sends a request when its future is first polled; polling them in order, always, is what makes one pipeline
 /// of them. After a failure the server refuses the rest of the transaction and a COMMIT among it rolls back.
-pub(super) async fn in_order(mut requests: Vec<Answer<'_>>) -> Result<Vec<u64>, tokio_postgres::Error> {
-    let mut answers: Vec<Option<Result<u64, _>>> = requests.iter().map(|_| None).collect();
-    let mut started = 0;
+pub(super) async fn in_order(mut requests: Vec<Answer<'_>>) -> Result<Vec<u64>, ReplicaError> {
+    let mut early = Vec::with_capacity(requests.len());
     poll_fn(|context| {
-        let mut waiting = false;
-        for (index, (request, answer)) in requests.iter_mut().zip(&mut answers).enumerate() {
-            if answer.is_some() {
-                continue;
-            }
+        for request in &mut requests {
             match request.as_mut().poll(context) {
-                Poll::Ready(Err(error)) if index >= started => {
-                    // Not even sent: what follows must not be either, least of all the commit.
-                    *answer = Some(Err(error));
-                    return Poll::Ready(());
-                }
-                Poll::Ready(result) => *answer = Some(result),
-                Poll::Pending => waiting = true,
+                // Not even sent: what follows must not be either, least of all the commit.
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Ok(touched)) => early.push(Some(touched)),
+                Poll::Pending => early.push(None),
             }
-            started = started.max(index + 1);
         }
-        if waiting { Poll::Pending } else { Poll::Ready(()) }
+        Poll::Ready(Ok(()))
     })
-    .await;
-    answers.into_iter().flatten().collect()
+    .await?;
+    let mut answers = Vec::with_capacity(requests.len());
+    for (request, early) in requests.into_iter().zip(early) {
+        answers.push(match early {
+            Some(touched) => touched,
+            None => request.await?,
+        });
+    }
+    Ok(answers)
 }
 
 pub(super) async fn simple(session: &Session, sql: &str) -> Result<u64, tokio_postgres::Error> {
     session.client().batch_execute(sql).await.map(|()| 0)
 }
 
-/// Runs a step whose statement is prepared; answers how many rows it touched.
-pub(super) async fn run(session: &Session, step: &Step<'_>) -> Result<u64, tokio_postgres::Error> {
-    let (arrays, keys, cells) = parameters(step);
-    let parameters: Vec<&(dyn ToSql + Sync)> = arrays
-        .iter()
-        .map(|p| p as &(dyn ToSql + Sync))
-        .chain(keys.iter().map(|p| p as &(dyn ToSql + Sync)))
-        .chain(cells.iter().map(|p| p as &(dyn ToSql + Sync)))
-        .collect();
-    match (&step.kind, session.statement(step)) {
-        (StepKind::Truncate(tables), _) => {
-            simple(session, &sql::truncate(tables.iter().map(|t| &t.name))).await
+/// A request, and the statement that was prepared for it.
+#[derive(Debug)]
+pub(super) struct Ready<'a> {
+    request: Request<'a>,
+    statement: Option<Statement>,
+    /// What creating or emptying a stage says.
+    sql: Option<String>,
+}
+
+impl<'a> Ready<'a> {
+    /// Prepares what a request needs, which is a round trip when the session meets the statement for the first time.
+    pub(super) async fn new(session: &mut Session, request: Request<'a>) -> Result<Self, ReplicaError> {
+        let (statement, sql) = match &request {
+            Request::Simple(_) => (None, None),
+            Request::CreateStage(table, verb) => {
+                (None, Some(sql::stage(table, verb, session.stage(table, verb))))
+            }
+            Request::EmptyStage(table, verb) => (None, Some(sql::empty(session.stage(table, verb)))),
+            Request::Prepared { table, shape, .. } => (Some(session.prepare(table, shape).await?), None),
+        };
+        Ok(Ready { request, statement, sql })
+    }
+
+    /// The request.
+    pub(super) fn request(&self) -> &Request<'a> {
+        &self.request
+    }
+
+    /// Sends it; answers how many rows it touched.
+    pub(super) async fn send(&self, session: &Session) -> Result<u64, ReplicaError> {
+        let failed = |source| ReplicaError::Postgres { action: "apply", source };
+        let client = session.client();
+        match (&self.request, &self.statement, &self.sql) {
+            (Request::Prepared { table, shape, rows }, Some(statement), _) => {
+                let columns = shape.columns(table);
+                if !self.request.is_copy() {
+                    let parameters = parameters(table, shape, *rows, &columns);
+                    return client.execute_raw(statement, &parameters).await.map_err(failed);
+                }
+                match rows {
+                    Rows::Whole(rows) => copy(client, statement, rows, &columns).await,
+                    // A key has its columns in the order in which the table names them.
+                    Rows::Keys(keys) => {
+                        copy(client, statement, keys, &(0..columns.len()).collect::<Vec<_>>()).await
+                    }
+                    Rows::Of(_) => Err(ReplicaError::Plan("one row by COPY")),
+                }
+            }
+            (Request::Simple(sql), ..) => simple(session, sql).await.map_err(failed),
+            (_, _, Some(sql)) => simple(session, sql).await.map_err(failed),
+            _ => Err(ReplicaError::Plan("a request that is not prepared")),
         }
-        (StepKind::Clear, _) => simple(session, &sql::clear(&step.table.name)).await,
-        (_, Some(statement)) => session.client().execute(statement, &parameters).await,
-        (_, None) => unreachable!("steps are prepared before they run"),
     }
 }
 
-type Parameters<'a> = (Vec<TextArray<'a, Cow<'a, Row>>>, Vec<TextArray<'a, &'a Key>>, Vec<Text<'a>>);
-
-/// The parameters in the order that `sql` numbers them.
-fn parameters<'a>(step: &'a Step<'a>) -> Parameters<'a> {
-    let cells = |row: &'a Row, columns: &ColumnSet| -> Vec<Text<'a>> {
-        columns.iter().map(|c| Text(row.cell(c))).collect()
+/// The parameters in the order in which `sql` numbers them.
+fn parameters<'a>(table: &Table, shape: &Shape, rows: Rows<'a>, columns: &[usize]) -> Vec<Parameter<'a>> {
+    let cells = |row: &'a Row| columns.iter().map(|c| Parameter::One(row.cell(*c)));
+    let stored = |row: &'a Row| -> Vec<Parameter<'a>> {
+        let columns = table.columns.iter().enumerate();
+        columns.filter(|(_, c)| !c.generated).map(|(i, _)| Parameter::One(row.cell(i))).collect()
     };
-    let stored = |row: &'a Row| -> Vec<Text<'a>> {
-        let columns = step.table.columns.iter().enumerate();
-        columns.filter(|(_, c)| !c.generated).map(|(i, _)| Text(row.cell(i))).collect()
-    };
-    match &step.kind {
-        StepKind::Insert(columns, rows)
-        | StepKind::Upsert(columns, rows)
-        | StepKind::Update(columns, rows) => {
-            (columns.iter().map(|position| TextArray { rows, position }).collect(), vec![], vec![])
+    match rows {
+        _ if matches!(shape, Shape::Staged(_)) => vec![],
+        Rows::Whole(rows) if shape.takes_arrays() => {
+            columns.iter().map(|c| Parameter::OfRows(rows, *c)).collect()
         }
-        StepKind::Delete(keys) => {
-            let width = step.table.key.len();
-            (vec![], (0..width).map(|position| TextArray { rows: keys, position }).collect(), vec![])
+        Rows::Keys(keys) if shape.takes_arrays() => {
+            (0..columns.len()).map(|c| Parameter::OfKeys(keys, c)).collect()
         }
-        StepKind::Rekey(columns, old, row) => {
-            let mut values = cells(row, columns);
-            values.extend((0..step.table.key.len()).map(|p| Text(old.0.cell(p))));
-            (vec![], vec![], values)
-        }
-        StepKind::UpdateKeyless(columns, old, new) => {
-            let mut values = cells(new, columns);
-            values.extend(stored(old));
-            (vec![], vec![], values)
-        }
-        StepKind::DeleteKeyless(row) => (vec![], vec![], stored(row)),
-        StepKind::Truncate(_) | StepKind::Clear => (vec![], vec![], vec![]),
+        Rows::Whole(rows) => rows.iter().flat_map(|row| cells(row)).collect(),
+        Rows::Keys(keys) => keys.iter().flat_map(|key| key_cells(key)).collect(),
+        Rows::Of(StepKind::Rekey(_, old, row)) => cells(row).chain(key_cells(old)).collect(),
+        Rows::Of(StepKind::UpdateKeyless(_, old, new)) => cells(new).chain(stored(old)).collect(),
+        Rows::Of(StepKind::DeleteKeyless(row)) => stored(row),
+        Rows::Of(_) => vec![],
     }
+}
+
+fn key_cells(key: &Key) -> impl Iterator<Item = Parameter<'_>> {
+    (0..key.0.width()).map(|position| Parameter::One(key.0.cell(position)))
 }
