@@ -11,8 +11,10 @@ CREATE TABLE IF NOT EXISTS replicator.checkpoint (
     epoch        bigint      NOT NULL DEFAULT 0,
     owner        text,
     owned_since  timestamptz,
-    -- empty: never filled; copying: a snapshot is being loaded, rows of several tables may disagree; live.
-    state        text        NOT NULL DEFAULT 'empty' CHECK (state IN ('empty', 'copying', 'live')),
+    -- empty: never filled; copying: a snapshot is being loaded, rows of several tables may disagree; live; degraded: fed
+    -- without transactions, each table by itself: the watermark stands still and says nothing of what is visible.
+    state        text        NOT NULL DEFAULT 'empty'
+                 CONSTRAINT checkpoint_state_check CHECK (state IN ('empty', 'copying', 'live', 'degraded')),
     -- Every leader transaction whose commit LSN is at or below this is visible here, and no other (promise P4).
     watermark    pg_lsn      NOT NULL DEFAULT '0/0',
     -- Of the transaction at the watermark: its xid (32 bits) and the leader's commit time.
@@ -25,6 +27,10 @@ CREATE TABLE IF NOT EXISTS replicator.checkpoint (
     changes      bigint      NOT NULL DEFAULT 0
 ) WITH (fillfactor = 10);   -- updated at every commit: leave room for HOT updates on one page
 INSERT INTO replicator.checkpoint DEFAULT VALUES ON CONFLICT DO NOTHING;
+-- A contract of before 'degraded' existed.
+ALTER TABLE replicator.checkpoint
+    DROP CONSTRAINT checkpoint_state_check,
+    ADD CONSTRAINT checkpoint_state_check CHECK (state IN ('empty', 'copying', 'live', 'degraded'));
 
 -- How each table got its first rows.
 CREATE TABLE IF NOT EXISTS replicator.table_state (

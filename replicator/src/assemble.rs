@@ -17,23 +17,33 @@
 //! What this relies on, and what it does when it does not hold:
 //! - After a restart the connector goes back to any point that it had passed, also into the middle of a transaction, and
 //!   writes everything from there on again, with the same xid and `total_order` (observed, connector 3.7): within the
-//!   open transaction the order number tells, for applied ones the xid or END's LSN.
+//!   open transaction the order number tells, for applied ones `source.sequence`, the xid or END's LSN ([`passed`]).
 //! - A head of a later transaction while counts are unmet proves that events are missing: an error names the place.
+//! - Numbers that begin again within a transaction (connectors before 3.7), or a commit LSN at or below the watermark that
+//!   never passed here (a leader restored to an older state), are errors too: what they hide can't be told from repetitions.
 //! - An event that has not arrived yet is waited for; [`Assembler::waiting_for`] says what for.
+//!
+//! How tables are spread over topics and partitions makes no difference: a table's partitions, or tables that share one,
+//! are merged by the same numbers. The transaction topic itself may be such a shared partition.
+//!
+//! Without transaction metadata ([`Transactions::Absent`](crate::decode::debezium::Transactions)) there is no spine: events come out as [`Event::Loose`], each
+//! partition's in its order, those at the heads by their position in the WAL.
 
 mod error;
+mod open;
+mod passed;
 mod queue;
-mod recent;
+mod queues;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-
 pub use error::AssembleError;
+use open::{End, Open};
+use passed::Passed;
 use queue::{DataQueue, Item, SpineItem, SpineQueue};
-use recent::RecentTransactions;
+use queues::DataQueues;
 
-use crate::decode::debezium::{Boundary, Collection, CopiedRow, DecodeError, Decoded, Member};
+use crate::decode::debezium::{Boundary, Collection, CopiedRow, DecodeError, Decoded};
 use crate::vocabulary::change::Change;
 use crate::vocabulary::lsn::{CommitLsn, Xid};
 use crate::vocabulary::offset::PartitionIndex;
@@ -48,43 +58,20 @@ pub enum Event {
     Copy(CopiedRow),
     /// The open transaction is complete. [`Assembler::take_moved`] tells the offsets that go with it.
     Commit(Committed),
+    /// A change of which only its place in its partition is known.
+    Loose(Change),
     /// The changes given out since the last commit repeat this applied transaction: forget them.
     Discard(Xid),
-}
-
-/// A transaction that has begun and not ended.
-#[derive(Debug)]
-struct Open {
-    xid: Xid,
-    /// The number of the next event in the leader's order.
-    next_order: u64,
-    seen: BTreeMap<Collection, u64>,
-    end: Option<End>,
-    /// Where its BEGIN stood, for messages.
-    begun_at: i64,
-    /// Applied before: its events are counted, not given out.
-    repeated: bool,
-    /// Whether a change was given out.
-    emitted: bool,
-}
-
-#[derive(Debug)]
-struct End {
-    committed: Committed,
-    counts: Vec<(Collection, u64)>,
 }
 
 /// The state machine. One for each lane; knows offsets and records, no broker.
 #[derive(Debug)]
 pub struct Assembler {
     spine: SpineQueue,
-    data: Vec<DataQueue>,
+    data: DataQueues,
     open: Option<Open>,
-    recent: RecentTransactions,
+    passed: Passed,
     watermark: CommitLsn,
-    /// The data queue that gave the last change: the next one is probably there too.
-    last: usize,
-    duplicates: u64,
 }
 
 /// What `next` found out about the open transaction.
@@ -97,42 +84,42 @@ enum Turn {
 }
 
 impl Assembler {
-    /// An assembler that goes on after `watermark`. `spine` is the transaction topic's partition; `repeats` are
-    /// transactions known to be applied although the topics hold them ahead.
-    pub fn new(spine: PartitionIndex, watermark: CommitLsn, repeats: &[Xid]) -> Self {
-        let mut recent = RecentTransactions::default();
-        repeats.iter().for_each(|xid| recent.insert(*xid));
+    /// An assembler that goes on after `watermark`. `spine` is the transaction topic's partition, none where transactions
+    /// are absent; `repeats` are transactions known to be applied although the topics hold them ahead.
+    pub fn new(spine: Option<PartitionIndex>, watermark: CommitLsn, repeats: &[Xid]) -> Self {
         Assembler {
             spine: SpineQueue::new(spine),
-            data: Vec::new(),
+            data: DataQueues::default(),
             open: None,
-            recent,
+            passed: Passed::new(repeats),
             watermark,
-            last: 0,
-            duplicates: 0,
         }
     }
 
-    /// Adds a data partition. `collection` is what its events are counted under, when the topic tells.
-    pub fn add_partition(&mut self, partition: PartitionIndex, collection: Option<Collection>) {
-        self.data.push(DataQueue::new(partition, collection));
+    /// Adds a data partition, which may be the transaction topic's at the same time. `collection` is what its events are
+    /// counted under, when the topic's name tells.
+    pub fn add_partition(&mut self, partition: PartitionIndex, collection: Option<&Collection>) {
+        self.data.add(partition, collection);
     }
 
     /// Appends a record of a data partition. Records of one partition come in the order of their offsets.
     pub fn push(&mut self, partition: PartitionIndex, offset: i64, size_bytes: usize, decoded: Decoded) {
-        if let Some(queue) = self.data.iter_mut().find(|q| q.partition == partition) {
-            queue.push(offset, size_bytes, decoded);
-        }
+        self.data.push(partition, offset, size_bytes, decoded, &self.passed);
     }
 
     /// Learns of a transaction that ended before the position to go on from. What a killed connector wrote twice may
     /// still stand ahead in the tables' topics, and must not be taken for a later transaction's.
     pub fn remember(&mut self, boundary: &Boundary) {
-        if let Boundary::End { xid, lsn, .. } = boundary
-            && *lsn <= self.watermark
+        if let Boundary::End { xid, lsn, committed_at_ms, .. } = *boundary
+            && lsn <= self.watermark
         {
-            self.recent.insert(*xid);
+            self.pass(xid, lsn, committed_at_ms);
         }
+    }
+
+    /// The same for an event of a partition where transactions are absent.
+    pub fn remember_loose(&mut self, partition: PartitionIndex, decoded: &Decoded) {
+        self.data.remember(partition, decoded);
     }
 
     /// Appends a record of the transaction topic.
@@ -145,31 +132,56 @@ impl Assembler {
         self.spine.push(offset, item);
     }
 
-    /// Records and bytes waiting in a partition's queue.
+    /// Records and bytes waiting for their turn, of one partition.
     pub fn queued(&self, partition: PartitionIndex) -> (usize, usize) {
-        if partition == self.spine.partition {
-            return (self.spine.len(), 0);
-        }
-        self.data.iter().find(|q| q.partition == partition).map_or((0, 0), |q| (q.len(), q.bytes()))
+        let spine = if self.spine.partition == Some(partition) { self.spine.len() } else { 0 };
+        let (records, bytes) = self.data.of(partition).map_or((0, 0), |q| (q.len(), q.bytes()));
+        (spine + records, bytes)
     }
 
     /// How many repeated events have been dropped.
     pub fn duplicates(&self) -> u64 {
-        self.duplicates
+        self.data.duplicates
     }
 
     /// The partitions whose position has moved since the last call, with the first offset still needed. Of the
     /// transaction topic that is the open transaction's BEGIN.
     pub fn take_moved(&mut self) -> Vec<(PartitionIndex, i64)> {
+        let mut moved = self.data.take_moved();
+        let Some(spine) = self.spine.partition else { return moved };
         let begun_at = self.open.as_ref().map(|open| open.begun_at);
-        let spine = self.spine.take_moved().map(|offset| (self.spine.partition, begun_at.unwrap_or(offset)));
-        let data = self.data.iter_mut().filter_map(|q| q.take_moved().map(|offset| (q.partition, offset)));
-        spine.into_iter().chain(data).collect()
+        let needed = match self.data.of(spine) {
+            None => begun_at.unwrap_or(self.spine.position()),
+            // One partition for everything: needed from the first record on that waits in either queue.
+            Some(mixed) => {
+                moved.retain(|(partition, _)| *partition != spine);
+                let waiting = [begun_at, self.spine.head_offset(), mixed.head_offset()];
+                let consumed = self.spine.position().max(mixed.position().unwrap_or(0));
+                waiting.into_iter().flatten().min().unwrap_or(consumed)
+            }
+        };
+        moved.extend(self.spine.report(needed).map(|needed| (spine, needed)));
+        moved
     }
 
     /// The first offset still needed of one data partition; none before its first record.
     pub fn position(&self, partition: PartitionIndex) -> Option<i64> {
-        self.data.iter().find(|q| q.partition == partition).and_then(DataQueue::position)
+        self.data.of(partition).and_then(DataQueue::position)
+    }
+
+    /// Whether a data partition's next record is a streamed event: no snapshot row stands before it.
+    pub fn is_streaming(&self, partition: PartitionIndex) -> bool {
+        self.data.of(partition).is_some_and(|q| matches!(q.head(), Some(Item::Member(_))))
+    }
+
+    /// Whether the transaction topic has shown anything that has not been taken yet.
+    pub fn has_boundaries(&self) -> bool {
+        self.spine.head_offset().is_some()
+    }
+
+    /// The next snapshot row, leaving transactions alone.
+    pub fn next_copy(&mut self) -> Option<CopiedRow> {
+        self.data.take_copy(&self.passed)
     }
 
     /// The next event, or none when more records are needed.
@@ -178,8 +190,11 @@ impl Assembler {
     /// When events are proven missing or contradict each other. The assembler can't go on after that.
     pub fn next_event(&mut self) -> Result<Option<Event>, AssembleError> {
         loop {
-            if let Some(copy) = self.next_copy() {
+            if let Some(copy) = self.data.take_copy(&self.passed) {
                 return Ok(Some(Event::Copy(copy)));
+            }
+            if self.spine.partition.is_none() {
+                return self.next_loose();
             }
             self.read_spine()?;
             let turn = match self.open.take() {
@@ -194,183 +209,205 @@ impl Assembler {
         }
     }
 
-    /// When nothing else can be done, a record that can't be understood is what everything waits for.
-    fn check_refused(&self) -> Result<(), AssembleError> {
-        for queue in &self.data {
-            if let Some(Item::Refused(error)) = queue.head() {
-                let (partition, offset) = (queue.partition, queue.next_offset());
-                return Err(AssembleError::Refused { partition, offset, error: error.clone() });
+    fn next_loose(&mut self) -> Result<Option<Event>, AssembleError> {
+        while let Some(loose) = self.data.take_loose(&self.passed)? {
+            if let Some(change) = loose.change {
+                return Ok(Some(Event::Loose(change)));
             }
         }
-        Ok(())
+        // What the last event covered may be a snapshot row.
+        match self.data.take_copy(&self.passed) {
+            Some(copy) => Ok(Some(Event::Copy(copy))),
+            None => self.check_refused().map(|()| None),
+        }
+    }
+
+    /// When nothing else can be done, a record that can't be understood is what everything waits for.
+    fn check_refused(&self) -> Result<(), AssembleError> {
+        match self.data.refused() {
+            Some((partition, offset, error)) => {
+                Err(AssembleError::Refused { partition, offset, error: Box::new(error.clone()) })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Whether events of the open transaction have been taken, so that a position between them must not be stored.
     pub fn is_within_transaction(&self) -> bool {
-        self.open.as_ref().is_some_and(|open| !open.seen.is_empty() && !open.repeated)
-    }
-
-    /// A snapshot row at the head of a queue, dropping what needs no decision on the way.
-    fn next_copy(&mut self) -> Option<CopiedRow> {
-        for queue in &mut self.data {
-            while let Some(Item::Ignored) = queue.head() {
-                queue.pop();
-            }
-            if let Some(Item::Copy(_)) = queue.head()
-                && let Some(Item::Copy(row)) = queue.pop()
-            {
-                return Some(*row);
-            }
-        }
-        None
+        self.open.as_ref().is_some_and(|open| open.taken > 0)
     }
 
     /// Opens the next transaction, or learns the open one's END.
     fn read_spine(&mut self) -> Result<(), AssembleError> {
+        let Some(partition) = self.spine.partition else { return Ok(()) };
         loop {
-            match (&mut self.open, self.spine.head()) {
-                (_, Some(SpineItem::Ignored)) => {
+            let ended = self.open.as_ref().is_some_and(|open| open.end.is_some());
+            let goes_on = match self.spine.head() {
+                None => false,
+                Some(SpineItem::Ignored) => {
                     self.spine.pop();
+                    true
                 }
-                // Behind an END that is known it waits until that transaction is through.
-                (open, Some(SpineItem::Refused(error))) if open.as_ref().is_none_or(|o| o.end.is_none()) => {
-                    let error = error.clone();
-                    let (partition, offset) = (self.spine.partition, self.spine.next_offset());
-                    return Err(AssembleError::Refused { partition, offset, error });
-                }
-                (None, Some(SpineItem::Boundary(Boundary::Begin { xid }))) => {
-                    let xid = *xid;
-                    let offset = self.spine.pop();
-                    self.open = Some(self.opened(xid, offset));
-                }
-                // The connector went on inside a transaction that it had begun before its restart, and whose BEGIN this
-                // assembler has already passed.
-                (None, Some(SpineItem::Boundary(Boundary::End { xid, .. }))) => {
-                    let xid = *xid;
+                // Behind an END that is known everything waits until that transaction is through.
+                Some(_) if ended => false,
+                Some(SpineItem::Refused(error)) => {
                     let offset = self.spine.next_offset();
-                    self.open = Some(self.opened(xid, offset));
+                    return Err(AssembleError::Refused { partition, offset, error: error.clone() });
                 }
-                (Some(open), Some(SpineItem::Boundary(Boundary::Begin { xid })))
-                    if *xid == open.xid && open.end.is_none() =>
-                {
-                    // Begun again after a connector restart: rows repeat from order 1 and are recognised by it.
-                    self.spine.pop();
-                }
-                // Another transaction begins within the open one: a killed connector goes back to applied ones, and comes
-                // to the open one again after them.
-                (Some(open), Some(SpineItem::Boundary(Boundary::Begin { xid }))) if open.end.is_none() => {
-                    let (open, next, begun_at) = (open.xid, *xid, open.begun_at);
-                    if !self.recent.contains(next) {
-                        match self.spine.end_of(next) {
-                            // Its BEGIN proves nothing; its END does.
-                            None => return Ok(()),
-                            Some(lsn) if lsn <= self.watermark => self.recent.insert(next),
-                            Some(_) => return Err(AssembleError::Unfinished { xid: open, begun_at, next }),
-                        }
-                    }
-                    self.spine.pop();
-                }
-                (Some(open), Some(SpineItem::Boundary(Boundary::End { xid, lsn, .. })))
-                    if open.end.is_none() && *xid != open.xid =>
-                {
-                    if *lsn > self.watermark {
-                        let (begun_at, next) = (open.begun_at, *xid);
-                        return Err(AssembleError::Unfinished { xid: open.xid, begun_at, next });
-                    }
-                    self.recent.insert(*xid);
-                    self.spine.pop();
-                }
-                (
-                    Some(open),
-                    Some(SpineItem::Boundary(Boundary::End { xid, lsn, committed_at_ms, counts })),
-                ) if open.end.is_none() => {
+                Some(SpineItem::Boundary(Boundary::Begin { xid })) => self.begin(*xid)?,
+                Some(SpineItem::Boundary(Boundary::End { xid, lsn, committed_at_ms, counts })) => {
                     let committed = Committed { xid: *xid, lsn: *lsn, committed_at_ms: *committed_at_ms };
-                    open.end = Some(End { committed, counts: counts.clone() });
-                    open.repeated |= *lsn <= self.watermark;
-                    self.spine.pop();
-                    return Ok(());
+                    let counts = counts.clone();
+                    self.end(committed, &counts)?
                 }
-                _ => return Ok(()),
+            };
+            if !goes_on {
+                return Ok(());
             }
         }
     }
 
-    fn opened(&self, xid: Xid, begun_at: i64) -> Open {
-        Open {
-            xid,
-            next_order: 1,
-            seen: BTreeMap::new(),
-            end: None,
-            begun_at,
-            repeated: self.recent.contains(xid),
-            emitted: false,
+    /// BEGIN at the head of the spine. Whether it was consumed.
+    fn begin(&mut self, next: Xid) -> Result<bool, AssembleError> {
+        let Some(open) = &self.open else {
+            let offset = self.spine.pop();
+            self.open = Some(Open::new(next, offset));
+            return Ok(true);
+        };
+        // The same begins again after a connector restart: its rows repeat from number 1 and are recognised by it.
+        // Another one begins within the open one: a killed connector goes back to applied ones, and comes to the open one
+        // again after them.
+        if open.xid != next && !self.passed.knows(next) {
+            match self.spine.end_of(next) {
+                // Its BEGIN proves nothing; its END does.
+                None => return Ok(false),
+                Some(lsn) if lsn <= self.watermark => {}
+                Some(_) => {
+                    let (xid, begun_at) = (open.xid, open.begun_at);
+                    return Err(AssembleError::Unfinished { xid, begun_at, next });
+                }
+            }
         }
+        self.spine.pop();
+        Ok(true)
+    }
+
+    /// END at the head of the spine. Whether it was consumed or made a transaction open.
+    fn end(&mut self, committed: Committed, counts: &[(Collection, u64)]) -> Result<bool, AssembleError> {
+        let Committed { xid, lsn, committed_at_ms } = committed;
+        if lsn <= self.watermark && self.passed.is_foreign(xid, lsn, committed_at_ms) {
+            let watermark = self.watermark;
+            return Err(AssembleError::WentBack { xid, lsn, watermark, offset: self.spine.next_offset() });
+        }
+        let Some(open) = &mut self.open else {
+            // The connector went on inside a transaction that it had begun before its restart, and whose BEGIN this
+            // assembler has already passed.
+            self.open = Some(Open::new(xid, self.spine.next_offset()));
+            return Ok(true);
+        };
+        if open.xid != xid {
+            if lsn > self.watermark {
+                let (begun_at, next) = (open.begun_at, xid);
+                return Err(AssembleError::Unfinished { xid: open.xid, begun_at, next });
+            }
+            self.pass(xid, lsn, committed_at_ms);
+        } else {
+            let counts: Vec<_> = counts.iter().map(|(c, n)| (self.data.id(c), *n)).collect();
+            let total = counts.iter().map(|(_, n)| n).sum();
+            open.end = Some(End { committed, counts, total });
+        }
+        self.spine.pop();
+        Ok(true)
+    }
+
+    /// A transaction is over and applied.
+    fn pass(&mut self, xid: Xid, lsn: CommitLsn, committed_at_ms: i64) {
+        self.passed.note(xid, lsn, committed_at_ms);
+        self.data.retire(xid, &self.passed);
     }
 
     /// One turn of the open transaction, which goes back into place unless it ended.
     fn advance(&mut self, mut open: Open) -> Result<Turn, AssembleError> {
         if let Some(end) = &open.end {
-            if end.committed.lsn <= self.watermark {
-                self.recent.insert(open.xid);
-                return Ok(if open.emitted { Turn::Give(Event::Discard(open.xid)) } else { Turn::Again });
+            let Committed { xid, lsn, committed_at_ms } = end.committed;
+            if lsn <= self.watermark {
+                self.pass(xid, lsn, committed_at_ms);
+                return Ok(if open.emitted { Turn::Give(Event::Discard(xid)) } else { Turn::Again });
             }
-            if end.is_met_by(&open.seen) {
-                let committed = end.committed;
-                self.recent.insert(open.xid);
-                self.watermark = committed.lsn;
-                return Ok(Turn::Give(Event::Commit(committed)));
+            if open.taken >= end.total {
+                self.check_counts(&open, end)?;
+                self.watermark = lsn;
+                self.pass(xid, lsn, committed_at_ms);
+                return Ok(Turn::Give(Event::Commit(end.committed)));
             }
         }
         let turn = match self.choose(&open)? {
-            Some(queue) => self.take(&mut open, queue),
-            None => Turn::Wait,
+            Choice::Take(slot) => self.take(&mut open, slot),
+            Choice::Again => Turn::Again,
+            Choice::Wait => Turn::Wait,
         };
         self.open = Some(open);
         Ok(turn)
     }
 
-    /// The queue whose head comes next in the open transaction; none when that can't be known yet.
-    fn choose(&mut self, open: &Open) -> Result<Option<usize>, AssembleError> {
-        if self.data.get(self.last).is_some_and(|q| q.head_order(open.xid) == Some(open.next_order)) {
-            return Ok(Some(self.last));
-        }
-        let mut best: Option<(u64, usize)> = None;
-        for (index, queue) in self.data.iter_mut().enumerate() {
-            self.duplicates += queue.drop_repeats(open.xid, open.next_order, &self.recent);
-            if let Some(order) = queue.head_order(open.xid)
-                && best.is_none_or(|(lowest, _)| order < lowest)
-            {
-                best = Some((order, index));
-            }
-        }
+    /// As many events as END counts were taken: the same of each table?
+    fn check_counts(&self, open: &Open, end: &End) -> Result<(), AssembleError> {
+        let mut wrong = end.counts.iter().filter(|(collection, n)| open.seen(*collection) != *n);
+        let (collection, expected) = match wrong.next() {
+            Some((collection, expected)) => (Some(*collection), *expected),
+            None if open.taken != end.total => (None, end.total),
+            None => return Ok(()),
+        };
+        let (name, seen) = match collection {
+            Some(collection) => (self.data.name(collection).to_string(), open.seen(collection)),
+            None => ("all tables".to_owned(), open.taken),
+        };
+        Err(AssembleError::Miscounted { xid: open.xid, lsn: end.committed.lsn, name, expected, seen })
+    }
+
+    /// What comes next in the open transaction.
+    fn choose(&mut self, open: &Open) -> Result<Choice, AssembleError> {
+        let best = self.data.lowest(open.xid, open.next_order, &self.passed);
         match (best, &open.end) {
-            (Some((order, index)), _) if order == open.next_order => Ok(Some(index)),
+            (Some((order, slot)), _) if order == open.next_order => Ok(Choice::Take(slot)),
+            (Some((order, slot)), _) if order < open.next_order => self.drop_repeat(open, slot),
             // A number is left out: events of a table that is not read here, or not arrived yet. Once END is known, so are
             // all repetitions before it; then every queue that may hold the number must show its head before anything
             // later is taken. Before END nothing later is taken at all.
-            (Some((_, index)), Some(end))
-                if end.unmet(&open.seen).all(|(c, _)| self.holders(c).all(DataQueue::shows_its_head)) =>
+            (Some((_, slot)), Some(end))
+                if open.unmet(end).all(|(c, _)| self.data.holders(c).all(DataQueue::shows_its_head)) =>
             {
-                Ok(Some(index))
+                Ok(Choice::Take(slot))
             }
-            (None, Some(end)) => self.check_missing(open, end).map(|()| None),
-            _ => Ok(None),
+            (None, Some(end)) => {
+                if self.data.drop_repeats(&self.passed) {
+                    return Ok(Choice::Again);
+                }
+                self.check_missing(open, end).map(|()| Choice::Wait)
+            }
+            _ => Ok(Choice::Wait),
         }
     }
 
-    /// The partitions through which events of a collection may come: its own topic's, else those that nothing is known of;
-    /// and those in which several are mixed.
-    fn holders<'a>(&'a self, collection: &'a Collection) -> impl Iterator<Item = &'a DataQueue> {
-        let has_own = self.data.iter().any(|q| q.is_of(collection));
-        let holds = move |q: &&DataQueue| q.is_of(collection) || q.is_mixed() || (!has_own && q.is_of_any());
-        self.data.iter().filter(holds)
+    /// A number that was taken before comes again. A repetition lies where it lay the first time.
+    fn drop_repeat(&mut self, open: &Open, slot: usize) -> Result<Choice, AssembleError> {
+        let (partition, offset) = self.data.place(slot);
+        match self.data.take(slot, &self.passed) {
+            Some(again) if again.lsn > open.last_lsn => {
+                Err(AssembleError::Renumbered { xid: open.xid, order: again.total_order, partition, offset })
+            }
+            _ => {
+                self.data.duplicates += 1;
+                Ok(Choice::Again)
+            }
+        }
     }
 
     /// No head belongs to the open transaction although END counts more: is that proof, or is a queue just empty?
     fn check_missing(&self, open: &Open, end: &End) -> Result<(), AssembleError> {
-        for (collection, expected) in end.unmet(&open.seen) {
+        for (collection, expected) in open.unmet(end) {
             let mut blocking = None;
-            for queue in self.holders(collection) {
+            for queue in self.data.holders(collection) {
                 // What can't be read may be what is missing; its own error says more.
                 if !queue.shows_its_head() {
                     return Ok(());
@@ -381,9 +418,9 @@ impl Assembler {
                 return Err(AssembleError::Missing {
                     xid: open.xid,
                     lsn: end.committed.lsn,
-                    collection: collection.clone(),
+                    collection: self.data.name(collection).clone(),
                     expected,
-                    seen: open.seen.get(collection).copied().unwrap_or(0),
+                    seen: open.seen(collection),
                     partition: queue.partition,
                     offset: queue.next_offset(),
                 });
@@ -392,21 +429,15 @@ impl Assembler {
         Ok(())
     }
 
-    fn take(&mut self, open: &mut Open, queue: usize) -> Turn {
-        self.last = queue;
-        let Some(Item::Member(Member { total_order, collection, change, .. })) = self.data[queue].pop()
-        else {
-            return Turn::Again;
-        };
-        self.data[queue].learn(&collection);
-        *open.seen.entry(collection).or_insert(0) += 1;
-        open.next_order = total_order + 1;
-        match change {
-            Some(change) if !open.repeated => {
+    fn take(&mut self, open: &mut Open, slot: usize) -> Turn {
+        let Some(event) = self.data.take(slot, &self.passed) else { return Turn::Again };
+        open.took(event.collection, event.total_order, event.lsn);
+        match event.change {
+            Some(change) => {
                 open.emitted = true;
                 Turn::Give(Event::Change(change))
             }
-            _ => Turn::Again,
+            None => Turn::Again,
         }
     }
 
@@ -416,34 +447,30 @@ impl Assembler {
         let Some(end) = &open.end else {
             return Some(format!("transaction {} waits for its END in the transaction topic", open.xid));
         };
-        let (collection, expected) = end.unmet(&open.seen).next()?;
-        let seen = open.seen.get(collection).copied().unwrap_or(0);
+        let (collection, expected) = open.unmet(end).next()?;
         Some(format!(
-            "transaction {} waits for changes of {collection}: {seen} of {expected} have come",
-            open.xid
+            "transaction {} waits for changes of {}: {} of {expected} have come",
+            open.xid,
+            self.data.name(collection),
+            open.seen(collection)
         ))
     }
 
     /// Tables that the open transaction counts and no partition is known for: their topics have yet to be found.
     pub fn unknown_collections(&self) -> Vec<Collection> {
-        let Some(Open { end: Some(end), seen, .. }) = &self.open else { return Vec::new() };
-        let unknown = |c: &&Collection| self.holders(c).next().is_none();
-        end.unmet(seen).map(|(c, _)| c).filter(unknown).cloned().collect()
+        let Some(open) = &self.open else { return Vec::new() };
+        let Some(end) = &open.end else { return Vec::new() };
+        let unknown = |c: &_| self.data.holders(*c).next().is_none();
+        open.unmet(end).map(|(c, _)| c).filter(unknown).map(|c| self.data.name(c).clone()).collect()
     }
 }
 
-impl End {
-    fn unmet<'a>(
-        &'a self,
-        seen: &'a BTreeMap<Collection, u64>,
-    ) -> impl Iterator<Item = (&'a Collection, u64)> {
-        self.counts
-            .iter()
-            .filter(|(collection, expected)| seen.get(collection).copied().unwrap_or(0) < *expected)
-            .map(|(collection, expected)| (collection, *expected))
-    }
-
-    fn is_met_by(&self, seen: &BTreeMap<Collection, u64>) -> bool {
-        self.unmet(seen).next().is_none()
-    }
+/// What is to be done with the heads.
+enum Choice {
+    /// This queue's head comes next.
+    Take(usize),
+    /// Repetitions were dropped; look again.
+    Again,
+    /// It can't be known yet.
+    Wait,
 }

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use load::{ConfigError, Loaded, load};
 pub use secret::DatabaseUrl;
 
+use crate::decode::debezium::Transactions;
 use crate::lane::LaneLimits;
 use crate::source::kafka::KafkaSettings;
 
@@ -69,6 +70,16 @@ pub struct SourceConfig {
     /// The connector's `unavailable.value.placeholder`, which stands for an unchanged TOAST value.
     #[serde(default = "default_placeholder")]
     pub placeholder: String,
+    /// The topics to read: names, or beginnings of names followed by `*`. By default those of the prefix, `PREFIX.*`; a
+    /// connector that routes its events elsewhere (`RegexRouter`, `ByLogicalTableRouter`) needs theirs.
+    #[serde(default)]
+    pub topics: Vec<String>,
+    /// The topic of transaction boundaries, by default `PREFIX.transaction`. May be one that holds other events, too, and
+    /// has to have one partition.
+    pub transaction_topic: Option<String>,
+    /// Whether the connector writes transaction metadata. Without it a replica has no transactions and honours no tokens.
+    #[serde(default)]
+    pub transactions: Transactions,
     /// Tables, as `schema.table`, that the connector captures and the replicas don't get.
     #[serde(default)]
     pub exclude_tables: Vec<String>,
@@ -226,6 +237,9 @@ impl Config {
         KafkaSettings {
             brokers: self.source.brokers.clone(),
             topic_prefix: self.source.topic_prefix.clone(),
+            topics: self.source.topics.clone(),
+            transaction_topic: self.source.transaction_topic.clone(),
+            transactions: self.source.transactions,
             options: self.source.kafka.clone(),
         }
     }

@@ -15,6 +15,8 @@ mod error;
 mod fan_out;
 pub mod hub;
 mod phase;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -52,11 +54,6 @@ pub struct LaneLimits {
 
 /// How often a lane looks for new topics and reports what it waits for.
 const TICK: Duration = Duration::from_secs(1);
-
-/// How many records of the transaction topic before the checkpoint are read again, to recognise events that a killed
-/// connector wrote twice. Such events stand right behind their first writing, so what matters is how far one table's topic
-/// may be read behind the transaction topic: at ten thousand transactions a second this is two and a half seconds.
-const LOOK_BACK: i64 = 50_000;
 
 /// Ticks for which the same is waited for before it is logged.
 const TICKS_TO_WARN: u32 = 10;
@@ -115,23 +112,18 @@ impl Lane {
         joins: mpsc::Receiver<Join>,
         expected: usize,
     ) -> Result<Self, LaneError> {
+        start.check()?;
         let mut source = KafkaSource::new(settings.kafka.clone(), &format!("replicator.{id}"))?;
         let partitions = source.discover().await?;
         // Taken for a new one later, it would be read from its beginning.
-        if let Some(missing) = start.offsets.keys().find(|p| !partitions.contains(p)) {
+        if let Some(missing) = start.offsets.keys().find(|p| source.needs(p) && !partitions.contains(p)) {
             return Err(SourceError::Unavailable(format!(
                 "{missing}, which the replica was fed from, is not there"
             ))
             .into());
         }
         let bounds = source.check_positions(&partitions, &start.offsets).await?;
-        let mut read_from = start.offsets.clone();
-        if let Some(spine) = partitions.first()
-            && let Some(needed) = read_from.get_mut(spine)
-        {
-            let low = bounds.get(spine).map_or(0, |(low, _)| *low);
-            *needed = (*needed - LOOK_BACK).max(low);
-        }
+        let read_from = start.read_from(&partitions, &bounds);
         source.add(&partitions, &read_from)?;
         let mut core = LaneCore::new(start.clone());
         partitions.into_iter().for_each(|partition| core.add_partition(partition));
@@ -233,6 +225,7 @@ impl Lane {
                         return Ok(());
                     }
                     self.report();
+                    self.look_for_ends().await;
                     if ticks.is_multiple_of(TICKS_PER_DISCOVERY) || self.core.misses_topics() {
                         self.discover().await?;
                     }
@@ -297,6 +290,18 @@ impl Lane {
             tracing::warn!(waiting_for = waiting_for.as_deref().unwrap_or_default(), "nothing moves");
         }
         self.fan_out.report(waiting_for.as_deref(), self.core.duplicates(), self.id);
+    }
+
+    /// Where a copy waits for a partition's end and nothing comes, there may be nothing.
+    async fn look_for_ends(&mut self) {
+        let unreached = self.core.unreached();
+        if unreached.is_empty() {
+            return;
+        }
+        match self.source.without_records(unreached).await {
+            Ok(empty) => empty.iter().for_each(|partition| self.core.set_reached(partition)),
+            Err(error) => tracing::debug!(error = %error, "ends can't be looked for now"),
+        }
     }
 
     /// Adds partitions that have appeared since.

@@ -21,6 +21,8 @@ pub enum WorkerState {
     Copying,
     /// Applying what comes.
     Live,
+    /// Applying what comes without knowing its transactions (`source.transactions = "absent"`).
+    Degraded,
     /// An outage; tried again with growing pauses.
     Retrying,
     /// Stopped on data or schema that can't be applied; others go on. Tried again slowly, in case it was mended.
@@ -31,11 +33,12 @@ pub enum WorkerState {
 
 impl WorkerState {
     /// All states, for the metric that has a series for each.
-    pub const ALL: [WorkerState; 7] = [
+    pub const ALL: [WorkerState; 8] = [
         WorkerState::Starting,
         WorkerState::Standby,
         WorkerState::Copying,
         WorkerState::Live,
+        WorkerState::Degraded,
         WorkerState::Retrying,
         WorkerState::Halted,
         WorkerState::Stopped,
@@ -48,6 +51,7 @@ impl WorkerState {
             WorkerState::Standby => "standby",
             WorkerState::Copying => "copying",
             WorkerState::Live => "live",
+            WorkerState::Degraded => "degraded",
             WorkerState::Retrying => "retrying",
             WorkerState::Halted => "halted",
             WorkerState::Stopped => "stopped",
@@ -56,7 +60,7 @@ impl WorkerState {
 
     /// Whether changes are being applied.
     pub fn is_applying(self) -> bool {
-        matches!(self, WorkerState::Copying | WorkerState::Live)
+        matches!(self, WorkerState::Copying | WorkerState::Live | WorkerState::Degraded)
     }
 }
 
@@ -129,8 +133,7 @@ impl ReplicaStatus {
         if self.state != state {
             self.since_ms = now_ms();
             self.state = state;
-            self.cause = None;
-            self.hint = None;
+            (self.cause, self.hint) = why(self.phase).unzip();
         }
     }
 
@@ -183,7 +186,7 @@ impl StatusCell {
             s.committed_at_ms = checkpoint.committed_at_ms;
         });
         if !halted {
-            self.enter(state_of(checkpoint.phase), None);
+            self.enter(state_of(checkpoint.phase), why(checkpoint.phase));
         }
     }
 
@@ -224,8 +227,23 @@ impl StatusCell {
 fn state_of(phase: ReplicaPhase) -> WorkerState {
     match phase {
         ReplicaPhase::Live => WorkerState::Live,
+        ReplicaPhase::Degraded => WorkerState::Degraded,
         ReplicaPhase::Empty | ReplicaPhase::Copying => WorkerState::Copying,
     }
+}
+
+/// Why a replica is in a state that its phase asks for, and what ends it; none where that is how it should be.
+fn why(phase: ReplicaPhase) -> Option<(String, String)> {
+    (phase == ReplicaPhase::Degraded).then(|| {
+        (
+            "without transaction metadata each table follows the leader by itself: reads may see half a transaction, and \
+             no token is honoured"
+                .to_owned(),
+            "Set provide.transaction.metadata=true in the connector and source.transactions = \"required\", then copy the \
+             replica afresh."
+                .to_owned(),
+        )
+    })
 }
 
 /// Milliseconds since 1970 by this host's clock.
@@ -270,6 +288,16 @@ mod tests {
         cell.reading(None, 0, 1);
         let status = cell.get();
         assert_eq!((status.state, status.cause, status.hint), (WorkerState::Live, None, None));
+    }
+
+    #[test]
+    fn a_degraded_replica_says_why_and_how_to_end_it() {
+        let cell = StatusCell::new("replica-1");
+        cell.loaded(&Checkpoint { phase: ReplicaPhase::Degraded, ..live() });
+        let status = cell.get();
+        assert_eq!(status.state, WorkerState::Degraded);
+        assert!(status.state.is_applying(), "changes are applied");
+        assert!(status.hint.unwrap().contains("provide.transaction.metadata=true"));
     }
 
     #[test]

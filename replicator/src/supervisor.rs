@@ -90,6 +90,7 @@ fn worker_settings(config: &Config) -> Vec<WorkerSettings> {
         name: replica.name.clone(),
         url: replica.url.config().clone(),
         topic_prefix: config.source.topic_prefix.clone(),
+        transactions: config.source.transactions,
         placeholder: config.source.placeholder.clone(),
         exclude_tables: config.source.exclude_tables.clone(),
         source_id: config.source_id(),

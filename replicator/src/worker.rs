@@ -15,7 +15,7 @@ use tracing::Instrument as _;
 
 use self::course::Course;
 use crate::backoff::Backoff;
-use crate::decode::debezium::Decoder;
+use crate::decode::debezium::{Decoder, Transactions};
 use crate::lane::core::CoreStart;
 use crate::lane::hub::Hub;
 use crate::lane::{LaneError, LaneLimits, Sealed};
@@ -40,6 +40,8 @@ pub struct WorkerSettings {
     pub url: tokio_postgres::Config,
     /// The connector's `topic.prefix`.
     pub topic_prefix: String,
+    /// Whether the connector tells which transaction an event belongs to.
+    pub transactions: Transactions,
     /// The connector's `unavailable.value.placeholder`.
     pub placeholder: String,
     /// Tables, as `schema.table`, whose changes are not applied.
@@ -212,6 +214,7 @@ impl Worker {
         let settings = &self.settings;
         CoreStart {
             topic_prefix: settings.topic_prefix.clone(),
+            transactions: settings.transactions,
             decoder: Decoder::new(Arc::clone(&catalog), &settings.placeholder, &settings.exclude_tables),
             catalog,
             exclude_tables: settings.exclude_tables.clone(),

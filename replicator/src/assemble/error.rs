@@ -1,7 +1,7 @@
 //! What the assembler can't go on from.
 
 use crate::decode::debezium::{Collection, DecodeError};
-use crate::vocabulary::lsn::{CommitLsn, Xid};
+use crate::vocabulary::lsn::{CommitLsn, Lsn, Xid};
 use crate::vocabulary::offset::PartitionIndex;
 
 /// Events contradict each other, or some are proven missing. Going on would be guessing.
@@ -50,16 +50,76 @@ pub enum AssembleError {
         /// The one that follows.
         next: Xid,
     },
+    /// As many events as END counts have come, but not of the tables that it names.
+    #[error(
+        "transaction {xid} (commit LSN {lsn}) has {expected} changes of {name} by its END, and {seen} came"
+    )]
+    Miscounted {
+        /// The transaction.
+        xid: Xid,
+        /// Its commit LSN.
+        lsn: CommitLsn,
+        /// The table.
+        name: String,
+        /// How many events END counts.
+        expected: u64,
+        /// How many were there.
+        seen: u64,
+    },
+    /// An event has a number that was taken before, and lies behind it.
+    #[error("transaction {xid} numbers its events anew: {order} at offset {offset} is no repetition")]
+    Renumbered {
+        /// The transaction.
+        xid: Xid,
+        /// The number.
+        order: u64,
+        /// The event's partition.
+        partition: PartitionIndex,
+        /// The event's offset.
+        offset: i64,
+    },
+    /// A transaction that never passed here ends at or below the watermark.
+    #[error(
+        "transaction {xid} at offset {offset} ends at {lsn}, not after the watermark {watermark}, and is none of those that \
+         did before: the leader's WAL went back"
+    )]
+    WentBack {
+        /// The transaction.
+        xid: Xid,
+        /// Its commit LSN.
+        lsn: CommitLsn,
+        /// The replica's watermark.
+        watermark: CommitLsn,
+        /// The offset of its END.
+        offset: i64,
+    },
+    /// Where transactions are absent: an event with a lower position was committed later.
+    #[error(
+        "the event at offset {offset} lies at {to}, behind {from}, and was committed later: the leader's WAL went back"
+    )]
+    PositionWentBack {
+        /// The event's partition.
+        partition: PartitionIndex,
+        /// Its offset.
+        offset: i64,
+        /// The furthest position so far.
+        from: Lsn,
+        /// The event's.
+        to: Lsn,
+    },
 }
 
 impl AssembleError {
     /// The partition that the error is about; none for the transaction topic.
     pub fn partition(&self) -> Option<PartitionIndex> {
         match self {
-            AssembleError::Missing { partition, .. } | AssembleError::Refused { partition, .. } => {
-                Some(*partition)
-            }
-            AssembleError::Unfinished { .. } => None,
+            AssembleError::Missing { partition, .. }
+            | AssembleError::Refused { partition, .. }
+            | AssembleError::Renumbered { partition, .. }
+            | AssembleError::PositionWentBack { partition, .. } => Some(*partition),
+            AssembleError::Unfinished { .. }
+            | AssembleError::Miscounted { .. }
+            | AssembleError::WentBack { .. } => None,
         }
     }
 
@@ -73,6 +133,14 @@ impl AssembleError {
             }
             AssembleError::Unfinished { .. } => {
                 "The connector was reset, or its slot was lost. Copy the replica afresh from a new snapshot."
+            }
+            AssembleError::Miscounted { .. } | AssembleError::Renumbered { .. } => {
+                "Debezium before 3.7 counts anew when it is restarted inside a transaction. Use 3.7 or later, then copy the \
+                 replica afresh."
+            }
+            AssembleError::WentBack { .. } | AssembleError::PositionWentBack { .. } => {
+                "The leader was restored to an older state, or another server took its place. Copy the replica afresh from \
+                 it."
             }
         }
         .to_owned()

@@ -2,18 +2,31 @@
 
 use std::collections::VecDeque;
 
-use super::recent::RecentTransactions;
-use crate::decode::debezium::{Boundary, Collection, CopiedRow, DecodeError, Decoded, Member};
-use crate::vocabulary::lsn::{CommitLsn, Xid};
+use super::queues::CollectionId;
+use crate::decode::debezium::{Boundary, Collection, CopiedRow, DecodeError, Loose};
+use crate::vocabulary::change::Change;
+use crate::vocabulary::lsn::{CommitLsn, Lsn, Xid};
 use crate::vocabulary::offset::PartitionIndex;
 
 /// A record in a data queue.
 #[derive(Debug)]
 pub(super) enum Item {
-    Member(Member),
+    Member(Counted),
+    Loose(Loose),
     Copy(Box<CopiedRow>),
     Ignored,
     Refused(Box<DecodeError>),
+}
+
+/// A [`Member`](crate::decode::debezium::Member) whose collection is known by its number.
+#[derive(Debug)]
+pub(super) struct Counted {
+    pub(super) xid: Xid,
+    pub(super) total_order: u64,
+    pub(super) lsn: Lsn,
+    pub(super) after: Option<CommitLsn>,
+    pub(super) collection: CollectionId,
+    pub(super) change: Option<Change>,
 }
 
 #[derive(Debug)]
@@ -23,39 +36,41 @@ struct Entry {
     item: Item,
 }
 
-/// A partition of a table topic or of the message topic.
+/// A partition of a table topic, of the message topic, or of a topic in which several are mixed.
 #[derive(Debug)]
 pub(super) struct DataQueue {
     pub(super) partition: PartitionIndex,
     entries: VecDeque<Entry>,
     bytes: usize,
     position: Option<i64>,
-    moved: bool,
-    collection: Option<Collection>,
-    /// Whether events of several tables have come through it: a routed topic.
-    mixed: bool,
+    /// Whether the position has moved since it was last asked for.
+    pub(super) moved: bool,
+    /// What the topic's name says that it holds.
+    pub(super) named: Option<CollectionId>,
+    /// What has come through it.
+    carried: Vec<CollectionId>,
+    /// What came through it last: events of one table mostly follow each other.
+    pub(super) last_carried: Option<(Collection, CollectionId)>,
+    /// The furthest source position that a loose event had, and when it was committed.
+    pub(super) furthest: Option<(CommitLsn, Lsn, i64)>,
 }
 
 impl DataQueue {
-    pub(super) fn new(partition: PartitionIndex, collection: Option<Collection>) -> Self {
+    pub(super) fn new(partition: PartitionIndex, named: Option<CollectionId>) -> Self {
         DataQueue {
             partition,
             entries: VecDeque::new(),
             bytes: 0,
             position: None,
             moved: false,
-            collection,
-            mixed: false,
+            named,
+            carried: Vec::new(),
+            last_carried: None,
+            furthest: None,
         }
     }
 
-    pub(super) fn push(&mut self, offset: i64, size_bytes: usize, decoded: Decoded) {
-        let item = match decoded {
-            Decoded::Member(member) => Item::Member(member),
-            Decoded::Copy(row) => Item::Copy(Box::new(row)),
-            Decoded::Ignored => Item::Ignored,
-            Decoded::Refused(error) => Item::Refused(error),
-        };
+    pub(super) fn push(&mut self, offset: i64, size_bytes: usize, item: Item) {
         self.bytes += size_bytes;
         self.entries.push_back(Entry { offset, size_bytes, item });
     }
@@ -64,10 +79,10 @@ impl DataQueue {
         self.entries.front().map(|e| &e.item)
     }
 
-    /// The head's number in the transaction, when it belongs to it.
-    pub(super) fn head_order(&self, xid: Xid) -> Option<u64> {
+    /// The head, when it is an event of this transaction.
+    pub(super) fn head_of(&self, xid: Xid) -> Option<&Counted> {
         match self.head() {
-            Some(Item::Member(member)) if member.xid == xid => Some(member.total_order),
+            Some(Item::Member(member)) if member.xid == xid => Some(member),
             _ => None,
         }
     }
@@ -76,49 +91,18 @@ impl DataQueue {
         let entry = self.entries.pop_front()?;
         self.bytes -= entry.size_bytes;
         self.position = Some(entry.offset + 1);
-        self.moved = true;
         Some(entry.item)
     }
 
-    /// Drops what a restarted connector sent again, and what needs no decision. Returns how many were repeats.
-    pub(super) fn drop_repeats(&mut self, open: Xid, next_order: u64, recent: &RecentTransactions) -> u64 {
-        let mut dropped = 0;
-        loop {
-            match self.head() {
-                Some(Item::Ignored) => {}
-                Some(Item::Member(m)) if m.xid == open && m.total_order < next_order => dropped += 1,
-                Some(Item::Member(m)) if m.xid != open && recent.contains(m.xid) => dropped += 1,
-                _ => return dropped,
-            }
-            self.pop();
+    pub(super) fn carries(&mut self, collection: CollectionId) {
+        if !self.carried.contains(&collection) {
+            self.carried.push(collection);
         }
     }
 
-    /// Remembers what the partition holds, from what came out of it.
-    pub(super) fn learn(&mut self, collection: &Collection) {
-        match &self.collection {
-            None if !self.mixed => self.collection = Some(collection.clone()),
-            Some(known) if known != collection => {
-                self.collection = None;
-                self.mixed = true;
-            }
-            _ => {}
-        }
-    }
-
-    /// Whether this is the partition of the collection's own topic.
-    pub(super) fn is_of(&self, collection: &Collection) -> bool {
-        self.collection.as_ref() == Some(collection)
-    }
-
-    /// Whether events of any collection may come through this partition: a routed topic, or one that nothing is known of.
-    pub(super) fn is_of_any(&self) -> bool {
-        self.collection.is_none()
-    }
-
-    /// Whether events of several collections have come through it.
-    pub(super) fn is_mixed(&self) -> bool {
-        self.mixed
+    /// Whether it is known that events of the collection come through this partition.
+    pub(super) fn is_of(&self, collection: CollectionId) -> bool {
+        self.named == Some(collection) || self.carried.contains(&collection)
     }
 
     /// Whether there is a record at its head, and it is known what of.
@@ -138,13 +122,13 @@ impl DataQueue {
         self.position
     }
 
-    /// The head's offset, else the one after the last consumed record.
-    pub(super) fn next_offset(&self) -> i64 {
-        self.entries.front().map_or_else(|| self.position.unwrap_or(0), |e| e.offset)
+    pub(super) fn head_offset(&self) -> Option<i64> {
+        self.entries.front().map(|e| e.offset)
     }
 
-    pub(super) fn take_moved(&mut self) -> Option<i64> {
-        if std::mem::take(&mut self.moved) { self.position } else { None }
+    /// The head's offset, else the one after the last consumed record.
+    pub(super) fn next_offset(&self) -> i64 {
+        self.head_offset().or(self.position).unwrap_or(0)
     }
 }
 
@@ -160,15 +144,17 @@ pub(super) enum SpineItem {
 /// The transaction topic's partition.
 #[derive(Debug)]
 pub(super) struct SpineQueue {
-    pub(super) partition: PartitionIndex,
+    /// None where transactions are absent.
+    pub(super) partition: Option<PartitionIndex>,
     entries: VecDeque<(i64, SpineItem)>,
     position: i64,
-    moved: bool,
+    /// What was last given out as the first offset still needed.
+    reported: i64,
 }
 
 impl SpineQueue {
-    pub(super) fn new(partition: PartitionIndex) -> Self {
-        SpineQueue { partition, entries: VecDeque::new(), position: 0, moved: false }
+    pub(super) fn new(partition: Option<PartitionIndex>) -> Self {
+        SpineQueue { partition, entries: VecDeque::new(), position: 0, reported: 0 }
     }
 
     pub(super) fn push(&mut self, offset: i64, item: SpineItem) {
@@ -183,13 +169,22 @@ impl SpineQueue {
     pub(super) fn pop(&mut self) -> i64 {
         if let Some((offset, _)) = self.entries.pop_front() {
             self.position = offset + 1;
-            self.moved = true;
         }
         self.position - 1
     }
 
+    pub(super) fn head_offset(&self) -> Option<i64> {
+        self.entries.front().map(|(offset, _)| *offset)
+    }
+
+    /// The head's offset, else the one after the last consumed record.
     pub(super) fn next_offset(&self) -> i64 {
-        self.entries.front().map_or(self.position, |(offset, _)| *offset)
+        self.head_offset().unwrap_or(self.position)
+    }
+
+    /// The one after the last consumed record.
+    pub(super) fn position(&self) -> i64 {
+        self.position
     }
 
     /// The commit LSN of a transaction whose END waits in the queue.
@@ -204,7 +199,9 @@ impl SpineQueue {
         self.entries.len()
     }
 
-    pub(super) fn take_moved(&mut self) -> Option<i64> {
-        std::mem::take(&mut self.moved).then_some(self.position)
+    /// The first offset still needed, when it is another one than last time. Not whether anything was consumed: a
+    /// transaction's end moves it from its BEGIN to behind its END, which may have been consumed long before.
+    pub(super) fn report(&mut self, needed: i64) -> Option<i64> {
+        (std::mem::replace(&mut self.reported, needed) != needed).then_some(needed)
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
+use crate::decode::debezium::Member;
 use crate::vocabulary::change::Operation;
 use crate::vocabulary::lsn::Lsn;
 use crate::vocabulary::offset::Place;
@@ -30,6 +31,8 @@ fn member(xid: u32, total_order: u64, table: u32) -> Decoded {
     Decoded::Member(Member {
         xid: Xid(xid),
         total_order,
+        lsn: Lsn(total_order),
+        after: None,
         collection: collection(table),
         change: Some(change),
     })
@@ -51,8 +54,8 @@ fn written(boundary: Boundary) -> Result<Option<Boundary>, Box<DecodeError>> {
 }
 
 fn assembler(tables: u32) -> Assembler {
-    let mut assembler = Assembler::new(SPINE, CommitLsn(Lsn(0)), &[]);
-    (0..tables).for_each(|table| assembler.add_partition(partition(table), Some(collection(table))));
+    let mut assembler = Assembler::new(Some(SPINE), CommitLsn(Lsn(0)), &[]);
+    (0..tables).for_each(|table| assembler.add_partition(partition(table), Some(&collection(table))));
     assembler
 }
 
@@ -62,7 +65,6 @@ enum Out {
     Change(String, i64),
     Commit(u32),
     Discard,
-    Copy,
 }
 
 fn drain(assembler: &mut Assembler) -> Result<Vec<Out>, AssembleError> {
@@ -72,7 +74,7 @@ fn drain(assembler: &mut Assembler) -> Result<Vec<Out>, AssembleError> {
             Event::Change(change) => Out::Change(change.table.name.name.clone(), change.place.offset),
             Event::Commit(committed) => Out::Commit(committed.xid.0),
             Event::Discard(_) => Out::Discard,
-            Event::Copy(_) => Out::Copy,
+            Event::Copy(_) | Event::Loose(_) => unreachable!("every event here belongs to a transaction"),
         });
     }
     Ok(out)
@@ -93,7 +95,7 @@ fn rows_of_two_topics_come_out_in_the_leaders_order() {
     assert_eq!(drain(&mut a).unwrap(), [change(1, 2), change(0, 3)]);
     a.push_boundary(1, written(end(7, 100, &[(0, 2), (1, 1)])));
     assert_eq!(drain(&mut a).unwrap(), [Out::Commit(7)]);
-    assert_eq!(a.take_moved(), [(SPINE, 2), (partition(0), 2), (partition(1), 1)]);
+    assert_eq!(a.take_moved(), [(partition(0), 2), (partition(1), 1), (SPINE, 2)]);
 }
 
 #[test]
@@ -186,7 +188,7 @@ fn a_table_without_a_known_topic_is_asked_for() {
     a.push_boundary(1, written(end(7, 100, &[(5, 1)])));
     assert_eq!(drain(&mut a).unwrap(), []);
     assert_eq!(a.unknown_collections(), [collection(5)]);
-    a.add_partition(partition(5), Some(collection(5)));
+    a.add_partition(partition(5), Some(&collection(5)));
     a.push(partition(5), 0, 1, member(7, 1, 5));
     assert_eq!(drain(&mut a).unwrap(), [change(5, 1), Out::Commit(7)]);
 }
@@ -194,8 +196,8 @@ fn a_table_without_a_known_topic_is_asked_for() {
 #[test]
 fn a_repeated_transaction_that_was_given_out_is_discarded() {
     // A new assembler knows of applied transactions only the watermark.
-    let mut a = Assembler::new(SPINE, CommitLsn(Lsn(100)), &[]);
-    a.add_partition(partition(0), Some(collection(0)));
+    let mut a = Assembler::new(Some(SPINE), CommitLsn(Lsn(100)), &[]);
+    a.add_partition(partition(0), Some(&collection(0)));
     a.push_boundary(5, written(begin(7)));
     a.push(partition(0), 5, 1, member(7, 1, 0));
     assert_eq!(drain(&mut a).unwrap(), [change(0, 1)], "nothing says yet that it is a repetition");
@@ -205,8 +207,8 @@ fn a_repeated_transaction_that_was_given_out_is_discarded() {
 
 #[test]
 fn an_end_without_begin_is_the_tail_of_a_repetition() {
-    let mut a = Assembler::new(SPINE, CommitLsn(Lsn(100)), &[]);
-    a.add_partition(partition(0), Some(collection(0)));
+    let mut a = Assembler::new(Some(SPINE), CommitLsn(Lsn(100)), &[]);
+    a.add_partition(partition(0), Some(&collection(0)));
     a.push_boundary(5, written(end(7, 100, &[(0, 9)])));
     a.push(partition(0), 5, 1, member(7, 9, 0));
     a.push_boundary(6, written(begin(8)));
@@ -280,8 +282,8 @@ fn replay(h: &History, schedule: &[u8], restarts: &[u8]) -> Vec<Out> {
     let mut schedule = schedule.iter().cycle();
     let mut restarts = restarts.iter();
     'daemon: loop {
-        let mut a = Assembler::new(SPINE, watermark, &[]);
-        (0..TABLES).for_each(|t| a.add_partition(partition(t), Some(collection(t))));
+        let mut a = Assembler::new(Some(SPINE), watermark, &[]);
+        (0..TABLES).for_each(|t| a.add_partition(partition(t), Some(&collection(t))));
         let mut next: Vec<usize> = (0..=TABLES)
             .map(|p| usize::try_from(checkpoint.get(&PartitionIndex(p)).copied().unwrap_or(0)).unwrap())
             .collect();
@@ -310,7 +312,7 @@ fn replay(h: &History, schedule: &[u8], restarts: &[u8]) -> Vec<Out> {
                 match event {
                     Event::Change(c) => open.push(Out::Change(c.table.name.name.clone(), c.place.offset)),
                     Event::Discard(_) => open.clear(),
-                    Event::Copy(_) => unreachable!("there is no snapshot"),
+                    Event::Copy(_) | Event::Loose(_) => unreachable!("every event belongs to a transaction"),
                     Event::Commit(c) => {
                         assert!(c.lsn > watermark, "the watermark is monotone");
                         watermark = c.lsn;

@@ -27,6 +27,7 @@ mod value;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 pub use error::{DecodeError, ValueError};
@@ -57,6 +58,8 @@ pub struct RawRecord<'a> {
 pub enum Decoded {
     /// Belongs to a transaction.
     Member(Member),
+    /// A streamed event where transactions are absent.
+    Loose(Loose),
     /// A row of a snapshot, which belongs to no transaction.
     Copy(CopiedRow),
     /// Nothing to apply: a tombstone, a message outside transactions.
@@ -72,10 +75,38 @@ pub struct Member {
     pub xid: Xid,
     /// The event's number within the transaction, from 1, over all tables.
     pub total_order: u64,
+    /// Its WAL position: never falls while `total_order` rises, and rows of one multi-row record share one.
+    pub lsn: Lsn,
+    /// The last commit before its transaction (`source.sequence`); none when the connector has seen none.
+    pub after: Option<CommitLsn>,
     /// What END counts it under.
     pub collection: Collection,
     /// What it changes; none for a logical message and for the first half of a key change, whose second half does it all.
     pub change: Option<Change>,
+}
+
+/// A streamed event of which only the order within its partition is known.
+#[derive(Debug, Clone)]
+pub struct Loose {
+    /// Its WAL position.
+    pub lsn: Lsn,
+    /// The last commit before its transaction, as in [`Member::after`].
+    pub after: Option<CommitLsn>,
+    /// The leader's clock at commit, in milliseconds since 1970.
+    pub committed_at_ms: Option<i64>,
+    /// What it changes, as in [`Member::change`].
+    pub change: Option<Change>,
+}
+
+/// Whether the connector says which transaction an event belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transactions {
+    /// It has to (`provide.transaction.metadata=true`): replicas are transaction-consistent.
+    #[default]
+    Required,
+    /// It does not, and whoever runs this knows: each partition's order is all that is kept.
+    Absent,
 }
 
 /// What END counts events by.
@@ -85,6 +116,16 @@ pub enum Collection {
     Table(Arc<str>),
     /// Logical messages, which Debezium counts under a name that says nothing.
     Messages,
+}
+
+impl Collection {
+    /// Equality that looks at the names only when they are not the same one.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Collection::Table(a), Collection::Table(b)) => Arc::ptr_eq(a, b) || a == b,
+            (a, b) => a == b,
+        }
+    }
 }
 
 impl std::fmt::Display for Collection {
@@ -136,6 +177,7 @@ pub struct Decoder {
     catalog: Arc<Catalog>,
     placeholders: Placeholders,
     excluded: HashSet<String>,
+    transactions: Transactions,
 }
 
 impl Decoder {
@@ -143,7 +185,18 @@ impl Decoder {
     /// tables, named as `schema.table`, are counted and not decoded.
     pub fn new(catalog: Arc<Catalog>, placeholder: &str, excluded: &[String]) -> Self {
         let excluded = excluded.iter().cloned().collect();
-        Decoder { catalog, placeholders: Placeholders::new(placeholder), excluded }
+        Decoder {
+            catalog,
+            placeholders: Placeholders::new(placeholder),
+            excluded,
+            transactions: Transactions::Required,
+        }
+    }
+
+    /// The same decoder for events that say, or don't say, which transaction they belong to.
+    #[must_use]
+    pub fn with_transactions(self, transactions: Transactions) -> Self {
+        Decoder { transactions, ..self }
     }
 
     /// Decodes a record of a table topic or of the message topic.
@@ -157,7 +210,7 @@ impl Decoder {
         let envelope: Envelope<'_> = unwrapped.parse()?;
         let op = Op::parse(envelope.op.as_deref().ok_or(DecodeError::MissingField("op"))?)?;
         if op == Op::Message {
-            return message(&envelope);
+            return self.message(&envelope);
         }
         let source = envelope.source.as_ref().ok_or(DecodeError::MissingField("source"))?;
         let schema = source.schema.as_deref().ok_or(DecodeError::MissingField("source.schema"))?;
@@ -165,7 +218,10 @@ impl Decoder {
         if !self.excluded.is_empty() {
             let full_name = format!("{schema}.{name}");
             if self.excluded.contains(&full_name) {
-                return excluded(op, &envelope, full_name);
+                return match op {
+                    Op::Read => Ok(Decoded::Ignored),
+                    _ => self.streamed(&envelope, Collection::Table(full_name.into()), None),
+                };
             }
         }
         let Some(table) = self.catalog.table(schema, name) else {
@@ -186,16 +242,34 @@ impl Decoder {
                 first_of_table: marker == SnapshotMarker::FirstOfTable,
                 last_of_table: marker == SnapshotMarker::LastOfTable,
             })),
-            (_, change) => {
-                let block = envelope.transaction.as_ref().ok_or(DecodeError::NoTransactionBlock)?;
-                Ok(Decoded::Member(Member {
-                    xid: block.xid()?,
-                    total_order: block.total_order,
-                    collection: Collection::Table(Arc::clone(&table.full_name)),
-                    change,
-                }))
-            }
+            (_, change) => self.streamed(&envelope, Collection::Table(Arc::clone(&table.full_name)), change),
         }
+    }
+
+    /// An event of the stream with its place in its transaction.
+    fn streamed(
+        &self,
+        envelope: &Envelope<'_>,
+        collection: Collection,
+        change: Option<Change>,
+    ) -> Result<Decoded, DecodeError> {
+        let source = envelope.source.as_ref().ok_or(DecodeError::MissingField("source"))?;
+        let lsn = Lsn(source.lsn.ok_or(DecodeError::MissingField("source.lsn"))?);
+        let after = source.after();
+        if self.transactions == Transactions::Absent {
+            return Ok(Decoded::Loose(Loose { lsn, after, committed_at_ms: source.ts_ms, change }));
+        }
+        let block = envelope.transaction.as_ref().ok_or(DecodeError::NoTransactionBlock)?;
+        let (xid, total_order) = (block.xid()?, block.total_order);
+        Ok(Decoded::Member(Member { xid, total_order, lsn, after, collection, change }))
+    }
+
+    fn message(&self, envelope: &Envelope<'_>) -> Result<Decoded, DecodeError> {
+        // Written outside any transaction, nothing counts it; and nothing is to be applied of any message.
+        if envelope.transaction.is_none() || self.transactions == Transactions::Absent {
+            return Ok(Decoded::Ignored);
+        }
+        self.streamed(envelope, Collection::Messages, None)
     }
 
     fn operation(
@@ -232,6 +306,12 @@ impl Decoder {
     }
 }
 
+/// Whether a record of a topic in which everything is mixed is a transaction's BEGIN or END: an object that starts with
+/// its status, as no change event does.
+pub fn is_boundary(value: &[u8]) -> bool {
+    Unwrapped::new(value).is_ok_and(|unwrapped| unwrapped.get().starts_with("{\"status\""))
+}
+
 /// Decodes a record of the transaction topic.
 ///
 /// # Errors
@@ -249,33 +329,6 @@ pub fn decode_boundary(value: &[u8]) -> Result<Boundary, DecodeError> {
             counts: record.counts()?,
         }),
         other => Err(DecodeError::UnknownStatus(other.to_owned())),
-    }
-}
-
-fn excluded(op: Op, envelope: &Envelope<'_>, full_name: String) -> Result<Decoded, DecodeError> {
-    if op == Op::Read {
-        return Ok(Decoded::Ignored);
-    }
-    let block = envelope.transaction.as_ref().ok_or(DecodeError::NoTransactionBlock)?;
-    let collection = Collection::Table(full_name.into());
-    Ok(Decoded::Member(Member {
-        xid: block.xid()?,
-        total_order: block.total_order,
-        collection,
-        change: None,
-    }))
-}
-
-fn message(envelope: &Envelope<'_>) -> Result<Decoded, DecodeError> {
-    match &envelope.transaction {
-        // Written outside any transaction: nothing counts it.
-        None => Ok(Decoded::Ignored),
-        Some(block) => Ok(Decoded::Member(Member {
-            xid: block.xid()?,
-            total_order: block.total_order,
-            collection: Collection::Messages,
-            change: None,
-        })),
     }
 }
 

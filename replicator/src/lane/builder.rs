@@ -25,9 +25,32 @@ pub(super) struct ParcelBuilder {
     /// Whether snapshot rows were sent with that part.
     sent_copies: bool,
     copies: BTreeMap<TableName, TableCopy>,
-    /// At which position each table's snapshot was taken: another position begins a new copy.
-    snapshots: HashMap<TableName, Lsn>,
+    snapshots: HashMap<TableName, Snapshot>,
     newest_snapshot: Lsn,
+    /// Whether rows of one table may come through several partitions.
+    split: bool,
+}
+
+/// What is known of a table's newest snapshot.
+#[derive(Debug)]
+struct Snapshot {
+    /// At which position it was taken: another position is another snapshot.
+    lsn: Lsn,
+    /// Through which partitions its rows have come in this run.
+    partitions: Vec<PartitionIndex>,
+    /// Whether it began before this run.
+    is_old: bool,
+}
+
+/// What a snapshot row is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Belongs {
+    /// The first one of a new copy to arrive.
+    New,
+    /// One more of the copy that is being made.
+    Current,
+    /// A leftover of an older copy, in a partition that is read later than others.
+    Older,
 }
 
 impl ParcelBuilder {
@@ -41,8 +64,17 @@ impl ParcelBuilder {
             sent_copies: false,
             copies: BTreeMap::new(),
             newest_snapshot: snapshots.values().copied().max().unwrap_or_default(),
-            snapshots,
+            snapshots: snapshots
+                .into_iter()
+                .map(|(table, lsn)| (table, Snapshot { lsn, partitions: Vec::new(), is_old: true }))
+                .collect(),
+            split: false,
         }
+    }
+
+    /// Rows of one table may come through several partitions.
+    pub(super) fn split(&mut self) {
+        self.split = true;
     }
 
     /// A change of the open transaction.
@@ -62,10 +94,11 @@ impl ParcelBuilder {
         let CopiedRow { change, snapshot_lsn, first_of_table, last_of_table } = row;
         if let Some(snapshot_lsn) = snapshot_lsn {
             let name = change.table.name.clone();
-            let known = self.snapshots.insert(name.clone(), snapshot_lsn);
-            self.newest_snapshot = self.newest_snapshot.max(snapshot_lsn);
-            // An idle leader gives two snapshots one position; the first row of the second tells.
-            if first_of_table || known != Some(snapshot_lsn) {
+            let belongs = self.judge(&name, snapshot_lsn, first_of_table, change.place.partition);
+            if belongs == Belongs::Older {
+                return None;
+            }
+            if belongs == Belongs::New {
                 tracing::info!(table = %name, snapshot_lsn = %snapshot_lsn, "copying a table from the connector's snapshot");
                 let clear = Change {
                     table: Arc::clone(&change.table),
@@ -92,7 +125,40 @@ impl ParcelBuilder {
         if self.in_transaction || assembler.is_within_transaction() {
             return Some(self.part());
         }
-        self.flush_copies(assembler, phase)
+        self.flush(assembler, phase)
+    }
+
+    /// To which copy of its table a snapshot row belongs. All rows of one snapshot have the same position, and an idle leader
+    /// gives two snapshots the same: then the mark on a snapshot's first row tells, where other rows of that position came
+    /// before it through its partition. Through other partitions they may come earlier.
+    fn judge(&mut self, table: &TableName, lsn: Lsn, first: bool, partition: PartitionIndex) -> Belongs {
+        self.newest_snapshot = self.newest_snapshot.max(lsn);
+        if let Some(known) = self.snapshots.get_mut(table) {
+            // Of a copy that began before this run, only a single partition is known to have given rows.
+            let came_through = known.partitions.contains(&partition) || (known.is_old && !self.split);
+            if lsn == known.lsn && !(first && came_through) {
+                if !known.partitions.contains(&partition) {
+                    known.partitions.push(partition);
+                }
+                return Belongs::Current;
+            }
+            if lsn < known.lsn && !known.partitions.is_empty() && !came_through {
+                return Belongs::Older;
+            }
+        }
+        self.snapshots.insert(table.clone(), Snapshot { lsn, partitions: vec![partition], is_old: false });
+        Belongs::New
+    }
+
+    /// A change of no known transaction: with a full parcel of them the replica may commit.
+    pub(super) fn loose(
+        &mut self,
+        change: Change,
+        assembler: &mut Assembler,
+        phase: ReplicaPhase,
+    ) -> Option<Parcel> {
+        self.push(idempotent(change));
+        if self.is_full() { self.flush(assembler, phase) } else { None }
     }
 
     /// The end of the open transaction.
@@ -118,12 +184,12 @@ impl ParcelBuilder {
         }
         let snapshots = &self.snapshots;
         self.changes.retain(|change| {
-            is_of_copy(change) || snapshots.get(&change.table.name).is_none_or(|at| committed.lsn.0 > *at)
+            is_of_copy(change) || snapshots.get(&change.table.name).is_none_or(|s| committed.lsn.0 > s.lsn)
         });
     }
 
-    /// Snapshot rows that wait for more while there are none: a commit point of their own.
-    pub(super) fn flush_copies(&mut self, assembler: &mut Assembler, phase: ReplicaPhase) -> Option<Parcel> {
+    /// What belongs to no transaction and waits for more while there is none: a commit point of its own.
+    pub(super) fn flush(&mut self, assembler: &mut Assembler, phase: ReplicaPhase) -> Option<Parcel> {
         if self.in_transaction || assembler.is_within_transaction() || self.changes.is_empty() {
             return None;
         }
@@ -170,6 +236,16 @@ impl ParcelBuilder {
         let size_bytes = std::mem::take(&mut self.bytes);
         Parcel { changes: std::mem::take(&mut self.changes), size_bytes, end }
     }
+}
+
+/// Where transactions are absent, a repetition can't always be told from a new row: a row with a key is put, not added.
+fn idempotent(mut change: Change) -> Change {
+    if change.table.has_key()
+        && let Operation::Insert(row) = change.operation
+    {
+        change.operation = Operation::Copy(row);
+    }
+    change
 }
 
 fn is_of_copy(change: &Change) -> bool {

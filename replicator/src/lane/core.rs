@@ -9,21 +9,33 @@ use super::builder::ParcelBuilder;
 use super::phase::PhaseTracker;
 use super::{LaneError, LaneLimits};
 use crate::assemble::{AssembleError, Assembler, Event};
-use crate::decode::debezium::{Boundary, Collection, Decoded, Decoder, RawRecord, decode_boundary};
+use crate::decode::debezium::{
+    Boundary, Collection, Decoded, Decoder, RawRecord, Transactions, decode_boundary, is_boundary,
+};
 use crate::source::kafka::SourceError;
 use crate::vocabulary::lsn::{CommitLsn, Lsn, Xid};
 use crate::vocabulary::offset::{Offsets, PartitionIndex, PartitionNames, Place, TopicPartition};
 use crate::vocabulary::parcel::{Committed, Parcel, ReplicaPhase};
 use crate::vocabulary::schema::{Catalog, TableName};
 
-/// The transaction topic is the first partition of every lane.
+/// The transaction topic is the first partition of every lane, unless transactions are absent.
 pub const SPINE: PartitionIndex = PartitionIndex(0);
+
+/// How many records of the transaction topic before the checkpoint are read again, to recognise events that a killed
+/// connector wrote twice. Such events stand right behind their first writing, so what matters is how far one table's topic
+/// may be read behind the transaction topic: at ten thousand transactions a second this is five seconds.
+const LOOK_BACK: i64 = 50_000;
+
+/// The same for every other partition where transactions are absent: how far the events had come before the checkpoint.
+const LOOK_BACK_LOOSE: i64 = 1_000;
 
 /// Where a lane goes on, and with what.
 #[derive(Debug, Clone)]
 pub struct CoreStart {
     /// The connector's topic prefix.
     pub topic_prefix: String,
+    /// Whether the connector tells which transaction an event belongs to.
+    pub transactions: Transactions,
     /// The topics' records into changes.
     pub decoder: Decoder,
     /// The replica's tables.
@@ -63,6 +75,35 @@ impl CoreStart {
     pub fn is_plain_at(&self, watermark: CommitLsn) -> bool {
         self.snapshots.values().all(|copied_at| *copied_at <= watermark.0)
     }
+
+    /// Where to begin to read these partitions, which hold records from `bounds` on: some records before what is needed tell
+    /// what was applied.
+    pub fn read_from(
+        &self,
+        partitions: &[TopicPartition],
+        bounds: &BTreeMap<TopicPartition, (i64, i64)>,
+    ) -> Offsets {
+        let look_back = |number: usize| match self.transactions {
+            Transactions::Required if number == SPINE.get() => LOOK_BACK,
+            Transactions::Required => 0,
+            Transactions::Absent => LOOK_BACK_LOOSE,
+        };
+        let from = |(number, partition): (usize, &TopicPartition)| {
+            let needed = *self.offsets.get(partition)?;
+            let low = bounds.get(partition).map_or(0, |(low, _)| *low);
+            Some((partition.clone(), needed.min((needed - look_back(number)).max(low))))
+        };
+        partitions.iter().enumerate().filter_map(from).collect()
+    }
+
+    /// # Errors
+    /// When the replica was fed without transactions, and is to have them now: from where on is not known.
+    pub fn check(&self) -> Result<(), LaneError> {
+        match (self.transactions, self.phase) {
+            (Transactions::Required, ReplicaPhase::Degraded) => Err(LaneError::WithoutTransactions),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What the core has for its lane.
@@ -89,11 +130,16 @@ pub struct LaneCore {
     /// From where each partition is needed.
     offsets: Offsets,
     limits: LaneLimits,
-    /// Where the transaction topic goes on; what stands before it only tells what was applied.
-    spine_from: i64,
+    transactions: Transactions,
+    /// Whether the transaction topic holds other events, too.
+    mixed: bool,
+    /// Whether a table is spread over several partitions.
+    split: bool,
+    /// Where each partition goes on; what stands before it only tells what was applied.
+    needed_from: Vec<i64>,
     /// The replica's watermark at the start.
     watermark: CommitLsn,
-    /// Whether anything before `spine_from` was read, and whether the transaction at the watermark was there.
+    /// Whether anything of the transaction topic before that was read, and whether the transaction at the watermark was there.
     looked_back: bool,
     anchored: bool,
     /// The last offset of each partition.
@@ -105,17 +151,21 @@ pub struct LaneCore {
 impl LaneCore {
     /// A core without partitions. The transaction topic's has to be added first.
     pub fn new(start: CoreStart) -> Self {
+        let spine = (start.transactions == Transactions::Required).then_some(SPINE);
         LaneCore {
             topics: topics_of(&start.catalog, &start.exclude_tables, &start.topic_prefix),
             topic_prefix: start.topic_prefix,
             names: PartitionNames::default(),
-            decoder: start.decoder,
-            assembler: Assembler::new(SPINE, start.watermark, &start.repeats),
+            decoder: start.decoder.with_transactions(start.transactions),
+            assembler: Assembler::new(spine, start.watermark, &start.repeats),
             builder: ParcelBuilder::new(start.limits, start.snapshots),
-            phase: PhaseTracker::new(start.phase, start.offsets.clone()),
+            phase: PhaseTracker::new(start.phase, start.transactions, start.offsets.clone()),
             offsets: start.offsets,
             limits: start.limits,
-            spine_from: 0,
+            transactions: start.transactions,
+            mixed: false,
+            split: false,
+            needed_from: Vec::new(),
             watermark: start.watermark,
             looked_back: false,
             anchored: false,
@@ -129,18 +179,24 @@ impl LaneCore {
         self.names.clone()
     }
 
-    /// Adds a partition. The first is the transaction topic's.
+    /// Adds a partition. The first is the transaction topic's, unless transactions are absent.
     pub fn add_partition(&mut self, partition: TopicPartition) {
-        let messages = *partition.topic == *format!("{}.message", self.topic_prefix);
-        let table = self.topics.get(&*partition.topic).cloned();
-        if self.names.is_empty() {
-            self.spine_from = self.offsets.get(&partition).copied().unwrap_or(0);
-        }
+        let topic = Arc::clone(&partition.topic);
+        let is_spine = self.names.is_empty() && self.transactions == Transactions::Required;
+        let is_only_spine = is_spine && *topic == *format!("{}.transaction", self.topic_prefix);
+        let needed_from = self.offsets.get(&partition).copied();
+        self.mixed |= is_spine && !is_only_spine;
+        self.split |= partition.partition > 0;
         let index = self.names.add(partition);
         self.last_offsets.push(-1);
-        if index != SPINE {
-            let collection = if messages { Some(Collection::Messages) } else { table };
-            self.assembler.add_partition(index, collection);
+        self.needed_from.push(needed_from.unwrap_or(0));
+        if self.split {
+            self.builder.split();
+        }
+        if !is_only_spine {
+            let messages = *topic == *format!("{}.message", self.topic_prefix);
+            let named = if messages { Some(&Collection::Messages) } else { self.topics.get(&*topic) };
+            self.assembler.add_partition(index, named);
         }
     }
 
@@ -163,10 +219,15 @@ impl LaneCore {
             return Err(SourceError::Unavailable(format!("{at} came again, after {last}")).into());
         }
         *last = place.offset;
-        if place.partition == SPINE {
+        let is_spine = place.partition == SPINE && self.transactions == Transactions::Required;
+        if is_spine && (!self.mixed || record.value.is_some_and(is_boundary)) {
             return self.accept_boundary(record);
         }
         let decoded = self.decoder.decode(record).unwrap_or_else(|error| Decoded::Refused(Box::new(error)));
+        if place.offset < self.needed_from[place.partition.get()] {
+            self.assembler.remember_loose(place.partition, &decoded);
+            return Ok(());
+        }
         let size_bytes = record.value.map_or(0, <[u8]>::len);
         self.assembler.push(place.partition, place.offset, size_bytes, decoded);
         Ok(())
@@ -175,7 +236,7 @@ impl LaneCore {
     fn accept_boundary(&mut self, record: &RawRecord<'_>) -> Result<(), LaneError> {
         let place = record.place;
         let boundary = record.value.map(decode_boundary).transpose().map_err(Box::new);
-        if place.offset >= self.spine_from {
+        if place.offset >= self.needed_from[SPINE.get()] {
             self.check_anchor()?;
             self.assembler.push_boundary(place.offset, boundary);
             return Ok(());
@@ -195,7 +256,12 @@ impl LaneCore {
             return Ok(());
         }
         let partition = self.names.get(SPINE);
-        Err(SourceError::Replaced { partition, needed: self.spine_from, watermark: self.watermark }.into())
+        Err(SourceError::Replaced {
+            partition,
+            needed: self.needed_from[SPINE.get()],
+            watermark: self.watermark,
+        }
+        .into())
     }
 
     /// What can be said with the records that have come.
@@ -211,15 +277,18 @@ impl LaneCore {
                 self.held = None;
                 return Ok(Turn::Parcel(self.builder.commit(committed, self.assembler.take_moved(), phase)));
             }
-            let event = self.assembler.next_event().map_err(|error| {
-                let at = match &error {
-                    AssembleError::Refused { partition, offset, .. } => {
-                        self.names.describe(Place { partition: *partition, offset: *offset })
+            let event = if self.split && !self.phase.stream_may_begin(&self.names, &self.assembler) {
+                // Between the partitions of one table only transactions tell the order, and snapshot rows are in none: all
+                // of them first.
+                match self.assembler.next_copy() {
+                    None if self.phase.wants_ends() && self.assembler.has_boundaries() => {
+                        return Ok(Turn::NeedsEnds);
                     }
-                    error => self.names.get(error.partition().unwrap_or(SPINE)).to_string(),
-                };
-                LaneError::Assemble { at, error: Box::new(error) }
-            })?;
+                    copy => copy.map(Event::Copy),
+                }
+            } else {
+                self.next_event()?
+            };
             let parcel = match event {
                 Some(Event::Change(change)) => self.builder.change(change),
                 Some(Event::Copy(row)) => {
@@ -230,9 +299,12 @@ impl LaneCore {
                     self.held = Some(committed);
                     None
                 }
+                Some(Event::Loose(change)) => {
+                    self.builder.loose(change, &mut self.assembler, self.phase.current())
+                }
                 Some(Event::Discard(xid)) => self.builder.discard(xid)?,
                 None => {
-                    let copied = self.builder.flush_copies(&mut self.assembler, self.phase.current());
+                    let copied = self.builder.flush(&mut self.assembler, self.phase.current());
                     return Ok(copied.map_or(Turn::Starved, Turn::Parcel));
                 }
             };
@@ -240,6 +312,30 @@ impl LaneCore {
                 return Ok(Turn::Parcel(parcel));
             }
         }
+    }
+
+    fn next_event(&mut self) -> Result<Option<Event>, LaneError> {
+        self.assembler.next_event().map_err(|error| {
+            let at = match &error {
+                AssembleError::Refused { partition, offset, .. } => {
+                    self.names.describe(Place { partition: *partition, offset: *offset })
+                }
+                error => self.names.get(error.partition().unwrap_or(SPINE)).to_string(),
+            };
+            LaneError::Assemble { at, error: Box::new(error) }
+        })
+    }
+
+    /// Partitions whose end has to be reached before the replica is live, and that have given nothing for now: with the
+    /// offset that would come next.
+    pub fn unreached(&self) -> Vec<(TopicPartition, i64)> {
+        self.phase.unreached(&self.names, &self.assembler)
+    }
+
+    /// There is no record between a partition's position and its end as it was told: only marks of Kafka's own
+    /// transactions, or records of aborted ones.
+    pub fn set_reached(&mut self, partition: &TopicPartition) {
+        self.phase.set_reached(partition);
     }
 
     /// The offsets after the last record of every partition, as of now.

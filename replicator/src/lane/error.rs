@@ -18,6 +18,11 @@ pub enum LaneError {
         /// What is wrong.
         error: Box<AssembleError>,
     },
+    /// The checkpoint was written without transactions, and transactions are to be kept now.
+    #[error(
+        "the replica was fed without transaction metadata, so where it stands among the transactions is not known"
+    )]
+    WithoutTransactions,
     /// A repeated transaction was recognised after snapshot rows had been sent within it. Not a fault: reading again from
     /// the checkpoint, knowing the transaction, leaves it out.
     #[error("transaction {repeated} repeats an applied one; reading again without it")]
@@ -40,11 +45,14 @@ impl LaneError {
     /// Whether the same may succeed later without anybody changing data or settings.
     pub fn is_outage(&self) -> bool {
         match self {
-            LaneError::Source(SourceError::Unavailable(_))
+            LaneError::Source(SourceError::Unavailable(_) | SourceError::NoTransactionTopic { .. })
             | LaneError::ReadAgain { .. }
             | LaneError::Detached
             | LaneError::Stopped => true,
-            LaneError::Source(_) | LaneError::Assemble { .. } | LaneError::Panic(_) => false,
+            LaneError::Source(_)
+            | LaneError::Assemble { .. }
+            | LaneError::WithoutTransactions
+            | LaneError::Panic(_) => false,
         }
     }
 
@@ -53,6 +61,10 @@ impl LaneError {
         match self {
             LaneError::Source(error) => error.hint().to_owned(),
             LaneError::Assemble { error, .. } => error.hint(),
+            LaneError::WithoutTransactions => {
+                "Copy the replica afresh; or go on as before with source.transactions = \"absent\"."
+                    .to_owned()
+            }
             LaneError::ReadAgain { .. } | LaneError::Detached | LaneError::Stopped => {
                 "Nothing to do.".to_owned()
             }

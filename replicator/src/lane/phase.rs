@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::assemble::Assembler;
+use crate::decode::debezium::Transactions;
 use crate::vocabulary::offset::{Offsets, PartitionIndex, PartitionNames, TopicPartition};
 use crate::vocabulary::parcel::ReplicaPhase;
 
@@ -17,11 +18,18 @@ pub(super) struct PhaseTracker {
     started_at: Offsets,
     /// What has to be consumed first.
     ends: Option<BTreeMap<TopicPartition, i64>>,
+    /// Whether all snapshot rows have been taken that stood before the ends.
+    copied: bool,
 }
 
 impl PhaseTracker {
-    pub(super) fn new(phase: ReplicaPhase, started_at: Offsets) -> Self {
-        PhaseTracker { phase, started_at, ends: None }
+    pub(super) fn new(phase: ReplicaPhase, transactions: Transactions, started_at: Offsets) -> Self {
+        let phase = match transactions {
+            Transactions::Required => phase,
+            // Without transactions nothing ever tells that tables agree.
+            Transactions::Absent => ReplicaPhase::Degraded,
+        };
+        PhaseTracker { phase, started_at, ends: None, copied: false }
     }
 
     pub(super) fn current(&self) -> ReplicaPhase {
@@ -30,9 +38,10 @@ impl PhaseTracker {
 
     /// A snapshot row came.
     pub(super) fn copying(&mut self) {
-        if self.phase != ReplicaPhase::Copying {
+        if !matches!(self.phase, ReplicaPhase::Copying | ReplicaPhase::Degraded) {
             self.phase = ReplicaPhase::Copying;
             self.ends = None;
+            self.copied = false;
         }
     }
 
@@ -41,27 +50,70 @@ impl PhaseTracker {
         self.ends = Some(ends);
     }
 
+    pub(super) fn wants_ends(&self) -> bool {
+        self.ends.is_none()
+    }
+
+    /// Whether every partition has given the snapshot rows that stand before its streamed changes. Asked only where a table
+    /// has several partitions.
+    pub(super) fn stream_may_begin(&mut self, names: &PartitionNames, assembler: &Assembler) -> bool {
+        if self.copied || matches!(self.phase, ReplicaPhase::Live | ReplicaPhase::Degraded) {
+            return true;
+        }
+        self.copied = self.ends.is_some()
+            && self.unconsumed(names, assembler).all(|(index, _, _)| assembler.is_streaming(index));
+        self.copied
+    }
+
     /// A transaction is complete: the phase that holds with it; none when the ends have to be asked first.
     pub(super) fn at_commit(
         &mut self,
         names: &PartitionNames,
         assembler: &Assembler,
     ) -> Option<ReplicaPhase> {
-        if self.phase == ReplicaPhase::Live {
+        if matches!(self.phase, ReplicaPhase::Live | ReplicaPhase::Degraded) {
             return Some(self.phase);
         }
-        let ends = self.ends.as_ref()?;
-        // The transaction topic, numbered 0, is not a table's: its position is the commit itself.
-        let consumed = (1u32..).zip(names.all().iter().skip(1)).all(|(index, partition)| {
-            let started_at = self.started_at.get(partition).copied().unwrap_or(0);
-            let position = assembler.position(PartitionIndex(index)).unwrap_or(started_at);
-            position >= ends.get(partition).copied().unwrap_or(0)
-        });
-        if consumed {
+        self.ends.as_ref()?;
+        if self.unconsumed(names, assembler).next().is_none() {
             tracing::info!("the copy is complete, the replica is live");
             self.phase = ReplicaPhase::Live;
             self.ends = None;
         }
         Some(self.phase)
+    }
+
+    /// The partitions that have not been read to the ends, with their positions.
+    fn unconsumed(
+        &self,
+        names: &PartitionNames,
+        assembler: &Assembler,
+    ) -> impl Iterator<Item = (PartitionIndex, TopicPartition, i64)> {
+        // The transaction topic, numbered 0, is not a table's: its position is the commit itself.
+        (1u32..).zip(names.all().into_iter().skip(1)).filter_map(move |(index, partition)| {
+            let index = PartitionIndex(index);
+            let started_at = self.started_at.get(&partition).copied().unwrap_or(0);
+            let position = assembler.position(index).unwrap_or(started_at);
+            let end = self.ends.as_ref()?.get(&partition).copied().unwrap_or(0);
+            (position < end).then_some((index, partition, position))
+        })
+    }
+
+    /// Those of them that have nothing waiting.
+    pub(super) fn unreached(
+        &self,
+        names: &PartitionNames,
+        assembler: &Assembler,
+    ) -> Vec<(TopicPartition, i64)> {
+        let is_idle = |index| assembler.queued(index).0 == 0;
+        let idle = self.unconsumed(names, assembler).filter(|(index, _, _)| is_idle(*index));
+        idle.map(|(_, partition, position)| (partition, position)).collect()
+    }
+
+    /// A partition holds no record before its end.
+    pub(super) fn set_reached(&mut self, partition: &TopicPartition) {
+        if let Some(ends) = &mut self.ends {
+            ends.remove(partition);
+        }
     }
 }

@@ -7,6 +7,7 @@
 //! Positions come from the replica's checkpoint. The consumer joins no group and commits nothing that it would read again.
 
 mod client;
+mod probe;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::Notify;
 
 use self::client::Context;
+use crate::decode::debezium::Transactions;
 use crate::vocabulary::lsn::CommitLsn;
 use crate::vocabulary::offset::{Offsets, TopicPartition};
 
@@ -32,6 +34,14 @@ pub enum SourceError {
     /// The brokers don't answer, or the topics are not there yet.
     #[error("{0}")]
     Unavailable(String),
+    /// The connector's topics are there, its transaction boundaries are not.
+    #[error("topic {topic} does not exist, although {others} topics of events do")]
+    NoTransactionTopic {
+        /// The topic that is missing.
+        topic: String,
+        /// How many others there are.
+        others: usize,
+    },
     /// The topic no longer holds what the replica still needs.
     #[error("{partition} holds offsets {low} to {high}, the replica needs {needed}")]
     PositionLost {
@@ -54,6 +64,11 @@ pub enum SourceError {
         /// The replica's watermark.
         watermark: CommitLsn,
     },
+    /// Only transaction metadata tells the order of changes in different partitions.
+    #[error(
+        "{0} has several partitions, and without transaction metadata changes in different ones have no order"
+    )]
+    SeveralPartitions(String),
     /// Settings or topics are such that nothing can be read.
     #[error("{0}")]
     Unusable(String),
@@ -66,6 +81,10 @@ impl SourceError {
             SourceError::Unavailable(_) => {
                 "Start the broker, or register the connector; the replicator keeps trying."
             }
+            SourceError::NoTransactionTopic { .. } => {
+                "Set provide.transaction.metadata=true in the connector: the topic appears with the next transaction. Or, to \
+                 do without transactions and tokens, source.transactions = \"absent\" here."
+            }
             SourceError::PositionLost { needed, high, .. } if needed > high => {
                 "The topic was deleted and made again, or lost its end. Copy the replica afresh."
             }
@@ -74,6 +93,10 @@ impl SourceError {
             }
             SourceError::Replaced { .. } => {
                 "The topic was deleted and made again, or the replica belongs to another broker. Copy the replica afresh."
+            }
+            SourceError::SeveralPartitions(_) => {
+                "Set provide.transaction.metadata=true in the connector and source.transactions = \"required\" here; or make \
+                 the topic anew with one partition."
             }
             SourceError::Unusable(_) => "Correct [source] in the configuration, or the topic.",
         }
@@ -87,6 +110,12 @@ pub struct KafkaSettings {
     pub brokers: String,
     /// The connector's `topic.prefix`.
     pub topic_prefix: String,
+    /// Names of topics, or beginnings followed by `*`; none: all of the prefix.
+    pub topics: Vec<String>,
+    /// The topic of transaction boundaries, when it is not the prefix's own.
+    pub transaction_topic: Option<String>,
+    /// Whether there have to be transaction boundaries.
+    pub transactions: Transactions,
     /// librdkafka options that override this module's.
     pub options: BTreeMap<String, String>,
 }
@@ -94,7 +123,25 @@ pub struct KafkaSettings {
 impl KafkaSettings {
     /// The topic of transaction boundaries.
     pub fn transaction_topic(&self) -> String {
-        format!("{}.transaction", self.topic_prefix)
+        self.transaction_topic.clone().unwrap_or_else(|| format!("{}.transaction", self.topic_prefix))
+    }
+
+    /// Whether a topic is one of those to read.
+    fn reads(&self, topic: &str) -> bool {
+        let is_spine = *topic == *self.transaction_topic();
+        match self.transactions {
+            Transactions::Required if is_spine => return true,
+            // Boundaries without the numbers that refer to them say nothing.
+            Transactions::Absent if is_spine => return false,
+            _ => {}
+        }
+        if self.topics.is_empty() {
+            return topic.strip_prefix(&self.topic_prefix).is_some_and(|rest| rest.starts_with('.'));
+        }
+        self.topics.iter().any(|wanted| match wanted.strip_suffix('*') {
+            Some(beginning) => topic.starts_with(beginning),
+            None => topic == wanted,
+        })
     }
 }
 
@@ -148,6 +195,13 @@ impl KafkaSource {
         Arc::clone(&self.wake)
     }
 
+    /// Whether a replica that was fed from this partition can't go on without it. Transaction boundaries are no longer needed
+    /// once transactions are declared absent.
+    pub fn needs(&self, partition: &TopicPartition) -> bool {
+        self.settings.transactions == Transactions::Required
+            || *partition.topic != *self.settings.transaction_topic()
+    }
+
     /// All partitions of the connector's topics; the transaction topic's first.
     ///
     /// # Errors
@@ -177,6 +231,18 @@ impl KafkaSource {
             bounds.collect()
         })
         .await
+    }
+
+    /// Of these partitions, each with the offset that would come next, those that give no record up to their end.
+    ///
+    /// # Errors
+    /// When the brokers don't answer.
+    pub async fn without_records(
+        &self,
+        positions: Vec<(TopicPartition, i64)>,
+    ) -> Result<Vec<TopicPartition>, SourceError> {
+        let settings = self.settings.clone();
+        ask(move || probe::without_records(&settings, positions)).await
     }
 
     /// Checks that every partition still holds what is needed of it. Partitions without an offset start at their
@@ -322,5 +388,50 @@ fn failure(partition: &TopicPartition, error: &KafkaError) -> Result<(), SourceE
         )
         | KafkaError::PartitionEOF(_) => Ok(()),
         error => Err(SourceError::Unavailable(format!("{partition}: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(topics: &[&str], transactions: Transactions) -> KafkaSettings {
+        KafkaSettings {
+            brokers: "localhost:9092".to_owned(),
+            topic_prefix: "app".to_owned(),
+            topics: topics.iter().map(|&topic| topic.to_owned()).collect(),
+            transaction_topic: None,
+            transactions,
+            options: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn the_prefixs_topics_are_read_unless_others_are_named() {
+        let of_prefix = settings(&[], Transactions::Required);
+        for (topic, is_read) in [
+            ("app.public.posts", true),
+            ("app.transaction", true),
+            ("apple.public.posts", false),
+            ("app", false),
+        ] {
+            assert_eq!(of_prefix.reads(topic), is_read, "{topic}");
+        }
+        let routed = settings(&["everything", "shop_*"], Transactions::Required);
+        for (topic, is_read) in [
+            ("everything", true),
+            ("everything.else", false),
+            ("shop_1", true),
+            ("app.public.posts", false),
+            ("app.transaction", true),
+        ] {
+            assert_eq!(routed.reads(topic), is_read, "{topic}");
+        }
+    }
+
+    #[test]
+    fn boundaries_are_left_alone_where_transactions_are_absent() {
+        let absent = settings(&[], Transactions::Absent);
+        assert!(absent.reads("app.public.posts") && !absent.reads("app.transaction"));
     }
 }

@@ -61,6 +61,8 @@ pub enum ReplicaPhase {
     Copying,
     /// Every table stands at the watermark.
     Live,
+    /// Fed without transaction metadata: each table follows the leader, none of them stands at the watermark.
+    Degraded,
 }
 
 impl ReplicaPhase {
@@ -70,12 +72,13 @@ impl ReplicaPhase {
             ReplicaPhase::Empty => "empty",
             ReplicaPhase::Copying => "copying",
             ReplicaPhase::Live => "live",
+            ReplicaPhase::Degraded => "degraded",
         }
     }
 
     /// The phase that the contract schema names.
     pub fn from_contract(word: &str) -> Option<Self> {
-        [ReplicaPhase::Empty, ReplicaPhase::Copying, ReplicaPhase::Live]
+        [ReplicaPhase::Empty, ReplicaPhase::Copying, ReplicaPhase::Live, ReplicaPhase::Degraded]
             .into_iter()
             .find(|p| p.as_str() == word)
     }

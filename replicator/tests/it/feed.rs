@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use e2e::postgres::{Cluster, Role};
 use e2e::wait::until;
-use replicator::decode::debezium::{Decoder, RawRecord};
+use replicator::decode::debezium::{Decoder, RawRecord, Transactions};
 use replicator::lane::LaneLimits;
 use replicator::lane::core::{CoreStart, LaneCore, Turn};
 use replicator::replica::apply::{Applied, Applier};
@@ -64,6 +64,7 @@ pub(crate) async fn feed(
     let exclude: Vec<String> = options.exclude.iter().map(|&t| t.to_owned()).collect();
     let mut core = LaneCore::new(CoreStart {
         topic_prefix: options.prefix.to_owned(),
+        transactions: Transactions::Required,
         decoder: Decoder::new(Arc::clone(&tables), "__debezium_unavailable_value", &exclude),
         catalog: tables,
         exclude_tables: exclude,

@@ -199,6 +199,7 @@ fn decoded(decoder: &Decoder, record: &Record) -> anyhow::Result<String> {
     Ok(match decoder.decode(&raw(record, place))? {
         Decoded::Refused(error) => anyhow::bail!("refused: {error}"),
         Decoded::Ignored => "nothing".to_owned(),
+        Decoded::Loose(_) => anyhow::bail!("loose although transactions are there"),
         Decoded::Copy(row) => format!("copy {:?} {}", row.change.operation, row.last_of_table),
         Decoded::Member(member) => {
             let operation = member.change.map(|change| change.operation);

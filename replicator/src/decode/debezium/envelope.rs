@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{Collection, DecodeError};
-use crate::vocabulary::lsn::{Lsn, Xid};
+use crate::vocabulary::lsn::{CommitLsn, Lsn, Xid};
 
 /// A record's JSON without the `{"schema": …, "payload": …}` that `schemas.enable=true` puts around it.
 #[derive(Debug, Clone, Copy)]
@@ -70,6 +70,19 @@ pub(super) struct Source<'a> {
     #[serde(borrow)]
     pub(super) snapshot: Option<&'a RawValue>,
     pub(super) lsn: Option<u64>,
+    pub(super) ts_ms: Option<i64>,
+    #[serde(borrow)]
+    sequence: Option<&'a RawValue>,
+}
+
+impl Source<'_> {
+    /// The first element of `sequence`, the end of the last commit before this event's transaction: an array inside a
+    /// string, `"[\"608746112\",\"608746400\"]"`, whose first element is null before the first commit.
+    pub(super) fn after(&self) -> Option<CommitLsn> {
+        let first = self.sequence?.get().strip_prefix("\"[\\\"")?;
+        let (digits, _) = first.split_once('\\')?;
+        Some(CommitLsn(Lsn(digits.parse().ok()?)))
+    }
 }
 
 #[derive(Debug, Deserialize)]

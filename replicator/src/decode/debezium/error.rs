@@ -87,7 +87,9 @@ impl DecodeError {
                 "Set value.converter to org.apache.kafka.connect.json.JsonConverter in the connector.".to_owned()
             }
             DecodeError::NoTransactionBlock | DecodeError::BadTransactionId(_) => {
-                "Set provide.transaction.metadata=true in the connector.".to_owned()
+                "Set provide.transaction.metadata=true in the connector; or, to do without transactions and tokens, \
+                 source.transactions = \"absent\" here."
+                    .to_owned()
             }
             DecodeError::UnknownTable(table) => format!(
                 "Create {table} on the replica as it is on the leader, or leave it out: source.exclude_tables = [\"{table}\"]."

@@ -134,9 +134,12 @@ fn tombstones_messages_and_excluded_tables_are_accounted_for() {
     assert!(matches!(decoder().decode(&tombstone), Ok(Decoded::Ignored)));
     let outside = r#"{"op":"m","source":{},"transaction":null,"message":{"prefix":"p","content":""}}"#;
     assert!(matches!(decoder().decode(&record(outside)), Ok(Decoded::Ignored)));
-    let inside = r#"{"op":"m","source":{},"transaction":{"id":"5:6","total_order":3},"message":{}}"#;
+    let inside = r#"{"op":"m","source":{"lsn":6,"sequence":"[\"4\",\"6\"]"},"transaction":{"id":"5:6","total_order":3}}"#;
     let counted = member(decoder().decode(&record(inside)).unwrap());
     assert_eq!((counted.collection, counted.total_order), (Collection::Messages, 3));
+    assert_eq!((counted.lsn, counted.after), (Lsn(6), Some(CommitLsn(Lsn(4)))));
+    let first = inside.replace(r#"\"4\""#, "null");
+    assert_eq!(member(decoder().decode(&record(&first)).unwrap()).after, None, "no commit was seen before");
     let ignored = event("c", "null", r#"{"anything":1}"#).replace("accounts", "ignored");
     let counted = member(decoder().decode(&record(&ignored)).unwrap());
     assert_eq!(counted.collection.to_string(), "public.ignored");
@@ -219,4 +222,22 @@ proptest! {
             prop_assert!(!error.to_string().is_empty() && !error.hint().is_empty());
         }
     }
+}
+
+#[test]
+fn where_transactions_are_absent_an_event_is_a_change_with_a_position() {
+    let loose = decoder().with_transactions(Transactions::Absent);
+    let text = event("d", r#"{"id":1}"#, "null").replace("\"transaction\":", "\"other\":");
+    assert_eq!(decoder().decode(&record(&text)).unwrap_err(), DecodeError::NoTransactionBlock);
+    let Ok(Decoded::Loose(event)) = loose.decode(&record(&text)) else { panic!("{text}") };
+    assert_eq!((event.lsn, event.change.unwrap().operation.name()), (Lsn(53_195_829), "delete"));
+}
+
+#[test]
+fn boundaries_are_told_from_events_where_one_topic_has_both() {
+    let begin = r#"{"status":"BEGIN","id":"571:53195829"}"#;
+    assert!(is_boundary(begin.as_bytes()));
+    assert!(is_boundary(format!(r#"{{"schema":{{}},"payload":{begin}}}"#).as_bytes()));
+    assert!(!is_boundary(event("c", "null", r#"{"status":"BEGIN"}"#).as_bytes()));
+    assert!(!is_boundary(b"\x00\x00\x00\x00\x07avro"));
 }

@@ -9,6 +9,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 
 use super::{ANSWER_WITHIN, KafkaSettings, SourceError};
+use crate::decode::debezium::Transactions;
 use crate::vocabulary::offset::TopicPartition;
 
 /// The consumer's options. `settings.options` come last and win.
@@ -80,7 +81,7 @@ impl ClientContext for Context {
 
 impl ConsumerContext for Context {}
 
-/// The partitions of all topics of the prefix; the transaction topic's first.
+/// The partitions of all topics to read; the transaction topic's first.
 pub(super) fn partitions(
     consumer: &Arc<BaseConsumer<Context>>,
     settings: &KafkaSettings,
@@ -89,21 +90,30 @@ pub(super) fn partitions(
         .fetch_metadata(None, ANSWER_WITHIN)
         .map_err(|e| SourceError::Unavailable(format!("no answer from {}: {e}", settings.brokers)))?;
     let spine = settings.transaction_topic();
-    let prefix = format!("{}.", settings.topic_prefix);
     let mut found = Vec::new();
-    for topic in metadata.topics() {
-        if !topic.name().starts_with(&prefix) {
-            continue;
-        }
+    for topic in metadata.topics().iter().filter(|topic| settings.reads(topic.name())) {
         let name: Arc<str> = topic.name().into();
         let partitions =
             topic.partitions().iter().map(|p| TopicPartition { topic: Arc::clone(&name), partition: p.id() });
         found.extend(partitions);
     }
+    if settings.transactions == Transactions::Absent {
+        return match found.iter().find(|p| p.partition > 0) {
+            Some(several) => Err(SourceError::SeveralPartitions(several.topic.to_string())),
+            None if found.is_empty() => {
+                Err(SourceError::Unavailable("no topic of the connector exists yet".to_owned()))
+            }
+            None => {
+                found.sort();
+                Ok(found)
+            }
+        };
+    }
     match found.iter().filter(|p| *p.topic == *spine).count() {
-        0 => Err(SourceError::Unavailable(format!(
+        0 if found.is_empty() => Err(SourceError::Unavailable(format!(
             "topic {spine} does not exist: no connector has written transaction metadata yet"
         ))),
+        0 => Err(SourceError::NoTransactionTopic { topic: spine, others: found.len() }),
         1 => {
             found.sort_by(|a, b| (*b.topic == *spine).cmp(&(*a.topic == *spine)).then_with(|| a.cmp(b)));
             Ok(found)

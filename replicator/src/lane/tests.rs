@@ -1,0 +1,216 @@
+//! The whole pure path, from bytes in topics to rows on a replica, against the leader's own rows: every layout of topics,
+//! every order in which partitions may arrive, kills of the connector and of the daemon, any grouping.
+//!
+//! `PROPTEST_CASES` sets how much is tried; a failure prints the smallest history that shows it.
+
+mod replica;
+mod world;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
+
+use self::replica::Replica;
+use self::world::{Connector, Dice, EXCLUDED, Layout, Leader, PLACEHOLDER, PREFIX, Topics};
+use super::core::{CoreStart, LaneCore, Turn};
+use super::{LaneError, LaneLimits};
+use crate::decode::debezium::{Decoder, RawRecord, Transactions};
+use crate::vocabulary::lsn::{CommitLsn, Lsn};
+use crate::vocabulary::offset::{PartitionIndex, Place};
+use crate::vocabulary::schema::Catalog;
+
+fn cases(default: u32) -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    ProptestConfig { cases: asked.unwrap_or(default), ..ProptestConfig::default() }
+}
+
+fn start(replica: &Replica, transactions: Transactions, parcel_changes: usize) -> CoreStart {
+    let catalog = Arc::new(Catalog::new(world::tables()));
+    let exclude_tables = vec![EXCLUDED.to_owned()];
+    CoreStart {
+        topic_prefix: PREFIX.to_owned(),
+        transactions,
+        decoder: Decoder::new(Arc::clone(&catalog), PLACEHOLDER, &exclude_tables),
+        catalog,
+        exclude_tables,
+        watermark: replica.stored.watermark,
+        phase: replica.stored.phase,
+        offsets: replica.stored.offsets.clone(),
+        snapshots: replica.stored.snapshots.clone(),
+        repeats: vec![],
+        limits: LaneLimits {
+            queue_records: 4,
+            queue_bytes: 1 << 20,
+            parcel_changes,
+            parcel_bytes: 1 << 20,
+            channel_bytes: 1 << 20,
+        },
+    }
+}
+
+/// One run of the daemon: reads until everything is consumed, or until it is killed after so many records.
+struct Daemon<'a> {
+    topics: &'a Topics,
+    core: LaneCore,
+    next: Vec<usize>,
+}
+
+impl<'a> Daemon<'a> {
+    fn new(topics: &'a Topics, start: CoreStart) -> Self {
+        let bounds = topics.partitions.iter().map(|p| (p.clone(), (0, i64::MAX))).collect();
+        let from = start.read_from(&topics.partitions, &bounds);
+        let mut core = LaneCore::new(start);
+        topics.partitions.iter().for_each(|p| core.add_partition(p.clone()));
+        let first = |p| usize::try_from(from.get(p).copied().unwrap_or(0)).unwrap();
+        Daemon { topics, core, next: topics.partitions.iter().map(first).collect() }
+    }
+
+    /// Reads one record of a partition that has room for it; false when there is none left.
+    fn read(&mut self, dice: &mut Dice) -> Result<bool, LaneError> {
+        let index = |p: usize| PartitionIndex(u32::try_from(p).unwrap());
+        let left: Vec<usize> = (0..self.next.len())
+            .filter(|p| self.next[*p] < self.topics.records[*p].len() && self.core.room(index(*p)) > 0)
+            .collect();
+        if left.is_empty() {
+            let unread = (0..self.next.len()).any(|p| self.next[p] < self.topics.records[p].len());
+            assert!(!unread, "full queues that nothing empties: {:?}", self.core.waiting_for());
+            return Ok(false);
+        }
+        let p = left[dice.below(left.len())];
+        let record = &self.topics.records[p][self.next[p]];
+        let place = Place { partition: index(p), offset: i64::try_from(self.next[p]).unwrap() };
+        self.next[p] += 1;
+        self.core.accept(&RawRecord {
+            place,
+            value: record.value.as_deref().map(str::as_bytes),
+            old_key: record.old_key.as_deref().map(str::as_bytes),
+            new_key: record.new_key.as_deref().map(str::as_bytes),
+        })?;
+        Ok(true)
+    }
+
+    /// Gives the replica all that can be assembled, and lets it commit whenever the dice say so.
+    fn emit(&mut self, replica: &mut Replica, dice: &mut Dice) -> Result<(), LaneError> {
+        loop {
+            match self.core.turn()? {
+                Turn::Starved => return Ok(()),
+                Turn::NeedsEnds => {
+                    let ends = self.topics.partitions.iter().cloned().zip(self.topics.copied_to.clone());
+                    self.core.set_ends(ends.collect::<BTreeMap<_, _>>());
+                }
+                Turn::Parcel(parcel) => {
+                    replica.take(parcel, &self.core.names());
+                    if dice.below(3) == 0 {
+                        replica.commit_group(&self.core.names());
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What is drawn for one run.
+#[derive(Debug, Clone)]
+struct Drawn {
+    layout: Layout,
+    initial: Vec<world::Intent>,
+    transactions: Vec<Vec<world::Intent>>,
+    /// After so many records the connector is killed, and goes back by so many.
+    connector_kills: Vec<(usize, usize)>,
+    /// After so many records the daemon is killed, and goes on from a state that it stored: the last one, or an older one.
+    daemon_kills: Vec<(usize, Option<u8>)>,
+    knows_a_commit: bool,
+    parcel_changes: usize,
+    dice: Vec<u8>,
+}
+
+fn drawn() -> impl Strategy<Value = Drawn> {
+    let intents = |n| prop::collection::vec(world::intent(), n);
+    (
+        world::layout(),
+        intents(0..12usize),
+        prop::collection::vec(intents(0..7), 1..8),
+        prop::collection::vec((0usize..30, 0usize..30), 0..4),
+        prop::collection::vec((0usize..40, prop::option::of(any::<u8>())), 0..4),
+        any::<bool>(),
+        1usize..6,
+        prop::collection::vec(any::<u8>(), 1..64),
+    )
+        .prop_map(
+            |(layout, initial, transactions, connector_kills, daemon_kills, knows, parcel_changes, dice)| {
+                Drawn {
+                    layout,
+                    initial,
+                    transactions,
+                    connector_kills,
+                    daemon_kills,
+                    knows_a_commit: knows,
+                    parcel_changes,
+                    dice,
+                }
+            },
+        )
+}
+
+/// The leader's history in topics.
+fn history(drawn: &Drawn, dice: &mut Dice) -> (Leader, Connector, Topics) {
+    let mut leader = Leader::default();
+    drawn.initial.iter().for_each(|intent| leader.act(intent));
+    let mut connector = Connector::new(&mut leader, drawn.knows_a_commit);
+    for (intents, number) in drawn.transactions.iter().zip(0u32..) {
+        intents.iter().for_each(|intent| leader.act(intent));
+        // Transactions that overlap on the leader have xids in another order than their commits.
+        connector.commit(&mut leader, 1000 + (number ^ 1));
+    }
+    let topics = connector.topics(drawn.layout, &drawn.connector_kills, dice);
+    (leader, connector, topics)
+}
+
+fn replicate(drawn: &Drawn) -> Result<(), TestCaseError> {
+    let mut dice = Dice::new(&drawn.dice);
+    let (leader, connector, topics) = history(drawn, &mut dice);
+    prop_assert_eq!(&*topics.partitions[0].topic, world::transaction_topic(drawn.layout));
+    let mut replica = Replica::new();
+    let mut kills = drawn.daemon_kills.iter();
+    loop {
+        let kill = kills.next();
+        let start = start(&replica, Transactions::Required, drawn.parcel_changes);
+        let mut daemon = Daemon::new(&topics, start);
+        let mut records = 0;
+        while kill.is_none_or(|(after, _)| records < *after) {
+            if !daemon.read(&mut dice).map_err(|error| failed(&error))? {
+                break;
+            }
+            records += 1;
+            daemon.emit(&mut replica, &mut dice).map_err(|error| failed(&error))?;
+        }
+        match kill {
+            None => {
+                replica.commit_group(&daemon.core.names());
+                break;
+            }
+            Some((_, None)) => replica.restart(replica.history.len() - 1),
+            Some((_, Some(older))) => replica.restart(usize::from(*older) % replica.history.len()),
+        }
+    }
+    prop_assert_eq!(replica.stored.rows(), leader.rows());
+    prop_assert_eq!(replica.stored.watermark, CommitLsn(Lsn(connector.watermark)));
+    Ok(())
+}
+
+fn failed(error: &LaneError) -> TestCaseError {
+    TestCaseError::fail(error.to_string())
+}
+
+proptest! {
+    #![proptest_config(cases(600))]
+
+    #[test]
+    fn a_replica_ends_with_the_leaders_rows_whatever_the_layout_the_arrival_the_kills_and_the_grouping(
+        drawn in drawn()
+    ) {
+        replicate(&drawn)?;
+    }
+}
