@@ -24,8 +24,12 @@ CREATE TABLE IF NOT EXISTS replicator.checkpoint (
     -- The first offset still needed, per 'topic/partition'.
     offsets      jsonb       NOT NULL DEFAULT '{}',
     transactions bigint      NOT NULL DEFAULT 0,
-    changes      bigint      NOT NULL DEFAULT 0
+    changes      bigint      NOT NULL DEFAULT 0,
+    -- How many wishes stand in replicator.control; advance() refuses while there are any.
+    wishes       integer     NOT NULL DEFAULT 0
 ) WITH (fillfactor = 10);   -- updated at every commit: leave room for HOT updates on one page
+-- Contracts that were made before a column was, get it here.
+ALTER TABLE replicator.checkpoint ADD COLUMN IF NOT EXISTS wishes integer NOT NULL DEFAULT 0;
 INSERT INTO replicator.checkpoint DEFAULT VALUES ON CONFLICT DO NOTHING;
 -- A contract of before 'degraded' existed.
 ALTER TABLE replicator.checkpoint
@@ -70,6 +74,7 @@ DECLARE
     v_source text;
     v_epoch  bigint;
 BEGIN
+    PERFORM replicator.refuse_against('{pause}');
     IF NOT pg_try_advisory_lock(c_lock) THEN
         RETURN NULL;
     END IF;
@@ -144,13 +149,14 @@ BEGIN
            offsets = offsets || p_offsets,
            transactions = transactions + p_transactions,
            changes = changes + p_changes
-     WHERE epoch = p_epoch AND (p_watermark IS NULL OR p_watermark >= watermark);
+     WHERE epoch = p_epoch AND wishes = 0 AND (p_watermark IS NULL OR p_watermark >= watermark);
     IF NOT FOUND THEN
         SELECT * INTO v_now FROM replicator.checkpoint;
         IF v_now.epoch <> p_epoch THEN
             RAISE EXCEPTION 'epoch % lost this replica to epoch % (%)', p_epoch, v_now.epoch, v_now.owner
                 USING ERRCODE = 'RP001';
         END IF;
+        PERFORM replicator.refuse_against('{pause,rebuild}');
         RAISE EXCEPTION 'watermark would go back from % to %', v_now.watermark, p_watermark USING ERRCODE = 'RP002';
     END IF;
 END $$;
@@ -164,9 +170,3 @@ BEGIN
         RAISE EXCEPTION 'a statement touched % rows instead of %', p_touched, p_rows USING ERRCODE = 'RP010';
     END IF;
 END $$;
-
--- What readers look at: one row.
-CREATE OR REPLACE VIEW replicator.progress AS
-SELECT current_setting('cluster_name') AS replica, state, watermark, xid, committed_at, applied_at,
-       transactions, changes, owner, epoch, source
-FROM replicator.checkpoint;

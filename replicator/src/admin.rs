@@ -6,41 +6,121 @@
 //! | `/readyz` | 200 when every replica is being applied to, else 503 and a line for each that is not |
 //! | `/metrics` | Prometheus text |
 //! | `/v1/replicas` | every replica with state, cause, watermark and lag, as JSON |
+//! | POST `/v1/replicas/{name}/pause`, `…/resume` | 200 when the replica's database knows the wish; needs `http.admin_token` as bearer token |
 
-use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
-use axum::routing::get;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 
+use crate::config::Secret;
 use crate::metrics;
+use crate::replica::control;
 use crate::status::{ReplicaStatus, StatusCell, now_ms};
+
+/// A replica as the handlers know it.
+#[derive(Debug, Clone)]
+pub struct Managed {
+    /// What its worker says.
+    pub status: StatusCell,
+    /// Where it is.
+    pub url: tokio_postgres::Config,
+}
 
 /// What the handlers look at.
 #[derive(Clone)]
 pub struct AdminState {
     /// One for each replica, in the order of the configuration.
-    pub replicas: Vec<StatusCell>,
+    pub replicas: Vec<Managed>,
     /// Renders the metrics.
     pub metrics: PrometheusHandle,
+    /// What a request that changes something has to bring; none: there are no such requests.
+    pub token: Option<Secret>,
 }
 
 impl AdminState {
     fn statuses(&self) -> Vec<ReplicaStatus> {
-        self.replicas.iter().map(StatusCell::get).collect()
+        self.replicas.iter().map(|replica| replica.status.get()).collect()
     }
 }
 
 /// All routes.
 pub fn router(state: AdminState) -> Router {
+    let verbs = Router::new()
+        .route("/v1/replicas/{name}/pause", post(pause))
+        .route("/v1/replicas/{name}/resume", post(resume))
+        .route_layer(from_fn_with_state(state.clone(), authorised));
     Router::new()
         .route("/livez", get(async || "alive\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(render_metrics))
         .route("/v1/replicas", get(replicas))
+        .merge(verbs)
         .with_state(state)
+}
+
+/// Lets requests through that bring the token.
+async fn authorised(
+    State(state): State<AdminState>,
+    headers: HeaderMap,
+    request: Request,
+    next: Next,
+) -> Response {
+    let Some(token) = &state.token else {
+        return (StatusCode::FORBIDDEN, "http.admin_token is not set, so nothing can be changed over HTTP\n")
+            .into_response();
+    };
+    let brought =
+        headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    if brought.is_some_and(|brought| is_equal(brought, token.reveal().as_bytes())) {
+        return next.run(request).await;
+    }
+    let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
+    (StatusCode::UNAUTHORIZED, challenge, "the bearer token is missing or wrong\n").into_response()
+}
+
+/// Compares in a time that says nothing about where the two differ.
+fn is_equal(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (x, y)| difference | (x ^ y)) == 0
+}
+
+/// The answer of a verb.
+#[derive(Debug, Serialize)]
+struct Done {
+    replica: String,
+    paused: bool,
+    /// Whether that is new.
+    changed: bool,
+}
+
+async fn pause(state: State<AdminState>, name: Path<String>) -> Result<Json<Done>, Response> {
+    wish(&state, &name, true).await
+}
+
+async fn resume(state: State<AdminState>, name: Path<String>) -> Result<Json<Done>, Response> {
+    wish(&state, &name, false).await
+}
+
+async fn wish(state: &AdminState, name: &str, paused: bool) -> Result<Json<Done>, Response> {
+    let found = state.replicas.iter().find(|replica| replica.status.get().name == name);
+    let Some(replica) = found else {
+        return Err((StatusCode::NOT_FOUND, format!("there is no replica {name}\n")).into_response());
+    };
+    let changed = if paused {
+        control::pause(&replica.url, "the admin API").await
+    } else {
+        control::resume(&replica.url).await
+    };
+    match changed {
+        Ok(changed) => Ok(Json(Done { replica: name.to_owned(), paused, changed })),
+        Err(error) => {
+            Err((StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n{}\n", error.hint())).into_response())
+        }
+    }
 }
 
 async fn ready(State(state): State<AdminState>) -> impl IntoResponse {
@@ -80,4 +160,17 @@ async fn replicas(State(state): State<AdminState>) -> Json<Replicas> {
     let now = now_ms();
     let with_lag = |status: ReplicaStatus| Replica { lag_ms: status.lag_ms(now), status };
     Json(Replicas { replicas: state.statuses().into_iter().map(with_lag).collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_whole_token_is_the_token() {
+        assert!(is_equal(b"secret", b"secret"));
+        for wrong in [&b"secreT"[..], b"secre", b"secrets", b""] {
+            assert!(!is_equal(wrong, b"secret"), "{wrong:?}");
+        }
+    }
 }

@@ -1,13 +1,16 @@
 //! The command line. Data goes to standard output, the log to standard error.
 
+mod quarantine;
 mod show;
 mod status;
+mod wishes;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use self::quarantine::{QuarantineCommand, in_words, the_replica};
 use crate::check;
 use crate::config::{self, Config, Loaded};
 use crate::supervisor::{self, Ended};
@@ -27,6 +30,8 @@ Examples:
   replicator --config replicator.toml          replicate until SIGTERM
   replicator --config replicator.toml check    what must be mended before it can work
   replicator --config replicator.toml status   how far each replica is
+  replicator --config replicator.toml pause replica-2    nothing more becomes visible there until it is resumed
+  replicator --config replicator.toml quarantine list    changes that a replica could not take, and why
 
 Every key of the file can be set in the environment: REPLICATOR__SOURCE__BROKERS, REPLICATOR__REPLICAS__0__URL, …
 Exit codes: 0 done, 1 failed, 2 wrong usage, 69 a service can't be reached, 78 wrong configuration."
@@ -51,6 +56,21 @@ enum Command {
         /// As JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Make a replica stand still, whichever daemon applies to it.
+    Pause {
+        /// Its name in the configuration.
+        replica: String,
+    },
+    /// Let a paused replica go on.
+    Resume {
+        /// Its name in the configuration.
+        replica: String,
+    },
+    /// Look at changes that a replica could not take, and decide what becomes of them.
+    Quarantine {
+        #[command(subcommand)]
+        command: QuarantineCommand,
     },
     /// Look at the configuration.
     Config {
@@ -103,10 +123,35 @@ async fn dispatch(command: Command, loaded: &Loaded) -> ExitCode {
             out(&if json { overview.to_json() } else { overview.to_string() });
             if overview.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
+        Command::Pause { replica } => finish(wish(config, &replica, true).await),
+        Command::Resume { replica } => finish(wish(config, &replica, false).await),
+        Command::Quarantine { command } => match quarantine::run(&command, config).await {
+            Ok(answer) => {
+                out(&answer.text);
+                answer.code
+            }
+            Err(error) => complain(&error, 1),
+        },
         Command::Config { command: ConfigCommand::Show } => {
             out(&show::render(loaded));
             ExitCode::SUCCESS
         }
+    }
+}
+
+async fn wish(config: &Config, name: &str, paused: bool) -> Result<String, String> {
+    let replica = the_replica(config, Some(name))?;
+    let done = if paused { wishes::pause(replica).await } else { wishes::resume(replica).await };
+    done.map_err(|error| in_words(replica, &error))
+}
+
+fn finish(done: Result<String, String>) -> ExitCode {
+    match done {
+        Ok(text) => {
+            out(&text);
+            ExitCode::SUCCESS
+        }
+        Err(error) => complain(&error, 1),
     }
 }
 
@@ -126,7 +171,7 @@ fn out(text: &str) {
     print!("{text}");
 }
 
-#[expect(clippy::print_stderr, reason = "the log is not set up yet")]
+#[expect(clippy::print_stderr, reason = "the answer to the user's command, not a line of the log")]
 fn complain(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
     eprintln!("replicator: {error}");
     ExitCode::from(code)

@@ -14,10 +14,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use load::{ConfigError, Loaded, load};
-pub use secret::DatabaseUrl;
+pub use secret::{DatabaseUrl, Secret};
 
 use crate::decode::debezium::Transactions;
 use crate::lane::LaneLimits;
+use crate::replica::quarantine::FailurePolicy;
 use crate::source::kafka::KafkaSettings;
 
 /// All settings.
@@ -36,6 +37,9 @@ pub struct Config {
     /// Batches and bounds.
     #[serde(default)]
     pub apply: ApplyConfig,
+    /// What follows from failures.
+    #[serde(default)]
+    pub failure: FailurePolicy,
     /// Who applies when several daemons run.
     #[serde(default)]
     pub ownership: OwnershipConfig,
@@ -188,11 +192,13 @@ impl Default for OwnershipConfig {
 pub struct HttpConfig {
     /// The address to listen on.
     pub bind: SocketAddr,
+    /// What a request that changes something has to bring as `Authorization: Bearer …`. Without it there are no such requests.
+    pub admin_token: Option<Secret>,
 }
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        HttpConfig { bind: SocketAddr::from(([127, 0, 0, 1], 8090)) }
+        HttpConfig { bind: SocketAddr::from(([127, 0, 0, 1], 8090)), admin_token: None }
     }
 }
 
@@ -302,6 +308,9 @@ impl Config {
         }
         if self.ownership.lease_seconds < 2 {
             problems.push("ownership.lease_seconds: must be at least 2, renewals take time".to_owned());
+        }
+        if self.http.admin_token.as_ref().is_some_and(|token| token.reveal().len() < 16) {
+            problems.push("http.admin_token: at least 16 characters, so that nobody guesses it".to_owned());
         }
         let zero = bounds.iter().filter(|(_, value)| *value == 0);
         problems.extend(zero.map(|(key, _)| format!("apply.{key}: must be above 0")));

@@ -40,6 +40,12 @@ pub fn install() -> Result<PrometheusHandle, metrics_exporter_prometheus::BuildE
         "replicator_last_applied_timestamp_seconds",
         "When a replica's last transaction became visible, since 1970"
     );
+    describe_counter!("replicator_quarantined_total", "Changes that went to a replica's quarantine");
+    describe_gauge!("replicator_quarantined_changes", "Changes that a replica's quarantine holds");
+    describe_gauge!(
+        "replicator_diverged_tables",
+        "Tables of a replica that differ from the leader's because of its quarantine"
+    );
     describe_gauge!("replicator_build_info", "1, with the version as a label");
     gauge!("replicator_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     Ok(handle)
@@ -64,6 +70,7 @@ pub(crate) struct ReplicaMetrics {
     in_source_order: Counter,
     missing_rows: Counter,
     detached: Counter,
+    quarantined: Counter,
 }
 
 impl ReplicaMetrics {
@@ -77,6 +84,7 @@ impl ReplicaMetrics {
             in_source_order: of("replicator_groups_in_source_order_total"),
             missing_rows: of("replicator_missing_rows_total"),
             detached: of("replicator_detached_total"),
+            quarantined: of("replicator_quarantined_total"),
         }
     }
 
@@ -86,6 +94,7 @@ impl ReplicaMetrics {
         self.groups.increment(1);
         self.in_source_order.increment(u64::from(applied.in_source_order));
         self.missing_rows.increment(applied.inserted_for_missing);
+        self.quarantined.increment(applied.quarantined);
     }
 
     pub(crate) fn detached(&self) {
@@ -96,14 +105,20 @@ impl ReplicaMetrics {
         let class = match disposition {
             Disposition::Retry => "outage",
             Disposition::Yield => "ownership",
-            Disposition::Halt => "data",
+            Disposition::Pause => "pause",
+            Disposition::Data => "data",
+            Disposition::Schema => "schema",
+            Disposition::Halt => "other",
         };
         counter!("replicator_failures_total", "replica" => self.name.clone(), "class" => class).increment(1);
     }
 }
 
 /// Sets the gauges that follow from the status; called when somebody looks.
-#[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 stay below 2^53 for 285 000 years")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "milliseconds since 1970 stay below 2^53 for 285 000 years, and counts, too"
+)]
 pub fn observe(statuses: &[ReplicaStatus]) {
     for status in statuses {
         for state in WorkerState::ALL {
@@ -113,6 +128,10 @@ pub fn observe(statuses: &[ReplicaStatus]) {
         }
         let lag = status.lag_ms(now_ms()).map_or(f64::NAN, |ms| ms as f64 / 1000.0);
         gauge!("replicator_replication_lag_seconds", "replica" => status.name.clone()).set(lag);
+        gauge!("replicator_quarantined_changes", "replica" => status.name.clone())
+            .set(status.quarantined as f64);
+        gauge!("replicator_diverged_tables", "replica" => status.name.clone())
+            .set(status.diverged.len() as f64);
         if let Some(applied) = status.applied_at_ms {
             gauge!("replicator_last_applied_timestamp_seconds", "replica" => status.name.clone())
                 .set(applied as f64 / 1000.0);

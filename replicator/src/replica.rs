@@ -6,9 +6,11 @@ pub mod apply;
 pub mod bind;
 pub mod catalog;
 pub mod checkpoint;
+pub mod control;
 pub mod error;
 pub mod lease;
 pub mod progress;
+pub mod quarantine;
 pub mod session;
 mod sql;
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::replica::apply::Applied;
 use crate::replica::checkpoint::Checkpoint;
+use crate::replica::quarantine::Quarantine;
 use crate::vocabulary::parcel::ReplicaPhase;
 
 /// What a replica's worker is doing.
@@ -15,6 +16,8 @@ use crate::vocabulary::parcel::ReplicaPhase;
 pub enum WorkerState {
     /// Connecting, reading the checkpoint, finding topics.
     Starting,
+    /// Somebody wants the replica to stand still.
+    Paused,
     /// Another daemon owns the replica; this one takes over when it stops.
     Standby,
     /// A snapshot is being loaded.
@@ -33,8 +36,9 @@ pub enum WorkerState {
 
 impl WorkerState {
     /// All states, for the metric that has a series for each.
-    pub const ALL: [WorkerState; 8] = [
+    pub const ALL: [WorkerState; 9] = [
         WorkerState::Starting,
+        WorkerState::Paused,
         WorkerState::Standby,
         WorkerState::Copying,
         WorkerState::Live,
@@ -48,6 +52,7 @@ impl WorkerState {
     pub fn as_str(self) -> &'static str {
         match self {
             WorkerState::Starting => "starting",
+            WorkerState::Paused => "paused",
             WorkerState::Standby => "standby",
             WorkerState::Copying => "copying",
             WorkerState::Live => "live",
@@ -97,6 +102,10 @@ pub struct ReplicaStatus {
     pub duplicates: u64,
     /// Updates of rows that were missing and were made whole, by this run.
     pub inserted_for_missing: u64,
+    /// Changes that the replica's quarantine holds.
+    pub quarantined: usize,
+    /// Tables, as `schema.table`, that differ from the leader's because of it.
+    pub diverged: Vec<String>,
     /// Failures that made the worker start again, in this run.
     pub restarts: u64,
     /// Whether the replica's tables agree.
@@ -122,6 +131,8 @@ impl ReplicaStatus {
             changes: 0,
             duplicates: 0,
             inserted_for_missing: 0,
+            quarantined: 0,
+            diverged: Vec::new(),
             restarts: 0,
             phase: ReplicaPhase::Empty,
         }
@@ -214,6 +225,15 @@ impl StatusCell {
             s.lane = Some(lane);
             s.waiting_for = waiting_for;
             s.duplicates = duplicates;
+        });
+    }
+
+    /// What the replica's quarantine holds now.
+    pub fn quarantine(&self, quarantine: &Quarantine) {
+        let diverged: Vec<String> = quarantine.diverged().map(ToString::to_string).collect();
+        self.change(|s| {
+            s.quarantined = quarantine.len();
+            s.diverged = diverged;
         });
     }
 

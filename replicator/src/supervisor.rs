@@ -9,8 +9,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{self, AdminState};
-use crate::config::Config;
+use crate::admin::{self, AdminState, Managed};
+use crate::config::{Config, ReplicaConfig};
 use crate::lane::hub::{Hub, HubSettings};
 use crate::metrics;
 use crate::status::StatusCell;
@@ -49,7 +49,15 @@ pub async fn run(config: &Config) -> anyhow::Result<Ended> {
     for (settings, status) in worker_settings(config).into_iter().zip(&statuses) {
         workers.spawn(worker::run(settings, Arc::clone(&hub), status.clone(), stop.clone()));
     }
-    let router = admin::router(AdminState { replicas: statuses, metrics: handle.clone() });
+    let managed = |(status, replica): (StatusCell, &ReplicaConfig)| Managed {
+        status,
+        url: replica.url.config().clone(),
+    };
+    let router = admin::router(AdminState {
+        replicas: statuses.into_iter().zip(&config.replicas).map(managed).collect(),
+        metrics: handle.clone(),
+        token: config.http.admin_token.clone(),
+    });
     // Metrics and probes own nothing that must be unwound: they end with the process.
     let _upkeep = tokio::spawn(metrics::upkeep(handle));
     let _server = tokio::spawn(async move { axum::serve(listener, router).await });
@@ -84,9 +92,8 @@ pub async fn run(config: &Config) -> anyhow::Result<Ended> {
 }
 
 fn worker_settings(config: &Config) -> Vec<WorkerSettings> {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let owner = format!("{}:{}", host.trim(), std::process::id());
-    let settings = |replica: &crate::config::ReplicaConfig| WorkerSettings {
+    let owner = format!("{}:{}", host_name(), std::process::id());
+    let settings = |replica: &ReplicaConfig| WorkerSettings {
         name: replica.name.clone(),
         url: replica.url.config().clone(),
         topic_prefix: config.source.topic_prefix.clone(),
@@ -96,9 +103,15 @@ fn worker_settings(config: &Config) -> Vec<WorkerSettings> {
         source_id: config.source_id(),
         owner: owner.clone(),
         lease: config.lease(),
+        failure: config.failure,
         lane: config.lane_limits(),
         group_changes: config.apply.group_changes,
         halt_pause: Duration::from_secs(config.apply.halt_pause_seconds),
     };
     config.replicas.iter().map(settings).collect()
+}
+
+/// This host's name, as people know it.
+pub(crate) fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }

@@ -23,6 +23,7 @@ use crate::metrics::ReplicaMetrics;
 use crate::replica::apply::{Applied, Applier};
 use crate::replica::checkpoint::{self, Checkpoint, CheckpointWriter, Claim};
 use crate::replica::lease::Lease;
+use crate::replica::quarantine::{FailurePolicy, Quarantine};
 use crate::replica::session::Session;
 use crate::replica::{Disposition, ReplicaError, catalog};
 use crate::status::{StatusCell, WorkerState};
@@ -52,6 +53,8 @@ pub struct WorkerSettings {
     pub owner: String,
     /// How long its ownership lasts without being renewed.
     pub lease: Duration,
+    /// What follows from data that the replica refuses.
+    pub failure: FailurePolicy,
     /// Bounds of the lane.
     pub lane: LaneLimits,
     /// Changes in one target transaction.
@@ -62,6 +65,16 @@ pub struct WorkerSettings {
 
 /// How long the replica may take to answer before it is tried again. An answer takes milliseconds.
 const OWN_SECONDS: u64 = 30;
+
+/// A replica that is owned, and what it says of itself.
+struct Owned {
+    session: Session,
+    lease: Lease,
+    checkpoint: Checkpoint,
+    catalog: Arc<Catalog>,
+    quarantine: Quarantine,
+    writer: CheckpointWriter,
+}
 
 /// What it takes to apply.
 struct Ready {
@@ -183,23 +196,22 @@ impl Worker {
         let timed_out =
             ReplicaError::TimedOut { action: "take ownership of the replica", seconds: OWN_SECONDS };
         let owned = tokio::time::timeout(limit, self.own()).await.unwrap_or(Err(timed_out));
-        let (session, lease, checkpoint, catalog, writer) = owned?;
+        let Owned { session, lease, checkpoint, catalog, quarantine, writer } = owned?;
         let start = self.core_start(&checkpoint, catalog);
         let course = Course::begin(Arc::clone(&self.hub), start, self.status.clone()).await?;
         self.status.loaded(&checkpoint);
+        self.status.quarantine(&quarantine);
         tracing::info!(
             epoch = checkpoint.epoch,
             watermark = %checkpoint.watermark,
             state = checkpoint.phase.as_str(),
             "applying"
         );
-        let applier = Applier::new(session, writer, course.names().clone());
+        let applier = Applier::new(session, writer, course.names().clone()).with_quarantine(quarantine);
         Ok(Ready { applier, lease, course })
     }
 
-    async fn own(
-        &self,
-    ) -> Result<(Session, Lease, Checkpoint, Arc<Catalog>, CheckpointWriter), ReplicaError> {
+    async fn own(&self) -> Result<Owned, ReplicaError> {
         let session = Session::connect(&self.settings.url).await?;
         let settings = &self.settings;
         let claim = Claim { source: &settings.source_id, owner: &settings.owner, lease: settings.lease };
@@ -207,7 +219,8 @@ impl Worker {
         let lease = Lease::keep(&settings.url, checkpoint.epoch, settings.lease).await?;
         let catalog = Arc::new(catalog::load(session.client()).await?);
         let writer = CheckpointWriter::prepare(&session, checkpoint.epoch).await?;
-        Ok((session, lease, checkpoint, catalog, writer))
+        let quarantine = Quarantine::load(&session, &catalog, settings.failure).await?;
+        Ok(Owned { session, lease, checkpoint, catalog, quarantine, writer })
     }
 
     fn core_start(&self, checkpoint: &Checkpoint, catalog: Arc<Catalog>) -> CoreStart {
@@ -239,14 +252,16 @@ impl Worker {
                     group.push(sealed);
                     next = self.fill_group(&mut group, &mut course);
                     let whole: Vec<&Parcel> = group.iter().map(|s| &*s.parcel).collect();
-                    self.report(applier.apply(&whole).await, course.names())?;
+                    let applied = applier.apply(&whole).await;
+                    self.report(applied, applier.quarantine(), course.names())?;
                     reached = group.pop();
                     // Only now the lane gets their room back: what is being applied counts as memory, too.
                     group.clear();
                 }
                 ParcelEnd::Commit(point) => {
                     applier.apply_part(&sealed.parcel).await.map_err(|e| at_record(e, course.names()))?;
-                    self.report(applier.commit_open(point).await, course.names())?;
+                    let applied = applier.commit_open(point).await;
+                    self.report(applied, applier.quarantine(), course.names())?;
                     reached = Some(sealed);
                 }
                 ParcelEnd::Open => {
@@ -296,10 +311,14 @@ impl Worker {
     fn report(
         &self,
         applied: Result<Applied, ReplicaError>,
+        quarantine: &Quarantine,
         names: &PartitionNames,
     ) -> Result<(), WorkerError> {
         let applied = applied.map_err(|e| at_record(e, names))?;
         self.status.applied(&applied);
+        if applied.in_source_order {
+            self.status.quarantine(quarantine);
+        }
         self.metrics.applied(&applied);
         if applied.inserted_for_missing > 0 {
             tracing::warn!(
@@ -320,7 +339,10 @@ impl Worker {
         let (state, pause) = match disposition {
             Disposition::Retry => (WorkerState::Retrying, self.backoff.pause(random())),
             Disposition::Yield => (WorkerState::Standby, Duration::from_secs(1)),
-            Disposition::Halt => (WorkerState::Halted, self.settings.halt_pause),
+            Disposition::Pause => (WorkerState::Paused, Duration::from_secs(1)),
+            Disposition::Data | Disposition::Schema | Disposition::Halt => {
+                (WorkerState::Halted, self.settings.halt_pause)
+            }
         };
         if first {
             match disposition {
@@ -328,7 +350,10 @@ impl Worker {
                     tracing::warn!(cause = %cause, hint = %hint, "interrupted; trying again");
                 }
                 Disposition::Yield => tracing::info!(cause = %cause, "standing by"),
-                Disposition::Halt => tracing::error!(cause = %cause, hint = %hint, "halted"),
+                Disposition::Pause => tracing::info!(cause = %cause, hint = %hint, "standing still"),
+                Disposition::Data | Disposition::Schema | Disposition::Halt => {
+                    tracing::error!(cause = %cause, hint = %hint, "halted");
+                }
             }
             self.last_failure.clone_from(&cause);
         }

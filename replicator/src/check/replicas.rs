@@ -5,16 +5,17 @@ use super::leader::Leader;
 use crate::config::{Config, ReplicaConfig};
 use crate::replica::progress;
 use crate::replica::session::Session;
-use crate::replica::{Disposition, ReplicaError, catalog};
+use crate::replica::{ReplicaError, catalog};
 use crate::vocabulary::schema::{Catalog, Table};
 
 pub(super) async fn check(config: &Config, leader: Option<&Leader>, findings: &mut Vec<Finding>) {
     for replica in &config.replicas {
         if let Err(error) = look(replica, leader, findings).await {
             let what = format!("{}: {error}", replica.name);
-            findings.push(match error.disposition() {
-                Disposition::Halt => Finding::error(what, error.hint()),
-                Disposition::Retry | Disposition::Yield => Finding::unreachable(what, error.hint()),
+            findings.push(if error.disposition().halts() {
+                Finding::error(what, error.hint())
+            } else {
+                Finding::unreachable(what, error.hint())
             });
         }
     }

@@ -56,12 +56,19 @@ pub(super) async fn collect(config: &Config) -> Overview {
     let lines = config.replicas.iter().map(async |replica| {
         let answer = progress::read(replica.url.config()).await;
         let worker = workers.get(&replica.name);
-        let own = answer.as_ref().map_or("unreachable", |p| p.phase.as_str());
+        let paused = answer.as_ref().ok().and_then(|p| p.paused.clone());
+        let own = match &answer {
+            Err(_) => "unreachable",
+            Ok(_) if paused.is_some() => "paused",
+            Ok(progress) => progress.phase.as_str(),
+        };
         Line {
             name: replica.name.clone(),
             state: worker.map_or(own, |w| w.state.as_str()).to_owned(),
-            cause: worker.and_then(|w| w.cause.clone()),
-            hint: worker.and_then(|w| w.hint.clone()),
+            hint: worker
+                .and_then(|w| w.hint.clone())
+                .or_else(|| paused.is_some().then(|| format!("replicator resume {}", replica.name))),
+            cause: worker.and_then(|w| w.cause.clone()).or(paused),
             waiting_for: worker.and_then(|w| w.waiting_for.clone()),
             unreachable: answer.as_ref().err().map(ToString::to_string),
             progress: answer.ok(),
@@ -78,9 +85,11 @@ async fn ask_daemon(config: &Config) -> Result<HashMap<String, Worker>, reqwest:
 }
 
 impl Overview {
-    /// Whether every replica answers, is live, and somebody applies to it.
+    /// Whether every replica answers, is live, has all of the leader's rows, and somebody applies to it.
     pub(super) fn is_good(&self) -> bool {
-        self.daemon.is_none() && self.replicas.iter().all(|r| r.state == "live" && r.unreachable.is_none())
+        let is_whole = |progress: &Progress| progress.diverged.is_empty();
+        self.daemon.is_none()
+            && self.replicas.iter().all(|r| r.state == "live" && r.progress.as_ref().is_some_and(is_whole))
     }
 
     pub(super) fn to_json(&self) -> String {
@@ -117,6 +126,11 @@ impl fmt::Display for Overview {
                 if let Some(fact) = fact {
                     writeln!(f, "{} {what}: {fact}", line.name)?;
                 }
+            }
+            if let Some(progress) = line.progress.as_ref().filter(|p| !p.diverged.is_empty()) {
+                let (changes, tables) = (progress.quarantined, progress.diverged.join(", "));
+                writeln!(f, "{} diverged: {tables}; {changes} changes are in the quarantine", line.name)?;
+                writeln!(f, "{} way out: replicator quarantine list", line.name)?;
             }
             if let (Some(error), None) = (&line.unreachable, &line.cause) {
                 writeln!(f, "{} cause: {error}", line.name)?;

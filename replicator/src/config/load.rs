@@ -35,8 +35,11 @@ const KNOWN: &[&str] = &[
     "apply.channel_bytes",
     "apply.halt_pause_seconds",
     "apply.shutdown_seconds",
+    "failure.data",
+    "failure.quarantine_limit",
     "ownership.lease_seconds",
     "http.bind",
+    "http.admin_token",
     "log.format",
     "log.level",
 ];

@@ -1,4 +1,4 @@
-//! Addresses that hold a password.
+//! What must not be printed: addresses that hold a password, and tokens.
 
 use std::fmt;
 
@@ -61,6 +61,30 @@ impl<'de> Deserialize<'de> for DatabaseUrl {
     }
 }
 
+/// A token. Printed, it hides itself.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The token itself.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("\"***\"")
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("***")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,5 +100,11 @@ mod tests {
         }
         let error = serde_json::from_str::<DatabaseUrl>("\"mysql://ada:s3cr3t@db\"").unwrap_err().to_string();
         assert!(!error.contains("s3cr3t"), "{error}");
+    }
+
+    #[test]
+    fn a_token_is_never_printed() {
+        let token: Secret = serde_json::from_value("s3cr3t".into()).unwrap();
+        assert_eq!(format!("{token:?} {}", serde_json::to_string(&token).unwrap()), "\"***\" \"***\"");
     }
 }

@@ -75,7 +75,7 @@ pub enum StepKind<'a> {
 
 impl<'a> Step<'a> {
     /// A step that does one change alone. A truncate's further tables are added by the caller.
-    pub(super) fn of_one(table: &Arc<Table>, operation: &'a Operation) -> Self {
+    pub(crate) fn of_one(table: &Arc<Table>, operation: &'a Operation) -> Self {
         let kind = match operation {
             Operation::Insert(row) => StepKind::Insert(ColumnSet::present_in(row), vec![Cow::Borrowed(row)]),
             // Without a key there is nothing to conflict with.

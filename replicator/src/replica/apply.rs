@@ -3,16 +3,19 @@
 mod copy;
 mod one_by_one;
 mod pipeline;
+mod recover;
 mod technique;
 
 use std::sync::Arc;
 
 use self::one_by_one::missing_row;
 use self::pipeline::{Answer, Ready, in_order, simple};
+use self::recover::Kept;
 pub use self::technique::Cutoffs;
 use self::technique::{Request, requests};
 use super::ReplicaError;
 use super::checkpoint::{Advance, CheckpointWriter};
+use super::quarantine::{self, Quarantine};
 use super::session::Session;
 use crate::plan::{Step, plan};
 use crate::vocabulary::change::Change;
@@ -32,6 +35,8 @@ pub struct Applied {
     pub changes: u64,
     /// Updates that found no row and inserted it.
     pub inserted_for_missing: u64,
+    /// Changes that went to the quarantine.
+    pub quarantined: u64,
     /// Whether the group had to be applied change by change.
     pub in_source_order: bool,
 }
@@ -43,6 +48,7 @@ pub struct Applier {
     checkpoint: CheckpointWriter,
     names: PartitionNames,
     cutoffs: Cutoffs,
+    quarantine: Quarantine,
     /// The part of a large transaction that is written and not committed; none between transactions.
     open: Option<OpenTransaction>,
 }
@@ -52,25 +58,52 @@ struct OpenTransaction {
     changes: usize,
     inserted_for_missing: u64,
     in_source_order: bool,
+    /// Ids of its changes that are in the quarantine.
+    kept: Vec<i64>,
 }
 
 /// How a run of changes went.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone)]
 struct Outcome {
     inserted_for_missing: u64,
     in_source_order: bool,
+    kept: Vec<Kept>,
 }
 
 impl Applier {
     /// An applier that writes with this session and checkpoint.
     pub fn new(session: Session, checkpoint: CheckpointWriter, names: PartitionNames) -> Self {
-        Applier { session, checkpoint, names, cutoffs: Cutoffs::default(), open: None }
+        Applier {
+            session,
+            checkpoint,
+            names,
+            cutoffs: Cutoffs::default(),
+            quarantine: Quarantine::default(),
+            open: None,
+        }
     }
 
     /// The same with other cut-offs: to measure them, and to test each technique with a handful of rows.
     #[must_use]
     pub fn with_cutoffs(self, cutoffs: Cutoffs) -> Self {
         Applier { cutoffs, ..self }
+    }
+
+    /// The same with what the replica's quarantine holds, and the policy for what comes. Without it whatever the replica
+    /// refuses fails the group.
+    #[must_use]
+    pub fn with_quarantine(self, quarantine: Quarantine) -> Self {
+        Applier { quarantine, ..self }
+    }
+
+    /// The session that it writes with.
+    pub(super) fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// What the quarantine holds now.
+    pub fn quarantine(&self) -> &Quarantine {
+        &self.quarantine
     }
 
     /// Another lane took over, which numbers partitions in its own way.
@@ -99,18 +132,21 @@ impl Applier {
                 applied.add(point, parcel.changes.len());
             }
         }
-        match self.apply_folded(&changes, &advance).await {
-            Ok(()) => Ok(applied),
-            Err(error) if error.may_be_due_to_folding() => {
-                tracing::debug!(error = %error, changes = changes.len(), "applying in source order");
-                self.execute("ROLLBACK", "roll back").await?;
-                self.execute("BEGIN", "begin").await?;
-                let outcome = self.run_in_source_order(&changes).await?;
-                self.commit(&advance).await?;
-                Ok(applied.with(outcome))
+        if !self.meets_quarantine(&changes) {
+            match self.apply_folded(&changes, &advance).await {
+                Ok(()) => return Ok(applied),
+                Err(error) if error.may_be_due_to_folding() => {
+                    tracing::debug!(error = %error, changes = changes.len(), "looking for the record");
+                    self.execute("ROLLBACK", "roll back").await?;
+                }
+                Err(error) => return Err(error),
             }
-            Err(error) => Err(error),
         }
+        self.execute("BEGIN", "begin").await?;
+        let outcome = self.recover(&changes).await?;
+        self.assign_kept(&outcome.kept, parcels).await?;
+        self.commit(&advance).await?;
+        Ok(applied.with(&outcome))
     }
 
     /// The whole group in one round trip, unless COPY or a stage takes more.
@@ -206,6 +242,7 @@ impl Applier {
         open.changes += changes.len();
         open.inserted_for_missing += outcome.inserted_for_missing;
         open.in_source_order |= outcome.in_source_order;
+        open.kept.extend(outcome.kept.iter().map(|kept| kept.id));
         self.open = Some(open);
         Ok(())
     }
@@ -218,13 +255,14 @@ impl Applier {
         let open = self.open.take().unwrap_or_default();
         let mut advance = Advance::default();
         advance.add(point, open.changes, &self.names);
+        quarantine::assign(&self.session, &open.kept, point.transaction).await?;
         self.commit(&advance).await?;
         let mut applied = Applied::nothing();
         applied.add(point, open.changes);
-        Ok(applied.with(Outcome {
-            inserted_for_missing: open.inserted_for_missing,
-            in_source_order: open.in_source_order,
-        }))
+        applied.inserted_for_missing = open.inserted_for_missing;
+        applied.in_source_order = open.in_source_order;
+        applied.quarantined = open.kept.len() as u64;
+        Ok(applied)
     }
 
     /// Gives the open transaction up.
@@ -232,24 +270,43 @@ impl Applier {
     /// # Errors
     /// When the replica can't be reached; then the server has given it up, too.
     pub async fn discard_open(&mut self) -> Result<(), ReplicaError> {
-        match self.open.take() {
-            Some(_) => self.execute("ROLLBACK", "roll back").await,
-            None => Ok(()),
+        let Some(open) = self.open.take() else { return Ok(()) };
+        self.execute("ROLLBACK", "roll back").await?;
+        if !open.kept.is_empty() {
+            self.quarantine.reload(&self.session).await?;
         }
+        Ok(())
     }
 
-    /// Runs changes folded, behind a savepoint to which it goes back to run them one by one when folding fails.
+    /// Runs changes folded, and goes back to look for the one that is to blame when that fails.
     async fn run_part(&mut self, first: &'static str, changes: &[&Change]) -> Result<Outcome, ReplicaError> {
-        let steps = plan(changes);
-        let requests = self.requests(&steps).await?;
-        match self.run(first, &requests, &[], changes).await {
+        if self.meets_quarantine(changes) {
+            self.execute(first, "begin a part").await?;
+            return self.recover(changes).await;
+        }
+        match self.run_folded(first, changes).await {
             Ok(()) => Ok(Outcome::default()),
             Err(error) if error.may_be_due_to_folding() => {
                 self.execute("ROLLBACK TO SAVEPOINT part", "go back to the savepoint").await?;
-                self.run_in_source_order(changes).await
+                self.recover(changes).await
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Writes to which transactions the kept changes of a group belong.
+    async fn assign_kept(&self, kept: &[Kept], parcels: &[&Parcel]) -> Result<(), ReplicaError> {
+        let mut start = 0;
+        for parcel in parcels {
+            let end = start + parcel.changes.len();
+            let of_parcel = kept.iter().filter(|kept| (start..end).contains(&kept.index));
+            let ids: Vec<i64> = of_parcel.map(|kept| kept.id).collect();
+            if let ParcelEnd::Commit(point) = &parcel.end {
+                quarantine::assign(&self.session, &ids, point.transaction).await?;
+            }
+            start = end;
+        }
+        Ok(())
     }
 
     async fn commit(&self, advance: &Advance) -> Result<(), ReplicaError> {
@@ -277,6 +334,7 @@ impl Applied {
             transactions: 0,
             changes: 0,
             inserted_for_missing: 0,
+            quarantined: 0,
             in_source_order: false,
         }
     }
@@ -288,9 +346,13 @@ impl Applied {
         self.changes += changes as u64;
     }
 
-    fn with(self, outcome: Outcome) -> Self {
-        let Outcome { inserted_for_missing, in_source_order } = outcome;
-        Applied { inserted_for_missing, in_source_order, ..self }
+    fn with(self, outcome: &Outcome) -> Self {
+        Applied {
+            inserted_for_missing: outcome.inserted_for_missing,
+            quarantined: outcome.kept.len() as u64,
+            in_source_order: outcome.in_source_order,
+            ..self
+        }
     }
 }
 

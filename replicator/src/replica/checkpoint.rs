@@ -48,7 +48,7 @@ pub struct Checkpoint {
 /// else is waiting: an owner that does not renew it is ended here.
 ///
 /// # Errors
-/// [`ReplicaError::Owned`] when another daemon has it.
+/// [`ReplicaError::Owned`] when another daemon has it; [`Disposition::Pause`](super::Disposition) when the replica is paused.
 pub async fn acquire(session: &Session, claim: Claim<'_>) -> Result<Checkpoint, ReplicaError> {
     let failed = |source| ReplicaError::Postgres { action: "take ownership of the replica", source };
     if let Some(epoch) = claim_epoch(session, claim).await? {
@@ -224,7 +224,8 @@ impl CheckpointWriter {
     /// Moves the checkpoint within the open transaction.
     ///
     /// # Errors
-    /// When another daemon has taken over (SQLSTATE RP001), or the watermark would go back (RP002).
+    /// When another daemon has taken over (SQLSTATE RP001), the watermark would go back (RP002), the replica was paused
+    /// (RP004), or a rebuild was asked for (RP005).
     pub async fn write(&self, session: &Session, advance: &Advance) -> Result<(), tokio_postgres::Error> {
         let client = session.client();
         for copy in &advance.copies {

@@ -55,6 +55,16 @@ pub enum ReplicaError {
         /// Why the last renewal failed.
         last_failure: String,
     },
+    /// One more change would have to be kept than the policy allows.
+    #[error("the quarantine holds {limit} changes already; the next: {message}")]
+    QuarantineFull {
+        /// `failure.quarantine_limit`.
+        limit: usize,
+        /// The record that does not fit in any more.
+        place: Place,
+        /// Why it would have to be kept.
+        message: String,
+    },
     /// The contract schema holds something that this version doesn't understand.
     #[error("the checkpoint is unreadable: {0}")]
     Contract(String),
@@ -78,8 +88,21 @@ pub enum Disposition {
     Retry,
     /// Another daemon has taken over: step back and wait for the replica to be free.
     Yield,
-    /// Data or schema: trying again would fail again. This replica stops until it is mended; others go on.
+    /// Somebody wants the replica to stand still: wait until that is taken back.
+    Pause,
+    /// A value or a constraint: one change can't be applied as things are. The failure policy says what happens to it.
+    Data,
+    /// A table, column or grant that is not as the changes need it. This replica stops until it is mended; others go on.
+    Schema,
+    /// Anything else, and everything unknown: this replica stops, since trying again and again would hide it.
     Halt,
+}
+
+impl Disposition {
+    /// Whether the replica stops until somebody mends something. For data only where the policy does not keep it.
+    pub fn halts(self) -> bool {
+        matches!(self, Disposition::Data | Disposition::Schema | Disposition::Halt)
+    }
 }
 
 impl ReplicaError {
@@ -96,7 +119,8 @@ impl ReplicaError {
             }
             ReplicaError::TimedOut { .. } | ReplicaError::LeaseLost { .. } => Disposition::Retry,
             ReplicaError::Owned { .. } => Disposition::Yield,
-            ReplicaError::MissingRow { .. } | ReplicaError::Contract(_) | ReplicaError::Plan(_) => {
+            ReplicaError::MissingRow { .. } => Disposition::Data,
+            ReplicaError::QuarantineFull { .. } | ReplicaError::Contract(_) | ReplicaError::Plan(_) => {
                 Disposition::Halt
             }
         }
@@ -104,22 +128,23 @@ impl ReplicaError {
 
     /// Whether folding changes together may have caused it, so that applying one by one may succeed.
     pub fn may_be_due_to_folding(&self) -> bool {
-        match self {
-            ReplicaError::Postgres { source, .. } => {
-                source.code().is_some_and(|code| {
-                    // replicator.expect(): another number of rows.
-                    code.code() == "RP010" || matches!(&code.code()[..2], "21" | "22" | "23")
-                })
-            }
-            ReplicaError::MissingRow { .. } => true,
-            _ => false,
-        }
+        self.disposition() == Disposition::Data
     }
 
     /// The record that the failure is about.
     pub fn place(&self) -> Option<Place> {
         match self {
-            ReplicaError::Change { place, .. } | ReplicaError::MissingRow { place, .. } => Some(*place),
+            ReplicaError::Change { place, .. }
+            | ReplicaError::MissingRow { place, .. }
+            | ReplicaError::QuarantineFull { place, .. } => Some(*place),
+            _ => None,
+        }
+    }
+
+    /// What the driver said, where it was the driver.
+    pub(super) fn of_database(&self) -> Option<&tokio_postgres::Error> {
+        match self {
+            ReplicaError::Postgres { source, .. } | ReplicaError::Change { source, .. } => Some(source),
             _ => None,
         }
     }
@@ -136,6 +161,11 @@ impl ReplicaError {
             }
             ReplicaError::MissingRow { .. } => {
                 "The replica has lost rows: something else wrote to it, or it was not filled by a snapshot. Copy it afresh."
+                    .to_owned()
+            }
+            ReplicaError::QuarantineFull { .. } => {
+                "See what they have in common: `replicator quarantine list`. Mend it and `replicator quarantine retry`, or \
+                 raise failure.quarantine_limit."
                     .to_owned()
             }
             ReplicaError::Contract(_) => "Run postgres/init.sh replica against it.".to_owned(),
@@ -191,17 +221,26 @@ fn is_of_connection(error: &tokio_postgres::Error) -> bool {
 }
 
 /// By SQLSTATE (PostgreSQL documentation, appendix A). What is not listed halts: trying something unknown again and
-/// again would hide it.
+/// again would hide it, and keeping a change aside for it would make a fault of ours look like one of the data.
 fn disposition(code: &SqlState) -> Disposition {
     let code = code.code();
     match code {
-        // replicator.advance() and acquire(): another epoch owns the replica.
+        // replicator.advance() and renew(): another epoch owns the replica.
         "RP001" => Disposition::Yield,
-        // lock_not_available; the database or the role is not there yet.
-        "55P03" | "3D000" => Disposition::Retry,
+        // advance() and acquire(): paused.
+        "RP004" => Disposition::Pause,
+        // advance(): a rebuild is asked for, which the next attempt begins; lock_not_available; the database is not there yet.
+        "RP005" | "55P03" | "3D000" => Disposition::Retry,
+        // A value that an index of this replica can't hold: "index row size … exceeds btree maximum"; expect(): other rows
+        // than the statement names.
+        "54000" | "RP010" => Disposition::Data,
         _ => match &code[..2] {
             // connection, authorisation, transaction rollback (serialization, deadlock), resources, operator, system
             "08" | "28" | "40" | "53" | "57" | "58" => Disposition::Retry,
+            // cardinality, values and encodings, constraints, check option of a view
+            "21" | "22" | "23" | "44" => Disposition::Data,
+            // undefined or different objects, privileges
+            "42" | "3F" => Disposition::Schema,
             _ => Disposition::Halt,
         },
     }
@@ -216,8 +255,9 @@ fn default_hint(code: Option<&SqlState>) -> &'static str {
         "42" => {
             "Compare the replica's tables and grants with the leader's: `replicator check` prints the SQL."
         }
-        "22" | "23" => {
-            "The replica's data or constraints differ from the leader's. Mend the row or the constraint."
+        "21" | "22" | "23" | "44" | "54" => {
+            "The replica's data or constraints differ from the leader's. Mend the row or the constraint; or set \
+             failure.data = \"quarantine\" to keep such changes aside and go on."
         }
         "53" => "Free disk space, memory or connections on the replica's host.",
         _ => "See the replica's server log.",
@@ -229,16 +269,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn outages_are_retried_and_everything_unknown_halts() {
-        for code in [
-            "08006", "57P01", "57P03", "53100", "53300", "40001", "40P01", "55P03", "58030", "28P01", "3D000",
-        ] {
-            assert_eq!(disposition(&SqlState::from_code(code)), Disposition::Retry, "{code}");
+    fn every_failure_has_its_disposition_and_everything_unknown_halts() {
+        let expected = [
+            (
+                Disposition::Retry,
+                &[
+                    "08006", "57P01", "57P03", "53100", "53300", "40001", "40P01", "55P03", "58030", "28P01",
+                    "3D000", "RP005",
+                ][..],
+            ),
+            (Disposition::Yield, &["RP001"]),
+            (Disposition::Pause, &["RP004"]),
+            (
+                Disposition::Data,
+                &["21000", "22P02", "22003", "22021", "23502", "23505", "23514", "54000", "RP010"],
+            ),
+            (Disposition::Schema, &["42P01", "42703", "42501", "42804", "3F000"]),
+            (Disposition::Halt, &["25006", "0A000", "54001", "P0001", "XX000", "RP002", "RP003", "ZZ999"]),
+        ];
+        for (disposition, codes) in expected {
+            for code in codes {
+                assert_eq!(super::disposition(&SqlState::from_code(code)), disposition, "{code}");
+            }
         }
-        for code in ["23505", "23502", "22P02", "42P01", "42501", "25006", "XX000", "RP002", "RP003", "ZZ999"]
-        {
-            assert_eq!(disposition(&SqlState::from_code(code)), Disposition::Halt, "{code}");
+    }
+
+    #[test]
+    fn only_what_somebody_has_to_mend_halts() {
+        for halts in [Disposition::Data, Disposition::Schema, Disposition::Halt] {
+            assert!(halts.halts(), "{halts:?}");
         }
-        assert_eq!(disposition(&SqlState::from_code("RP001")), Disposition::Yield);
+        for passes in [Disposition::Retry, Disposition::Yield, Disposition::Pause] {
+            assert!(!passes.halts(), "{passes:?}");
+        }
     }
 }

@@ -20,6 +20,12 @@ pub struct Progress {
     pub changes: i64,
     /// The daemon that owns it, or did last.
     pub owner: Option<String>,
+    /// Since when it is paused, and by whom.
+    pub paused: Option<String>,
+    /// Changes that its quarantine holds.
+    pub quarantined: i64,
+    /// Tables, as `schema.table`, that differ from the leader's because of that.
+    pub diverged: Vec<String>,
 }
 
 /// Asks a replica how far it is.
@@ -33,7 +39,9 @@ pub async fn read(url: &tokio_postgres::Config) -> Result<Progress, ReplicaError
         .query_one(
             "SELECT state, watermark::text,
                     greatest(0, extract(epoch FROM clock_timestamp() - committed_at) * 1000)::bigint,
-                    transactions, changes, owner
+                    transactions, changes, owner,
+                    'paused by ' || paused_by || ' since ' || date_trunc('second', paused_since),
+                    quarantined, diverged
              FROM replicator.progress",
             &[],
         )
@@ -46,5 +54,8 @@ pub async fn read(url: &tokio_postgres::Config) -> Result<Progress, ReplicaError
         transactions: row.get(3),
         changes: row.get(4),
         owner: row.get(5),
+        paused: row.get(6),
+        quarantined: row.get(7),
+        diverged: row.get(8),
     })
 }

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use e2e::postgres::{Cluster, Role};
 use replicator::replica::apply::Applier;
 use replicator::replica::checkpoint::CheckpointWriter;
+use replicator::replica::quarantine::{FailurePolicy, Quarantine};
 use replicator::replica::session::Session;
 use replicator::replica::{Disposition, ReplicaError, catalog};
 use replicator::vocabulary::change::{Change, Operation};
@@ -22,22 +23,28 @@ use crate::feed::acquire;
 pub(crate) struct Fixture {
     pub(crate) cluster: Cluster,
     pub(crate) applier: Applier,
-    pub(crate) catalog: Catalog,
+    pub(crate) catalog: Arc<Catalog>,
     pub(crate) reader: Client,
 }
 
 impl Fixture {
     pub(crate) async fn new() -> anyhow::Result<Self> {
+        Self::with_policy(FailurePolicy::default()).await
+    }
+
+    pub(crate) async fn with_policy(policy: FailurePolicy) -> anyhow::Result<Self> {
         let cluster = Cluster::replica("replica-1").await?;
         let session = Session::connect(&cluster.url(Role::Replicator).parse()?).await?;
         let checkpoint = acquire(&session, "app").await?;
-        let catalog = catalog::load(session.client()).await?;
+        let catalog = Arc::new(catalog::load(session.client()).await?);
+        let quarantine = Quarantine::load(&session, &catalog, policy).await?;
         let writer = CheckpointWriter::prepare(&session, checkpoint.epoch).await?;
         let names = PartitionNames::default();
         names.add(TopicPartition { topic: "app.transaction".into(), partition: 0 });
         names.add(TopicPartition { topic: "app.public.accounts".into(), partition: 0 });
         let reader = cluster.connect(Role::AppReader).await?;
-        Ok(Fixture { applier: Applier::new(session, writer, names), cluster, catalog, reader })
+        let applier = Applier::new(session, writer, names).with_quarantine(quarantine);
+        Ok(Fixture { applier, cluster, catalog, reader })
     }
 
     pub(crate) fn table(&self, name: &str) -> anyhow::Result<Arc<Table>> {
@@ -128,7 +135,7 @@ async fn a_row_that_the_replica_refuses_is_named_and_takes_its_whole_group_with_
     let group = [transaction(0x100, vec![good]), transaction(0x200, vec![bad])];
     let group: Vec<&Parcel> = group.iter().collect();
     let error = f.applier.apply(&group).await.expect_err("numeric(14,2) can't hold it");
-    assert_eq!(error.disposition(), Disposition::Halt);
+    assert_eq!(error.disposition(), Disposition::Data);
     assert_eq!(error.place(), Some(Place { partition: PartitionIndex(1), offset: 41 }));
     assert!(error.to_string().contains("insert on public.accounts"), "{error}");
     assert!(error.to_string().contains("SQLSTATE 22003"), "{error}");
@@ -175,7 +182,7 @@ async fn an_update_of_a_missing_row_inserts_it_when_it_is_whole_and_halts_when_n
     let error =
         f.applier.apply(&[&transaction(0x200, vec![partial])]).await.expect_err("the balance is not known");
     assert!(matches!(error, ReplicaError::MissingRow { place: Place { offset: 9, .. }, .. }), "{error}");
-    assert_eq!(error.disposition(), Disposition::Halt);
+    assert_eq!(error.disposition(), Disposition::Data);
     Ok(())
 }
 

@@ -1,7 +1,10 @@
 //! The applying side against real PostgreSQL servers, fed with events that the real connector wrote.
 
 mod apply;
+mod contract;
+mod control;
 mod feed;
 mod golden;
 mod ownership;
+mod quarantine;
 mod techniques;

@@ -1,38 +1,34 @@
-//! Changes one by one in source order: slow, and exact about which record a failure belongs to.
+//! One change alone: slow, and exact about which record a failure belongs to.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use super::Applier;
 use super::pipeline::Ready;
 use super::technique::alone;
-use super::{Applier, Outcome};
-use crate::plan::{ColumnSet, Step, StepKind, plan_in_source_order};
+use crate::plan::{ColumnSet, Step, StepKind};
 use crate::replica::ReplicaError;
 use crate::vocabulary::change::{Change, Operation};
 
 impl Applier {
-    /// One statement per change, each awaited, so that a failure names its record.
-    pub(super) async fn run_in_source_order(&mut self, changes: &[&Change]) -> Result<Outcome, ReplicaError> {
-        let mut outcome = Outcome { in_source_order: true, ..Outcome::default() };
-        for (change, step) in plan_in_source_order(changes) {
-            let found = self.run_one(change, &step).await?;
-            let Some(expected) = step.must_find() else { continue };
-            if found == expected {
-                continue;
-            }
-            match &change.operation {
-                // Everything is known, so the row can be made; the leader has it.
-                Operation::Update(row) if row.is_complete(&change.table) => {
-                    let columns = ColumnSet::present_in(row);
-                    let kind = StepKind::Insert(columns, vec![Cow::Borrowed(row)]);
-                    let insert = Step { table: Arc::clone(&change.table), kind };
-                    self.run_one(change, &insert).await?;
-                    outcome.inserted_for_missing += 1;
-                }
-                _ => return Err(missing_row(change)),
-            }
+    /// Runs the step of one change and makes up for a row that is missing, if that can be done. Returns how many rows had to
+    /// be made: none or one.
+    pub(super) async fn run_change(&mut self, change: &Change, step: &Step<'_>) -> Result<u64, ReplicaError> {
+        let found = self.run_one(change, step).await?;
+        if step.must_find().is_none_or(|expected| found == expected) {
+            return Ok(0);
         }
-        Ok(outcome)
+        match &change.operation {
+            // Everything is known, so the row can be made; the leader has it.
+            Operation::Update(row) if row.is_complete(&change.table) => {
+                let columns = ColumnSet::present_in(row);
+                let kind = StepKind::Insert(columns, vec![Cow::Borrowed(row)]);
+                let insert = Step { table: Arc::clone(&change.table), kind };
+                self.run_one(change, &insert).await?;
+                Ok(1)
+            }
+            _ => Err(missing_row(change)),
+        }
     }
 
     async fn run_one(&mut self, change: &Change, step: &Step<'_>) -> Result<u64, ReplicaError> {

@@ -1,0 +1,234 @@
+//! A group that does not go through as a whole: halve it until the record is found, and do with it what the policy says.
+//!
+//! Any cut of a group into smaller ones leaves the same rows, so what goes through on the way is done. Changes of rows that
+//! are in the quarantine follow them there.
+
+use std::ops::Range;
+
+use super::{Applier, Outcome};
+use crate::plan::{Step, StepKind, plan, plan_in_source_order};
+use crate::replica::quarantine::Why;
+use crate::replica::{Disposition, ReplicaError};
+use crate::vocabulary::change::{Change, Operation};
+
+/// So few changes are tried one by one at once: halving them further takes as many statements.
+const ONE_BY_ONE: usize = 8;
+
+/// A change that went to the quarantine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Kept {
+    /// Its id there.
+    pub(super) id: i64,
+    /// Its place among the changes that were to be applied.
+    pub(super) index: usize,
+}
+
+impl Applier {
+    /// Whether some of the changes can't be applied without looking at the quarantine.
+    pub(super) fn meets_quarantine(&self, changes: &[&Change]) -> bool {
+        let quarantine = &self.quarantine;
+        !quarantine.is_empty() && changes.iter().any(|c| quarantine.holds(c) || quarantine.is_settled_by(c))
+    }
+
+    /// Applies changes within the open transaction, of which some may fail: those end in the quarantine, or fail it.
+    ///
+    /// # Errors
+    /// The failure of the record that is to blame, unless the policy is to keep it.
+    pub(super) async fn recover(&mut self, changes: &[&Change]) -> Result<Outcome, ReplicaError> {
+        let mut outcome = Outcome { in_source_order: true, ..Outcome::default() };
+        // The last is next in source order.
+        let mut ahead: Vec<Range<usize>> = Vec::from([Range { start: 0, end: changes.len() }]);
+        while let Some(range) = ahead.pop() {
+            let run = &changes[range.clone()];
+            match self.first_in_quarantine(run) {
+                Some(0) | None if run.len() <= ONE_BY_ONE || is_truncate(run) => {
+                    self.run_each(changes, range, &mut outcome).await?;
+                }
+                Some(0) => {
+                    let end = range.start + leading_truncates(run).max(1);
+                    ahead.push(end..range.end);
+                    self.run_each(changes, range.start..end, &mut outcome).await?;
+                }
+                Some(first) => {
+                    ahead.push(range.start + first..range.end);
+                    ahead.push(range.start..range.start + first);
+                }
+                None => match self.run_folded("SAVEPOINT piece", run).await {
+                    Ok(()) => self.execute("RELEASE SAVEPOINT piece", "release the savepoint").await?,
+                    Err(error) if error.may_be_due_to_folding() => {
+                        let back = "ROLLBACK TO SAVEPOINT piece; RELEASE SAVEPOINT piece";
+                        self.execute(back, "go back to the savepoint").await?;
+                        let middle = range.start + cut(run);
+                        ahead.push(middle..range.end);
+                        ahead.push(range.start..middle);
+                    }
+                    Err(error) => return Err(error),
+                },
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// Where the first change stands that the quarantine concerns; for truncates the first of their statement.
+    fn first_in_quarantine(&self, run: &[&Change]) -> Option<usize> {
+        let quarantine = &self.quarantine;
+        let first = run.iter().position(|c| quarantine.holds(c) || quarantine.is_settled_by(c))?;
+        let truncates = run[..=first].iter().rev().take_while(|c| c.operation == Operation::Truncate).count();
+        Some(first + 1 - truncates.max(1))
+    }
+
+    /// Runs changes folded behind a savepoint that `first` sets, to which the caller goes back when that fails.
+    ///
+    /// # Errors
+    /// When a statement fails or finds other rows than it names.
+    pub(super) async fn run_folded(
+        &mut self,
+        first: &'static str,
+        changes: &[&Change],
+    ) -> Result<(), ReplicaError> {
+        let steps = plan(changes);
+        let requests = self.requests(&steps).await?;
+        self.run(first, &requests, &[], changes).await
+    }
+
+    /// One statement per change, each awaited, so that a failure names its record.
+    async fn run_each(
+        &mut self,
+        changes: &[&Change],
+        range: Range<usize>,
+        outcome: &mut Outcome,
+    ) -> Result<(), ReplicaError> {
+        let mut index = range.start;
+        for (change, step) in plan_in_source_order(&changes[range]) {
+            let why = if self.quarantine.holds(change) {
+                Err(None)
+            } else {
+                self.try_one(change, &step).await?.map_err(Some)
+            };
+            match why {
+                Ok(inserted) => outcome.inserted_for_missing += inserted,
+                Err(refused) => {
+                    let why = refused.as_ref().map_or(Why::Follows, Why::Refused);
+                    let id = self.quarantine.keep(&self.session, change, &self.names, why).await?;
+                    outcome.kept.push(Kept { id, index });
+                }
+            }
+            self.settle(&step).await?;
+            // A run of truncates is one step.
+            index += if let StepKind::Truncate(tables) = &step.kind { tables.len() } else { 1 };
+        }
+        Ok(())
+    }
+
+    /// Runs one change within the open transaction. The inner result is a failure of the data, which leaves the transaction
+    /// as it was.
+    ///
+    /// # Errors
+    /// Every other failure; the transaction is lost with it.
+    pub(crate) async fn run_alone(
+        &mut self,
+        change: &Change,
+    ) -> Result<Result<u64, ReplicaError>, ReplicaError> {
+        let step = Step::of_one(&change.table, &change.operation);
+        self.run_behind_savepoint(change, &step).await
+    }
+
+    async fn run_behind_savepoint(
+        &mut self,
+        change: &Change,
+        step: &Step<'_>,
+    ) -> Result<Result<u64, ReplicaError>, ReplicaError> {
+        self.execute("SAVEPOINT one", "set a savepoint").await?;
+        match self.run_change(change, step).await {
+            Ok(inserted) => {
+                self.execute("RELEASE SAVEPOINT one", "release the savepoint").await?;
+                Ok(Ok(inserted))
+            }
+            Err(error) if error.disposition() == Disposition::Data => {
+                let back = "ROLLBACK TO SAVEPOINT one; RELEASE SAVEPOINT one";
+                self.execute(back, "go back to the savepoint").await?;
+                Ok(Err(error))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Runs one change. The inner result is a failure that the quarantine takes; then nothing of the change has happened.
+    async fn try_one(
+        &mut self,
+        change: &Change,
+        step: &Step<'_>,
+    ) -> Result<Result<u64, ReplicaError>, ReplicaError> {
+        if !self.quarantine.keeps_data() {
+            return self.run_change(change, step).await.map(Ok);
+        }
+        self.run_behind_savepoint(change, step).await
+    }
+
+    /// Tables that were emptied have nothing to make up for.
+    async fn settle(&mut self, step: &Step<'_>) -> Result<(), ReplicaError> {
+        let emptied = match &step.kind {
+            StepKind::Truncate(tables) => tables.as_slice(),
+            StepKind::Clear => std::slice::from_ref(&step.table),
+            _ => return Ok(()),
+        };
+        for table in emptied {
+            if self.quarantine.concerns(&table.name) {
+                let changes = self.quarantine.settle(&self.session, &table.name).await?;
+                tracing::info!(table = %table.name, changes, "emptied by the leader; its quarantine is settled");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn leading_truncates(run: &[&Change]) -> usize {
+    run.iter().take_while(|c| c.operation == Operation::Truncate).count()
+}
+
+/// Whether the run is one statement, which can't be cut: tables that refer to each other are emptied together.
+fn is_truncate(run: &[&Change]) -> bool {
+    leading_truncates(run) == run.len()
+}
+
+/// Where to cut a run of several statements: in the middle, but not between truncates.
+fn cut(run: &[&Change]) -> usize {
+    let is_between =
+        |at: usize| run[at - 1].operation == Operation::Truncate && run[at].operation == Operation::Truncate;
+    let middle = run.len() / 2;
+    let after = (middle..run.len()).find(|&at| !is_between(at));
+    after.or_else(|| (1..middle).rev().find(|&at| !is_between(at))).unwrap_or(middle)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::vocabulary::offset::{PartitionIndex, Place};
+    use crate::vocabulary::row::{Key, RowBuilder};
+    use crate::vocabulary::schema::{Table, TableName};
+
+    #[test]
+    fn truncates_that_follow_each_other_are_never_cut_apart() {
+        let table = Arc::new(Table::new(TableName::new("public", "t"), vec![], vec![]));
+        let change = |truncate: bool| Change {
+            table: Arc::clone(&table),
+            operation: if truncate {
+                Operation::Truncate
+            } else {
+                Operation::Delete(Key(RowBuilder::new(0).finish()))
+            },
+            place: Place { partition: PartitionIndex(0), offset: 0 },
+        };
+        let of = |pattern: &str| -> usize {
+            let changes: Vec<Change> = pattern.chars().map(|c| change(c == 't')).collect();
+            cut(&changes.iter().collect::<Vec<_>>())
+        };
+        assert_eq!(of("dddd"), 2);
+        assert_eq!(of("dttttd"), 5);
+        assert_eq!(of("dttttt"), 1);
+        assert_eq!(of("tttttd"), 5);
+        assert_eq!(of("ddtd"), 2);
+    }
+}

@@ -1,0 +1,143 @@
+//! Changes as JSON documents and back: an object with a member for each column that the change carries, its value as
+//! PostgreSQL's text or null.
+
+use std::collections::BTreeMap;
+
+use crate::vocabulary::change::{Change, Operation};
+use crate::vocabulary::row::{Cell, Key, Row, RowBuilder};
+use crate::vocabulary::schema::Table;
+
+/// The three documents of a change: key, before, after.
+pub(super) fn of_change(change: &Change) -> [Option<String>; 3] {
+    let table = &change.table;
+    let row = |row: &Row| Some(of_cells(table, 0..table.columns.len(), row));
+    let key = |key: &Key| Some(of_cells(table, table.key.iter().copied(), &key.0));
+    let key_of = |row: &Row| table.has_key().then(|| row.project(&table.key)).as_ref().and_then(key);
+    match &change.operation {
+        Operation::Insert(new) | Operation::Copy(new) | Operation::Update(new) => {
+            [key_of(new), None, row(new)]
+        }
+        Operation::Rekey { old, row: new } => [key(old), None, row(new)],
+        Operation::Delete(old) => [key(old), None, None],
+        Operation::UpdateKeyless { old, new } => [None, row(old), row(new)],
+        Operation::DeleteKeyless(old) => [None, row(old), None],
+        Operation::Truncate | Operation::Clear => [None, None, None],
+    }
+}
+
+/// `cells` holds a value for each of `columns`, in that order.
+fn of_cells(table: &Table, columns: impl Iterator<Item = usize>, cells: &Row) -> String {
+    let members: BTreeMap<&str, Option<&str>> = columns
+        .enumerate()
+        .filter_map(|(position, column)| {
+            let name = table.columns[column].name.as_str();
+            match cells.cell(position) {
+                Cell::Absent => None,
+                Cell::Null => Some((name, None)),
+                Cell::Text(text) => Some((name, Some(text))),
+            }
+        })
+        .collect();
+    // Strings and nulls only: it can't fail.
+    serde_json::to_string(&members).unwrap_or_default()
+}
+
+/// The operation that the documents of an entry describe.
+pub(super) fn to_operation(
+    table: &Table,
+    name: &str,
+    [key, before, after]: [Option<&str>; 3],
+) -> Result<Operation, String> {
+    let row = |document: Option<&str>| to_row(table, document.ok_or("a part of the entry is missing")?);
+    let key = || row(key).map(|row| row.project(&table.key));
+    Ok(match (name, before) {
+        ("insert", _) => Operation::Insert(row(after)?),
+        ("copy", _) => Operation::Copy(row(after)?),
+        ("update", None) => Operation::Update(row(after)?),
+        ("update", Some(_)) => Operation::UpdateKeyless { old: row(before)?, new: row(after)? },
+        ("rekey", _) => Operation::Rekey { old: key()?, row: row(after)? },
+        ("delete", None) => Operation::Delete(key()?),
+        ("delete", Some(_)) => Operation::DeleteKeyless(row(before)?),
+        _ => return Err(format!("operation '{name}' can't be applied again")),
+    })
+}
+
+fn to_row(table: &Table, document: &str) -> Result<Row, String> {
+    let members: BTreeMap<String, Option<String>> =
+        serde_json::from_str(document).map_err(|error| format!("the entry is unreadable: {error}"))?;
+    let mut row = RowBuilder::new(table.columns.len());
+    for (name, value) in &members {
+        let column =
+            table.column(name).ok_or_else(|| format!("{} has no column {name} any more", table.name))?;
+        row.set(column, value.as_deref().map_or(Cell::Null, Cell::Text));
+    }
+    Ok(row.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::vocabulary::offset::{PartitionIndex, Place};
+    use crate::vocabulary::schema::{Column, ColumnKind, TableName};
+
+    fn table(key: Vec<usize>) -> Arc<Table> {
+        let column = |name: &str| Column {
+            name: name.to_owned(),
+            type_name: "text".to_owned(),
+            cast: "text".to_owned(),
+            kind: ColumnKind::Text,
+            generated: false,
+            identity_always: false,
+        };
+        let columns = ["v", "a", "b", "w"].map(column).to_vec();
+        Arc::new(Table::new(TableName::new("public", "t"), columns, key))
+    }
+
+    fn row(cells: &[Cell<'_>]) -> Row {
+        let mut row = RowBuilder::new(cells.len());
+        cells.iter().enumerate().for_each(|(i, cell)| row.set(i, *cell));
+        row.finish()
+    }
+
+    #[test]
+    fn every_operation_survives_the_trip_through_its_documents() {
+        let full = row(&[Cell::Text("\u{0}\"\n"), Cell::Text("1"), Cell::Text("2"), Cell::Null]);
+        let partial = row(&[Cell::Absent, Cell::Text("1"), Cell::Text("3"), Cell::Absent]);
+        // A key's order need not be that of the columns.
+        let keyed = table(vec![2, 1]);
+        let old = full.project(&keyed.key);
+        let operations = [
+            Operation::Insert(full.clone()),
+            Operation::Copy(full.clone()),
+            Operation::Update(partial.clone()),
+            Operation::Rekey { old: old.clone(), row: partial.clone() },
+            Operation::Delete(old),
+        ];
+        let keyless = table(vec![]);
+        let keyless_operations = [
+            Operation::Insert(full.clone()),
+            Operation::UpdateKeyless { old: full.clone(), new: full.clone() },
+            Operation::DeleteKeyless(full),
+        ];
+        for (table, operations) in [(keyed, &operations[..]), (keyless, &keyless_operations[..])] {
+            for operation in operations {
+                let place = Place { partition: PartitionIndex(0), offset: 0 };
+                let change = Change { table: Arc::clone(&table), operation: operation.clone(), place };
+                let [key, before, after] = of_change(&change);
+                let documents = [key.as_deref(), before.as_deref(), after.as_deref()];
+                assert_eq!(to_operation(&table, operation.name(), documents).as_ref(), Ok(operation));
+            }
+        }
+    }
+
+    #[test]
+    fn an_entry_that_does_not_fit_the_table_any_more_is_refused() {
+        let error =
+            to_operation(&table(vec![1]), "insert", [None, None, Some("{\"gone\":\"1\"}")]).unwrap_err();
+        assert!(error.contains("no column gone"), "{error}");
+        assert!(to_operation(&table(vec![1]), "insert", [None, None, None]).is_err());
+        assert!(to_operation(&table(vec![1]), "truncate", [None, None, None]).is_err());
+    }
+}
