@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use load::{ConfigError, Loaded, load};
 pub use secret::{DatabaseUrl, Secret};
 
-use crate::decode::debezium::Transactions;
+use crate::decode::debezium::{DecodeSettings, Modes, Transactions};
 use crate::lane::LaneLimits;
 use crate::replica::quarantine::FailurePolicy;
 use crate::source::kafka::KafkaSettings;
@@ -87,6 +87,13 @@ pub struct SourceConfig {
     /// Tables, as `schema.table`, that the connector captures and the replicas don't get.
     #[serde(default)]
     pub exclude_tables: Vec<String>,
+    /// Columns, as `schema.table.column`, of which the wire loses values, and that is accepted: what can't be had is left
+    /// out. `check` names the columns that need it.
+    #[serde(default)]
+    pub allow_lossy: Vec<String>,
+    /// The connector's settings that decide what values look like, for events without schemas.
+    #[serde(default)]
+    pub modes: Modes,
     /// Options for librdkafka, by its own names: `security.protocol`, `sasl.username`, …
     #[serde(default)]
     pub kafka: BTreeMap<String, String>,
@@ -247,6 +254,17 @@ impl Config {
             transaction_topic: self.source.transaction_topic.clone(),
             transactions: self.source.transactions,
             options: self.source.kafka.clone(),
+        }
+    }
+
+    /// How the connector's events are read.
+    pub fn decoding(&self) -> DecodeSettings {
+        DecodeSettings {
+            placeholder: self.source.placeholder.clone(),
+            excluded: self.source.exclude_tables.clone(),
+            modes: self.source.modes,
+            allow_lossy: self.source.allow_lossy.clone(),
+            transactions: self.source.transactions,
         }
     }
 

@@ -15,7 +15,7 @@ use tracing::Instrument as _;
 
 use self::course::Course;
 use crate::backoff::Backoff;
-use crate::decode::debezium::{Decoder, Transactions};
+use crate::decode::debezium::{DecodeSettings, Decoder};
 use crate::lane::core::CoreStart;
 use crate::lane::hub::Hub;
 use crate::lane::{LaneError, LaneLimits, Sealed};
@@ -41,10 +41,8 @@ pub struct WorkerSettings {
     pub url: tokio_postgres::Config,
     /// The connector's `topic.prefix`.
     pub topic_prefix: String,
-    /// Whether the connector tells which transaction an event belongs to.
-    pub transactions: Transactions,
-    /// The connector's `unavailable.value.placeholder`.
-    pub placeholder: String,
+    /// How the connector's events are read.
+    pub decoding: DecodeSettings,
     /// Tables, as `schema.table`, whose changes are not applied.
     pub exclude_tables: Vec<String>,
     /// Which stream the positions belong to, e.g. `debezium:app`.
@@ -227,8 +225,7 @@ impl Worker {
         let settings = &self.settings;
         CoreStart {
             topic_prefix: settings.topic_prefix.clone(),
-            transactions: settings.transactions,
-            decoder: Decoder::new(Arc::clone(&catalog), &settings.placeholder, &settings.exclude_tables),
+            decoder: Decoder::new(&catalog, settings.decoding.clone()),
             catalog,
             exclude_tables: settings.exclude_tables.clone(),
             watermark: checkpoint.watermark,

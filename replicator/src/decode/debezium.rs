@@ -18,23 +18,39 @@
 //! No tree of values is built: the envelope is read once with its rows left as borrowed text, and each column goes from
 //! there straight into the row's buffer.
 
+mod array;
+mod binary;
+mod codec;
+mod embedded;
 mod envelope;
 mod error;
+mod geometry;
+mod hstore;
+mod iso;
+mod loss;
+mod modes;
+mod number;
+mod placeholder;
 mod row;
+mod structured;
 mod temporal;
 mod value;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 pub use error::{DecodeError, ValueError};
-pub use value::Placeholders;
+pub use loss::{Extent, LossyColumn, lossy_columns};
+pub use modes::{BinaryMode, DecimalMode, Modes, TimeMode};
 
-use self::envelope::{Envelope, Op, SnapshotMarker, TransactionRecord, Unwrapped};
-use self::row::{decode_key, decode_row};
+use self::codec::ColumnCodec;
+use self::embedded::{Known, Schemas};
+use self::envelope::{Envelope, Op, SnapshotMarker, TransactionRecord, Unwrapped, json, parse};
+use self::placeholder::Placeholders;
+use self::row::{Columns, Role, decode_key, decode_row};
 use crate::vocabulary::change::{Change, Operation};
 use crate::vocabulary::lsn::{CommitLsn, Lsn, Xid};
 use crate::vocabulary::offset::Place;
@@ -171,32 +187,62 @@ pub enum Boundary {
     },
 }
 
+/// What has to be known to read a connector's events.
+#[derive(Debug, Clone, Default)]
+pub struct DecodeSettings {
+    /// The connector's `unavailable.value.placeholder`.
+    pub placeholder: String,
+    /// Tables, as `schema.table`, whose events are counted and not decoded.
+    pub excluded: Vec<String>,
+    /// How values are written where an event does not bring its schema.
+    pub modes: Modes,
+    /// Columns, as `schema.table.column`, of which some or all values are lost on the way, and that is accepted. A value
+    /// that can't be had is left out: a new row gets the column's default, an update leaves it as it is.
+    pub allow_lossy: Vec<String>,
+    /// Whether events say which transaction they belong to.
+    pub transactions: Transactions,
+}
+
 /// Decodes records against one replica's catalog.
 #[derive(Debug, Clone)]
 pub struct Decoder {
-    catalog: Arc<Catalog>,
+    /// By schema, then by name: found for each event without building a [`TableName`].
+    tables: Arc<HashMap<String, HashMap<String, KnownTable>>>,
+    schemas: Schemas,
+    settings: Arc<DecodeSettings>,
     placeholders: Placeholders,
     excluded: HashSet<String>,
-    transactions: Transactions,
+}
+
+/// A table, and how its columns are read when an event brings no schema.
+#[derive(Debug)]
+struct KnownTable {
+    table: Arc<Table>,
+    codecs: Arc<[ColumnCodec]>,
 }
 
 impl Decoder {
-    /// A decoder for these tables; `placeholder` is the connector's `unavailable.value.placeholder`. Events of `excluded`
-    /// tables, named as `schema.table`, are counted and not decoded.
-    pub fn new(catalog: Arc<Catalog>, placeholder: &str, excluded: &[String]) -> Self {
-        let excluded = excluded.iter().cloned().collect();
+    /// A decoder for these tables.
+    pub fn new(catalog: &Catalog, settings: DecodeSettings) -> Self {
+        let placeholders = Placeholders::new(&settings.placeholder);
+        let mut tables: HashMap<String, HashMap<String, KnownTable>> = HashMap::new();
+        for table in catalog.tables() {
+            let codecs = resolve(table, &settings, &placeholders, None);
+            let schema = tables.entry(table.name.schema.clone()).or_default();
+            schema.insert(table.name.name.clone(), KnownTable { table: Arc::clone(table), codecs });
+        }
         Decoder {
-            catalog,
-            placeholders: Placeholders::new(placeholder),
-            excluded,
-            transactions: Transactions::Required,
+            tables: Arc::new(tables),
+            schemas: Schemas::default(),
+            excluded: settings.excluded.iter().cloned().collect(),
+            settings: Arc::new(settings),
+            placeholders,
         }
     }
 
-    /// The same decoder for events that say, or don't say, which transaction they belong to.
-    #[must_use]
-    pub fn with_transactions(self, transactions: Transactions) -> Self {
-        Decoder { transactions, ..self }
+    /// Whether events say which transaction they belong to.
+    pub fn transactions(&self) -> Transactions {
+        self.settings.transactions
     }
 
     /// Decodes a record of a table topic or of the message topic.
@@ -204,10 +250,10 @@ impl Decoder {
     /// # Errors
     /// When the record can't be understood without guessing. The error names the table and column, the caller knows the
     /// place.
-    pub fn decode(&self, record: &RawRecord<'_>) -> Result<Decoded, DecodeError> {
+    pub fn decode(&mut self, record: &RawRecord<'_>) -> Result<Decoded, DecodeError> {
         let Some(value) = record.value else { return Ok(Decoded::Ignored) };
-        let unwrapped = Unwrapped::new(value)?;
-        let envelope: Envelope<'_> = unwrapped.parse()?;
+        let (payload, known) = self.schemas.unwrap(json(value)?)?;
+        let envelope: Envelope<'_> = parse(payload)?;
         let op = Op::parse(envelope.op.as_deref().ok_or(DecodeError::MissingField("op"))?)?;
         if op == Op::Message {
             return self.message(&envelope);
@@ -224,11 +270,16 @@ impl Decoder {
                 };
             }
         }
-        let Some(table) = self.catalog.table(schema, name) else {
+        let Some(KnownTable { table, codecs }) = self.tables.get(schema).and_then(|t| t.get(name)) else {
             return Err(DecodeError::UnknownTable(TableName::new(schema, name)));
         };
+        let codecs = match known {
+            None => codecs,
+            Some(known) => known.codecs(table, &self.settings, &self.placeholders),
+        };
         let moved_away = op == Op::Delete && record.new_key.is_some();
-        let operation = if moved_away { None } else { Some(self.operation(op, table, &envelope, record)?) };
+        let operation =
+            if moved_away { None } else { Some(operation(op, table, codecs, &envelope, record)?) };
         let change =
             operation.map(|operation| Change { table: Arc::clone(table), operation, place: record.place });
         let marker = SnapshotMarker::parse(source.snapshot.map(RawValue::get))?;
@@ -256,7 +307,7 @@ impl Decoder {
         let source = envelope.source.as_ref().ok_or(DecodeError::MissingField("source"))?;
         let lsn = Lsn(source.lsn.ok_or(DecodeError::MissingField("source.lsn"))?);
         let after = source.after();
-        if self.transactions == Transactions::Absent {
+        if self.settings.transactions == Transactions::Absent {
             return Ok(Decoded::Loose(Loose { lsn, after, committed_at_ms: source.ts_ms, change }));
         }
         let block = envelope.transaction.as_ref().ok_or(DecodeError::NoTransactionBlock)?;
@@ -266,43 +317,73 @@ impl Decoder {
 
     fn message(&self, envelope: &Envelope<'_>) -> Result<Decoded, DecodeError> {
         // Written outside any transaction, nothing counts it; and nothing is to be applied of any message.
-        if envelope.transaction.is_none() || self.transactions == Transactions::Absent {
+        if envelope.transaction.is_none() || self.settings.transactions == Transactions::Absent {
             return Ok(Decoded::Ignored);
         }
         self.streamed(envelope, Collection::Messages, None)
     }
+}
 
-    fn operation(
-        &self,
-        op: Op,
+impl Known {
+    /// How the columns are read by this schema; resolved for the first event that has it.
+    fn codecs(
+        &mut self,
         table: &Arc<Table>,
-        envelope: &Envelope<'_>,
-        record: &RawRecord<'_>,
-    ) -> Result<Operation, DecodeError> {
-        let after = || envelope.after.ok_or(DecodeError::MissingField("after"));
-        let before = || envelope.before.ok_or_else(|| DecodeError::NoOldRow(table.name.clone()));
-        match op {
-            Op::Create => match record.old_key {
-                // The event of a key change says "create", but its large values may be left out: they stand in the old row.
-                Some(old_key) => Ok(Operation::Rekey {
-                    old: decode_key(table, Unwrapped::new(old_key)?.get())?,
-                    row: decode_row(table, after()?, Some(&self.placeholders))?,
-                }),
-                None => Ok(Operation::Insert(decode_row(table, after()?, None)?)),
-            },
-            Op::Read => Ok(Operation::Copy(decode_row(table, after()?, None)?)),
-            Op::Update if table.has_key() => {
-                Ok(Operation::Update(decode_row(table, after()?, Some(&self.placeholders))?))
-            }
-            Op::Update => Ok(Operation::UpdateKeyless {
-                old: decode_row(table, before()?, None)?,
-                new: decode_row(table, after()?, Some(&self.placeholders))?,
-            }),
-            Op::Delete if table.has_key() => Ok(Operation::Delete(decode_key(table, before()?.get())?)),
-            Op::Delete => Ok(Operation::DeleteKeyless(decode_row(table, before()?, None)?)),
-            Op::Truncate => Ok(Operation::Truncate),
-            Op::Message => unreachable!("messages have no table and were returned before"),
+        settings: &DecodeSettings,
+        placeholders: &Placeholders,
+    ) -> &Arc<[ColumnCodec]> {
+        let row = self.row.as_ref();
+        if self.resolved.as_ref().is_some_and(|(name, _)| *name != table.full_name) {
+            self.resolved = None;
         }
+        let resolved = || (Arc::clone(&table.full_name), resolve(table, settings, placeholders, row));
+        &self.resolved.get_or_insert_with(resolved).1
+    }
+}
+
+fn resolve(
+    table: &Table,
+    settings: &DecodeSettings,
+    placeholders: &Placeholders,
+    row: Option<&embedded::Field>,
+) -> Arc<[ColumnCodec]> {
+    let allow_lossy = |column: &str| {
+        let name = || format!("{}.{column}", table.full_name);
+        !settings.allow_lossy.is_empty() && settings.allow_lossy.contains(&name())
+    };
+    codec::of_table(table, settings.modes, placeholders, allow_lossy, |column| row?.get(column)).into()
+}
+
+fn operation(
+    op: Op,
+    table: &Table,
+    codecs: &[ColumnCodec],
+    envelope: &Envelope<'_>,
+    record: &RawRecord<'_>,
+) -> Result<Operation, DecodeError> {
+    let of = Columns { table, codecs };
+    let after = || envelope.after.ok_or(DecodeError::MissingField("after"));
+    let before = || envelope.before.ok_or_else(|| DecodeError::NoOldRow(table.name.clone()));
+    let update = Role::Update { before: envelope.before };
+    match op {
+        Op::Create => match record.old_key {
+            // The event of a key change says "create", but its large values may be left out: they stand in the old row.
+            Some(old_key) => Ok(Operation::Rekey {
+                old: decode_key(of, Unwrapped::new(old_key)?.get())?,
+                row: decode_row(of, after()?, update)?,
+            }),
+            None => Ok(Operation::Insert(decode_row(of, after()?, Role::New)?)),
+        },
+        Op::Read => Ok(Operation::Copy(decode_row(of, after()?, Role::New)?)),
+        Op::Update if table.has_key() => Ok(Operation::Update(decode_row(of, after()?, update)?)),
+        Op::Update => Ok(Operation::UpdateKeyless {
+            old: decode_row(of, before()?, Role::Old)?,
+            new: decode_row(of, after()?, update)?,
+        }),
+        Op::Delete if table.has_key() => Ok(Operation::Delete(decode_key(of, before()?.get())?)),
+        Op::Delete => Ok(Operation::DeleteKeyless(decode_row(of, before()?, Role::Old)?)),
+        Op::Truncate => Ok(Operation::Truncate),
+        Op::Message => unreachable!("messages have no table and were returned before"),
     }
 }
 

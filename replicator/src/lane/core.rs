@@ -34,8 +34,6 @@ const LOOK_BACK_LOOSE: i64 = 1_000;
 pub struct CoreStart {
     /// The connector's topic prefix.
     pub topic_prefix: String,
-    /// Whether the connector tells which transaction an event belongs to.
-    pub transactions: Transactions,
     /// The topics' records into changes.
     pub decoder: Decoder,
     /// The replica's tables.
@@ -83,7 +81,7 @@ impl CoreStart {
         partitions: &[TopicPartition],
         bounds: &BTreeMap<TopicPartition, (i64, i64)>,
     ) -> Offsets {
-        let look_back = |number: usize| match self.transactions {
+        let look_back = |number: usize| match self.decoder.transactions() {
             Transactions::Required if number == SPINE.get() => LOOK_BACK,
             Transactions::Required => 0,
             Transactions::Absent => LOOK_BACK_LOOSE,
@@ -99,7 +97,7 @@ impl CoreStart {
     /// # Errors
     /// When the replica was fed without transactions, and is to have them now: from where on is not known.
     pub fn check(&self) -> Result<(), LaneError> {
-        match (self.transactions, self.phase) {
+        match (self.decoder.transactions(), self.phase) {
             (Transactions::Required, ReplicaPhase::Degraded) => Err(LaneError::WithoutTransactions),
             _ => Ok(()),
         }
@@ -151,18 +149,19 @@ pub struct LaneCore {
 impl LaneCore {
     /// A core without partitions. The transaction topic's has to be added first.
     pub fn new(start: CoreStart) -> Self {
-        let spine = (start.transactions == Transactions::Required).then_some(SPINE);
+        let transactions = start.decoder.transactions();
+        let spine = (transactions == Transactions::Required).then_some(SPINE);
         LaneCore {
             topics: topics_of(&start.catalog, &start.exclude_tables, &start.topic_prefix),
             topic_prefix: start.topic_prefix,
             names: PartitionNames::default(),
-            decoder: start.decoder.with_transactions(start.transactions),
+            decoder: start.decoder,
             assembler: Assembler::new(spine, start.watermark, &start.repeats),
             builder: ParcelBuilder::new(start.limits, start.snapshots),
-            phase: PhaseTracker::new(start.phase, start.transactions, start.offsets.clone()),
+            phase: PhaseTracker::new(start.phase, transactions, start.offsets.clone()),
             offsets: start.offsets,
             limits: start.limits,
-            transactions: start.transactions,
+            transactions,
             mixed: false,
             split: false,
             needed_from: Vec::new(),

@@ -16,7 +16,7 @@ use self::replica::Replica;
 use self::world::{Connector, Dice, EXCLUDED, Layout, Leader, PLACEHOLDER, PREFIX, Topics};
 use super::core::{CoreStart, LaneCore, Turn};
 use super::{LaneError, LaneLimits};
-use crate::decode::debezium::{Decoder, RawRecord, Transactions};
+use crate::decode::debezium::{DecodeSettings, Decoder, RawRecord, Transactions};
 use crate::vocabulary::lsn::{CommitLsn, Lsn};
 use crate::vocabulary::offset::{PartitionIndex, Place};
 use crate::vocabulary::schema::Catalog;
@@ -29,10 +29,15 @@ fn cases(default: u32) -> ProptestConfig {
 fn start(replica: &Replica, transactions: Transactions, parcel_changes: usize) -> CoreStart {
     let catalog = Arc::new(Catalog::new(world::tables()));
     let exclude_tables = vec![EXCLUDED.to_owned()];
+    let decoding = DecodeSettings {
+        placeholder: PLACEHOLDER.to_owned(),
+        excluded: exclude_tables.clone(),
+        transactions,
+        ..DecodeSettings::default()
+    };
     CoreStart {
         topic_prefix: PREFIX.to_owned(),
-        transactions,
-        decoder: Decoder::new(Arc::clone(&catalog), PLACEHOLDER, &exclude_tables),
+        decoder: Decoder::new(&catalog, decoding),
         catalog,
         exclude_tables,
         watermark: replica.stored.watermark,

@@ -134,15 +134,26 @@ impl RowBuilder {
         match cell {
             Cell::Absent => self.cells[column] = ABSENT,
             Cell::Null => self.cells[column] = NULL,
-            Cell::Text(text) => self.write(column, |out| out.push_str(text)),
+            Cell::Text(text) => {
+                let start = self.text.len();
+                self.text.push_str(text);
+                self.cells[column] = Bounds { start: bound(start), end: bound(self.text.len()) };
+            }
         }
     }
 
-    /// Sets a column to what the closure appends.
-    pub fn write<T>(&mut self, column: usize, append: impl FnOnce(&mut String) -> T) -> T {
+    /// Sets a column to what the closure appends; it stays as it was when that fails.
+    pub fn write<T, E>(
+        &mut self,
+        column: usize,
+        append: impl FnOnce(&mut String) -> Result<T, E>,
+    ) -> Result<T, E> {
         let start = self.text.len();
         let result = append(&mut self.text);
-        self.cells[column] = Bounds { start: bound(start), end: bound(self.text.len()) };
+        match &result {
+            Ok(_) => self.cells[column] = Bounds { start: bound(start), end: bound(self.text.len()) },
+            Err(_) => self.text.truncate(start),
+        }
         result
     }
 

@@ -26,42 +26,89 @@ impl fmt::Display for TableName {
     }
 }
 
-/// How the wire's form of a value becomes text that PostgreSQL reads.
+/// What a column holds, as far as it decides how a value arrives and what its text looks like.
+///
+/// A [`Row`](super::row::Row) holds values in PostgreSQL's own output form wherever the wire allows it, under
+/// `DateStyle=ISO`, `IntervalStyle=postgres` and `TimeZone=UTC`: `t`/`f` are spelt out, dates are `YYYY-MM-DD`, times
+/// `HH:MM:SS[.ffffff]`, timestamps `YYYY-MM-DD HH:MM:SS[.ffffff]` (with `+00` behind it for `timestamptz`), a year before
+/// Christ has ` BC` at the very end, and the infinities are words. Fractions have no zeros at their end, years at least
+/// four digits. `bytea` is `\x` and lower-case hex. Floats are any number that PostgreSQL reads, and array elements are
+/// always quoted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ColumnKind {
-    /// `true` / `false`.
+    /// `bool`: `true` / `false`.
     Boolean,
-    /// Numbers that JSON carries exactly as a token: `int2`, `int4`, `int8`, `oid`.
+    /// `int2`, `int4`, `int8`, `oid`.
     Integer,
-    /// `float4`, `float8`; NaN and the infinities come as strings.
+    /// `float4`, `float8`.
     Float,
-    /// `numeric`, `money`: a decimal string (`decimal.handling.mode=string`).
-    Numeric,
-    /// `date`: days since 1970-01-01.
+    /// `numeric`, with the scale that the column fixes; none when each value has its own, or when the scale is negative.
+    Numeric(Option<u32>),
+    /// `money`.
+    Money,
+    /// `date`.
     Date,
-    /// `time`: microseconds since midnight.
-    Time,
-    /// `timestamp`: microseconds since 1970-01-01, without zone.
-    Timestamp,
-    /// `timestamptz`: an ISO 8601 string in UTC.
+    /// `time`, with its precision: digits of the second's fraction.
+    Time(u8),
+    /// `timetz`.
+    TimeTz,
+    /// `timestamp`, with its precision.
+    Timestamp(u8),
+    /// `timestamptz`: in UTC.
     TimestampTz,
-    /// `bytea`: base64.
+    /// `interval`: as ISO 8601 or PostgreSQL prints it.
+    Interval,
+    /// `bytea`.
     Bytea,
-    /// `bit(n)`: a boolean or base64 of little-endian bytes. Holds n.
+    /// `bit(n)`. Holds n.
     Bit(u32),
-    /// `hstore`: a JSON object in a string.
+    /// `bit varying`.
+    VarBit,
+    /// `hstore`.
     Hstore,
-    /// `point`: an object with `x` and `y`.
-    Point,
-    /// An array; elements as their own kind.
-    Array(Box<ColumnKind>),
-    /// Whatever comes as a string that the type's input function reads: text types, uuid, json, ranges, network
-    /// addresses, enumerations, intervals as ISO 8601.
+    /// A geometric type.
+    Shape(Shape),
+    /// An enumeration.
+    Enum,
+    /// An array of one dimension; elements as their own kind.
+    Array(Box<ArrayKind>),
+    /// What the type's input function reads and PostgreSQL itself printed: text types, uuid, json, built-in ranges, network
+    /// addresses.
     Text,
     /// A type of which the wire loses a part, with what it loses. NULL is carried; any other value is refused.
     NotCarried(&'static str),
-    /// Types that Debezium does not know and sends as base64 of PostgreSQL's text (`include.unknown.datatypes=true`).
+    /// A type whose values are left out of events, or come as NULL, with the reason.
+    NotSent(&'static str),
+    /// Types that Debezium does not know and sends as bytes of PostgreSQL's text (`include.unknown.datatypes=true`).
     Opaque,
+}
+
+/// What an array holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArrayKind {
+    /// Its elements.
+    pub element: ColumnKind,
+    /// Whether Debezium has a placeholder for an unchanged value of this type; otherwise it sends NULL.
+    pub has_placeholder: bool,
+}
+
+/// The geometric types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// `(x,y)`.
+    Point,
+    /// `{a,b,c}`.
+    Line,
+    /// `[(x,y),(x,y)]`.
+    Lseg,
+    /// `(x,y),(x,y)`, the upper right corner first.
+    Box,
+    /// `((x,y),…)` when closed, `[(x,y),…]` when open.
+    Path,
+    /// `((x,y),…)`.
+    Polygon,
+    /// `<(x,y),r>`.
+    Circle,
 }
 
 /// One column of a table.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use e2e::postgres::{Cluster, Role};
 use e2e::wait::until;
-use replicator::decode::debezium::{Decoder, RawRecord, Transactions};
+use replicator::decode::debezium::{DecodeSettings, Decoder, Modes, RawRecord, Transactions};
 use replicator::lane::LaneLimits;
 use replicator::lane::core::{CoreStart, LaneCore, Turn};
 use replicator::replica::apply::{Applied, Applier};
@@ -32,9 +32,26 @@ pub(crate) struct Record {
 pub(crate) struct Options {
     pub(crate) prefix: &'static str,
     pub(crate) exclude: &'static [&'static str],
+    /// Columns of which values may be lost.
+    pub(crate) allow_lossy: &'static [&'static str],
+    pub(crate) modes: Modes,
+    pub(crate) placeholder: &'static str,
     pub(crate) parcel_changes: usize,
     /// Parcels that are applied together.
     pub(crate) group: usize,
+}
+
+impl Options {
+    /// How the events are read.
+    pub(crate) fn decoding(&self, exclude: &[String]) -> DecodeSettings {
+        DecodeSettings {
+            placeholder: self.placeholder.to_owned(),
+            excluded: exclude.to_vec(),
+            modes: self.modes,
+            allow_lossy: self.allow_lossy.iter().map(|&column| column.to_owned()).collect(),
+            transactions: Transactions::Required,
+        }
+    }
 }
 
 /// The limits of the tests: small enough that they are reached.
@@ -64,8 +81,7 @@ pub(crate) async fn feed(
     let exclude: Vec<String> = options.exclude.iter().map(|&t| t.to_owned()).collect();
     let mut core = LaneCore::new(CoreStart {
         topic_prefix: options.prefix.to_owned(),
-        transactions: Transactions::Required,
-        decoder: Decoder::new(Arc::clone(&tables), "__debezium_unavailable_value", &exclude),
+        decoder: Decoder::new(&tables, options.decoding(&exclude)),
         catalog: tables,
         exclude_tables: exclude,
         watermark: checkpoint.watermark,

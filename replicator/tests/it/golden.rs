@@ -5,13 +5,14 @@
 //! way.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use anyhow::Context as _;
 use e2e::postgres::{Cluster, Role};
 use serde::Deserialize;
 
-use replicator::decode::debezium::{Boundary, Decoded, Decoder, decode_boundary};
+use replicator::decode::debezium::{
+    BinaryMode, Boundary, DecimalMode, Decoded, Decoder, Modes, TimeMode, decode_boundary,
+};
 use replicator::replica::catalog;
 use replicator::vocabulary::offset::{PartitionIndex, Place};
 
@@ -107,8 +108,19 @@ async fn assert_golden(cluster: &Cluster, how: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-const OPTIONS: Options =
-    Options { prefix: "c0", exclude: &["public.types", "public.ddl"], parcel_changes: 10_000, group: 1 };
+const OPTIONS: Options = Options {
+    prefix: "c0",
+    exclude: &["public.types", "public.ddl"],
+    allow_lossy: &[],
+    modes: Modes {
+        decimal: DecimalMode::String,
+        time_precision: TimeMode::Microseconds,
+        binary: BinaryMode::Bytes,
+    },
+    placeholder: "__debezium_unavailable_value",
+    parcel_changes: 10_000,
+    group: 1,
+};
 
 #[tokio::test]
 async fn the_capture_gives_the_leaders_rows_whatever_the_size_of_groups_and_parcels() -> anyhow::Result<()> {
@@ -166,15 +178,20 @@ async fn the_whole_topic_read_again_changes_nothing() -> anyhow::Result<()> {
 async fn embedded_schemas_make_no_difference() -> anyhow::Result<()> {
     let cluster = replica().await?;
     let client = cluster.connect(Role::Superuser).await?;
-    let tables = Arc::new(catalog::load(&client).await?);
-    let decoder = Decoder::new(tables, "__debezium_unavailable_value", &[]);
+    let tables = catalog::load(&client).await?;
+    let mut decoder = Decoder::new(&tables, OPTIONS.decoding(&[]));
     let (plain, embedded) = (captured("A-schemaless.jsonl")?, captured("A-schema.jsonl")?);
     let mut compared = 0;
     for record in &plain {
         let topic = record.topic.replacen("a0.", "a1.", 1);
         let twin = embedded.iter().find(|r| r.topic == topic && r.offset == record.offset);
         let twin = twin.with_context(|| format!("{topic} at {}", record.offset))?;
-        assert_eq!(decoded(&decoder, record)?, decoded(&decoder, twin)?, "{topic} at {}", record.offset);
+        assert_eq!(
+            decoded(&mut decoder, record)?,
+            decoded(&mut decoder, twin)?,
+            "{topic} at {}",
+            record.offset
+        );
         compared += 1;
     }
     assert_eq!(compared, embedded.len());
@@ -183,7 +200,7 @@ async fn embedded_schemas_make_no_difference() -> anyhow::Result<()> {
 }
 
 /// What an event says, without what the two connectors' snapshots have of their own: the position they were taken at.
-fn decoded(decoder: &Decoder, record: &Record) -> anyhow::Result<String> {
+fn decoded(decoder: &mut Decoder, record: &Record) -> anyhow::Result<String> {
     let place = Place { partition: PartitionIndex(0), offset: record.offset };
     if record.topic.ends_with(".transaction") {
         let value = record.value.as_deref().context("a transaction record has a value")?;

@@ -21,10 +21,11 @@ struct Wrapper<'a> {
 impl<'a> Unwrapped<'a> {
     /// Finds the payload. A schema-less event never starts with the field "schema", an embedded one always does.
     pub(super) fn new(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        if let [0, a, b, c, d, ..] = bytes {
-            return Err(DecodeError::RegistryEncoded(u32::from_be_bytes([*a, *b, *c, *d])));
-        }
-        let text = std::str::from_utf8(bytes).map_err(|e| DecodeError::NotJson(e.to_string()))?.trim();
+        Self::of_text(json(bytes)?)
+    }
+
+    pub(super) fn of_text(text: &'a str) -> Result<Self, DecodeError> {
+        let text = text.trim();
         let wrapped = text.strip_prefix('{').is_some_and(|rest| rest.trim_start().starts_with("\"schema\""));
         if !wrapped {
             return Ok(Unwrapped(text));
@@ -43,7 +44,15 @@ impl<'a> Unwrapped<'a> {
     }
 }
 
-fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, DecodeError> {
+/// A record's bytes as text, unless they are of a schema registry's formats.
+pub(super) fn json(bytes: &[u8]) -> Result<&str, DecodeError> {
+    if let [0, a, b, c, d, ..] = bytes {
+        return Err(DecodeError::RegistryEncoded(u32::from_be_bytes([*a, *b, *c, *d])));
+    }
+    std::str::from_utf8(bytes).map_err(|e| DecodeError::NotJson(e.to_string()))
+}
+
+pub(super) fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, DecodeError> {
     serde_json::from_str(text).map_err(|e| DecodeError::NotJson(e.to_string()))
 }
 

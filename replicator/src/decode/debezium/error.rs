@@ -1,5 +1,6 @@
 //! What can be wrong with a record, and the way out.
 
+use super::loss::NO_SETTING;
 use crate::vocabulary::schema::TableName;
 
 /// A record that can't be decoded without guessing.
@@ -98,13 +99,19 @@ impl DecodeError {
                 format!("Add the column on the replica: ALTER TABLE {table} ADD COLUMN \"{column}\" ...;")
             }
             DecodeError::MissingColumn { table, column } => format!(
-                "Either Debezium can't carry its type (see include.unknown.datatypes), or the leader has dropped it: \
+                "Either Debezium can't carry its type (see include.unknown.datatypes; source.allow_lossy = \
+                 [\"{table}.{column}\"] leaves the column as it is), or the leader has dropped it: \
                  ALTER TABLE {table} DROP COLUMN \"{column}\";"
             ),
             DecodeError::NoOldRow(table) | DecodeError::IncompleteKey { table, .. } => {
                 format!("On the leader: ALTER TABLE {table} REPLICA IDENTITY FULL;")
             }
-            DecodeError::Value { error: ValueError::Lossy { setting, .. }, .. } => (*setting).to_owned(),
+            DecodeError::Value { error: ValueError::Lossy { setting, .. }, table, column } => {
+                format!("{setting} The column is \"{table}.{column}\".")
+            }
+            DecodeError::Value { error: ValueError::OutOfRange { .. }, .. } => {
+                format!("Perhaps the connector's settings are others than source.modes says. {NO_SETTING}")
+            }
             _ => "Look at the record itself; `replicator check` compares the connector's settings with what this version reads."
                 .to_owned(),
         }

@@ -7,18 +7,38 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::DecodeError;
-use super::value::{Placeholders, append_value};
+use super::codec::{ColumnCodec, Nulls};
+use super::loss::NO_SETTING;
+use super::value::append_value;
+use super::{DecodeError, ValueError};
 use crate::vocabulary::row::{Cell, Key, Row, RowBuilder};
 use crate::vocabulary::schema::Table;
 
-/// Reads a whole row. With `placeholders`, values that the connector could not provide stay absent.
-pub(super) fn decode_row(
-    table: &Table,
-    json: &RawValue,
-    placeholders: Option<&Placeholders>,
-) -> Result<Row, DecodeError> {
-    let mut reader = RowReader::new(table, json.get().len());
+/// A table, and how each of its columns is read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Columns<'t> {
+    pub(super) table: &'t Table,
+    pub(super) codecs: &'t [ColumnCodec],
+}
+
+/// What a row is for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Role<'a> {
+    /// A new row: whatever stands there is data.
+    New,
+    /// All values of a row that is to be found: none of them may be left out.
+    Old,
+    /// New values for a row: those that did not change may be left out. `before` is the old row, as far as it is there.
+    Update {
+        /// `before` of the event.
+        before: Option<&'a RawValue>,
+    },
+}
+
+/// Reads a whole row.
+pub(super) fn decode_row(of: Columns<'_>, json: &RawValue, role: Role<'_>) -> Result<Row, DecodeError> {
+    let table = of.table;
+    let mut reader = RowReader::new(of, role, json.get().len());
     let mut seen = vec![false; table.columns.len()];
     each_field(json.get(), |name, raw| {
         let column = reader.column(name)?;
@@ -26,22 +46,29 @@ pub(super) fn decode_row(
             return Err(DecodeError::RepeatedColumn { table: table.name.clone(), column: name.to_owned() });
         }
         // Snapshots carry generated columns, streams don't; the replica computes them itself.
-        if table.columns[column].generated || placeholders.is_some_and(|p| p.matches(raw)) {
-            return Ok(());
-        }
-        reader.read(column, raw)
+        if table.columns[column].generated { Ok(()) } else { reader.read(column, raw) }
     })?;
-    match seen.iter().zip(&table.columns).find(|(seen, column)| !**seen && !column.generated) {
-        Some((_, column)) => {
-            Err(DecodeError::MissingColumn { table: table.name.clone(), column: column.name.clone() })
-        }
+    let may_be_missing = |column: usize| {
+        table.columns[column].generated || of.codecs[column].allow_lossy && !matches!(role, Role::Old)
+    };
+    if let Some(column) = (0..seen.len()).find(|&column| !seen[column] && !may_be_missing(column)) {
+        let column = table.columns[column].name.clone();
+        return Err(DecodeError::MissingColumn { table: table.name.clone(), column });
+    }
+    let no_value = |column: usize| !table.columns[column].generated && !reader.row.is_set(column);
+    match table.key.iter().find(|&&column| no_value(column)) {
+        Some(&column) => Err(DecodeError::IncompleteKey {
+            table: table.name.clone(),
+            column: table.columns[column].name.clone(),
+        }),
         None => Ok(reader.row.finish()),
     }
 }
 
 /// Reads the key columns only. With `REPLICA IDENTITY DEFAULT` the other fields of `before` are fillers, not values.
-pub(super) fn decode_key(table: &Table, json: &str) -> Result<Key, DecodeError> {
-    let mut reader = RowReader::new(table, json.len().min(256));
+pub(super) fn decode_key(of: Columns<'_>, json: &str) -> Result<Key, DecodeError> {
+    let table = of.table;
+    let mut reader = RowReader::new(of, Role::Old, json.len().min(256));
     each_field(json, |name, raw| {
         let column = reader.column(name)?;
         if table.key.contains(&column) { reader.read(column, raw) } else { Ok(()) }
@@ -58,14 +85,17 @@ pub(super) fn decode_key(table: &Table, json: &str) -> Result<Key, DecodeError> 
 
 struct RowReader<'t> {
     table: &'t Table,
+    codecs: &'t [ColumnCodec],
+    role: Role<'t>,
     row: RowBuilder,
     /// Where the next field probably belongs: events list fields in the catalog's order.
     next: usize,
 }
 
 impl<'t> RowReader<'t> {
-    fn new(table: &'t Table, text_bytes: usize) -> Self {
-        RowReader { table, row: RowBuilder::with_capacity(table.columns.len(), text_bytes), next: 0 }
+    fn new(of: Columns<'t>, role: Role<'t>, text_bytes: usize) -> Self {
+        let row = RowBuilder::with_capacity(of.table.columns.len(), text_bytes);
+        RowReader { table: of.table, codecs: of.codecs, role, row, next: 0 }
     }
 
     fn column(&mut self, name: &str) -> Result<usize, DecodeError> {
@@ -82,19 +112,101 @@ impl<'t> RowReader<'t> {
     }
 
     fn read(&mut self, column: usize, raw: &str) -> Result<(), DecodeError> {
-        if raw == "null" {
-            self.row.set(column, Cell::Null);
-            return Ok(());
+        let codec = &self.codecs[column];
+        let result = if raw == "null" {
+            self.read_null(column)
+        } else if !codec.unchanged.is_empty() && codec.unchanged.iter().any(|token| **token == *raw) {
+            self.read_unchanged(column, raw)
+        } else {
+            self.read_value(column, raw)
+        };
+        match result {
+            Ok(()) => Ok(()),
+            // The row has to be found by it.
+            Err(_) if codec.allow_lossy && !matches!(self.role, Role::Old) => Ok(()),
+            Err(error) => Err(DecodeError::Value {
+                table: self.table.name.clone(),
+                column: self.table.columns[column].name.clone(),
+                error,
+            }),
         }
-        let definition = &self.table.columns[column];
-        self.row.write(column, |out| append_value(&definition.kind, raw, out)).map_err(|error| {
-            DecodeError::Value { table: self.table.name.clone(), column: definition.name.clone(), error }
-        })
+    }
+
+    fn read_value(&mut self, column: usize, raw: &str) -> Result<(), ValueError> {
+        let codec = &self.codecs[column];
+        if let Some(loss) = codec.loss
+            && !codec.allow_lossy
+        {
+            return Err(ValueError::Lossy { reason: loss.what, setting: loss.setting });
+        }
+        self.row.write(column, |out| append_value(&codec.codec, raw, out))
+    }
+
+    /// NULL, unless it may be what became of a value.
+    fn read_null(&mut self, column: usize) -> Result<(), ValueError> {
+        match (self.codecs[column].nulls, self.role) {
+            (Nulls::MayBeLost, _) => {
+                return Err(ValueError::Lossy {
+                    reason: "NULL may stand for a value that Debezium could not convert",
+                    setting: NO_SETTING,
+                });
+            }
+            (Nulls::MayBeUnchanged, Role::Update { before }) => match self.before(column, before) {
+                // NULL as before: it stays what it is.
+                Some("null") => return Ok(()),
+                // The old row is there, so Debezium could have told that the value did not change.
+                Some(_) => {}
+                None => {
+                    return Err(ValueError::Lossy {
+                        reason: "NULL may stand for a large value that did not change",
+                        setting: "On the leader: ALTER TABLE … REPLICA IDENTITY FULL; or accept the loss with \
+                                  source.allow_lossy.",
+                    });
+                }
+            },
+            _ => {}
+        }
+        self.row.set(column, Cell::Null);
+        Ok(())
+    }
+
+    /// The placeholder for an unchanged value, unless it is a text that somebody wrote.
+    fn read_unchanged(&mut self, column: usize, raw: &str) -> Result<(), ValueError> {
+        let Role::Update { before } = self.role else { return self.read_value(column, raw) };
+        match self.before(column, before) {
+            // Either it did not change, or it is what it was.
+            None => Ok(()),
+            Some(old) if old == raw => Ok(()),
+            Some("null") => Err(ValueError::Lossy {
+                reason: "a text equals the placeholder for unchanged values",
+                setting: "Set unavailable.value.placeholder to a long random text in the connector, and \
+                          source.placeholder.",
+            }),
+            // The old row is there, so Debezium would have taken an unchanged value from it.
+            Some(_) => self.read_value(column, raw),
+        }
+    }
+
+    /// The old value of a column, as it stands in the JSON. Only asked for when a value is ambiguous.
+    fn before<'a>(&self, column: usize, before: Option<&'a RawValue>) -> Option<&'a str> {
+        let wanted = &self.table.columns[column].name;
+        let mut found = None;
+        let read = each_field(before?.get(), |name, raw| {
+            if name == wanted {
+                found = Some(raw);
+            }
+            Ok(())
+        });
+        // Whoever can't be read can't be asked.
+        read.ok().and(found)
     }
 }
 
 /// Calls `f` with each field's name and its value as it stands in the JSON.
-fn each_field(json: &str, f: impl FnMut(&str, &str) -> Result<(), DecodeError>) -> Result<(), DecodeError> {
+fn each_field<'j>(
+    json: &'j str,
+    f: impl FnMut(&str, &'j str) -> Result<(), DecodeError>,
+) -> Result<(), DecodeError> {
     struct Fields<F> {
         f: F,
         /// What `f` complained of: serde's own error type has no room for it.
@@ -104,7 +216,7 @@ fn each_field(json: &str, f: impl FnMut(&str, &str) -> Result<(), DecodeError>) 
     #[derive(Deserialize)]
     struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-    impl<'de, F: FnMut(&str, &str) -> Result<(), DecodeError>> Visitor<'de> for &mut Fields<F> {
+    impl<'de, F: FnMut(&str, &'de str) -> Result<(), DecodeError>> Visitor<'de> for &mut Fields<F> {
         type Value = ();
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -18,20 +18,29 @@ fn column(name: &str, kind: ColumnKind) -> Column {
     }
 }
 
-fn decoder() -> Decoder {
+fn decoder_of(transactions: Transactions) -> Decoder {
     let accounts = Table::new(
         TableName::new("public", "accounts"),
         vec![
             column("id", ColumnKind::Integer),
-            column("balance", ColumnKind::Numeric),
+            column("balance", ColumnKind::Numeric(Some(2))),
             column("note", ColumnKind::Text),
-            Column { generated: true, ..column("twice", ColumnKind::Numeric) },
+            Column { generated: true, ..column("twice", ColumnKind::Numeric(None)) },
         ],
         vec![0],
     );
     let log = Table::new(TableName::new("public", "log"), vec![column("line", ColumnKind::Text)], vec![]);
-    let catalog = Arc::new(Catalog::new([accounts, log]));
-    Decoder::new(catalog, "__debezium_unavailable_value", &["public.ignored".to_owned()])
+    let settings = DecodeSettings {
+        placeholder: "__debezium_unavailable_value".to_owned(),
+        excluded: vec!["public.ignored".to_owned()],
+        transactions,
+        ..DecodeSettings::default()
+    };
+    Decoder::new(&Catalog::new([accounts, log]), settings)
+}
+
+fn decoder() -> Decoder {
+    decoder_of(Transactions::Required)
 }
 
 const PLACE: Place = Place { partition: PartitionIndex(3), offset: 17 };
@@ -226,7 +235,7 @@ proptest! {
 
 #[test]
 fn where_transactions_are_absent_an_event_is_a_change_with_a_position() {
-    let loose = decoder().with_transactions(Transactions::Absent);
+    let mut loose = decoder_of(Transactions::Absent);
     let text = event("d", r#"{"id":1}"#, "null").replace("\"transaction\":", "\"other\":");
     assert_eq!(decoder().decode(&record(&text)).unwrap_err(), DecodeError::NoTransactionBlock);
     let Ok(Decoded::Loose(event)) = loose.decode(&record(&text)) else { panic!("{text}") };
