@@ -8,6 +8,8 @@ SELECT format('ALTER TABLE %I.%I OWNER TO replicator', schemaname, tablename)
 FROM pg_tables WHERE schemaname IN ('public', 'cdc', 'replicator')
 \gexec
 GRANT CREATE ON SCHEMA public, cdc TO replicator;
+-- Tables that the leader gets later, and that the replicator then makes here, can be read, too.
+ALTER DEFAULT PRIVILEGES FOR ROLE replicator IN SCHEMA public GRANT SELECT ON TABLES TO app_reader;
 
 -- Every session starts read-only, the superuser's too: a write by mistake fails instead of making the replica differ.
 -- To write on purpose: SET default_transaction_read_only = off;

@@ -27,7 +27,8 @@ use crate::source::kafka::KafkaSettings;
 pub struct Config {
     /// Where changes come from.
     pub source: SourceConfig,
-    /// The leader, for `check`. Replicating through Kafka does not need it.
+    /// The leader: for `check`, to follow its schema, and to fetch rows that a replica lacks. Applying its changes needs
+    /// no connection to it.
     pub leader: Option<LeaderConfig>,
     /// Kafka Connect, for `check`.
     pub connect: Option<ConnectConfig>,
@@ -40,6 +41,9 @@ pub struct Config {
     /// What follows from failures.
     #[serde(default)]
     pub failure: FailurePolicy,
+    /// What is done when the leader's schema changes.
+    #[serde(default)]
+    pub schema: SchemaConfig,
     /// Who applies when several daemons run.
     #[serde(default)]
     pub ownership: OwnershipConfig,
@@ -175,6 +179,23 @@ impl Default for ApplyConfig {
             halt_pause_seconds: 15,
             shutdown_seconds: 25,
         }
+    }
+}
+
+/// What is done when the leader's schema changes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SchemaConfig {
+    /// Whether new tables, columns, partitions and labels of enumerations are added to the replicas as they are on the
+    /// leader; needs `leader.url`. Off, the replica stops and prints the SQL, as it does for every other change.
+    pub additive: bool,
+}
+
+impl Default for SchemaConfig {
+    fn default() -> Self {
+        // The statement is the leader's own, only adds, and takes no longer than there. Without it every replica would
+        // stop at the commonest change of all.
+        SchemaConfig { additive: true }
     }
 }
 

@@ -71,6 +71,7 @@ pub(crate) struct ReplicaMetrics {
     missing_rows: Counter,
     detached: Counter,
     quarantined: Counter,
+    fetched_rows: Counter,
 }
 
 impl ReplicaMetrics {
@@ -85,6 +86,7 @@ impl ReplicaMetrics {
             missing_rows: of("replicator_missing_rows_total"),
             detached: of("replicator_detached_total"),
             quarantined: of("replicator_quarantined_total"),
+            fetched_rows: of("replicator_fetched_rows_total"),
         }
     }
 
@@ -95,6 +97,7 @@ impl ReplicaMetrics {
         self.in_source_order.increment(u64::from(applied.in_source_order));
         self.missing_rows.increment(applied.inserted_for_missing);
         self.quarantined.increment(applied.quarantined);
+        self.fetched_rows.increment(applied.fetched_for_missing);
     }
 
     pub(crate) fn detached(&self) {

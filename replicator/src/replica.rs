@@ -7,10 +7,14 @@ pub mod bind;
 pub mod catalog;
 pub mod checkpoint;
 pub mod control;
+pub mod definition;
 pub mod error;
+pub mod fetch;
+pub mod leader;
 pub mod lease;
 pub mod progress;
 pub mod quarantine;
+pub mod schema_change;
 pub mod session;
 mod sql;
 

@@ -106,6 +106,8 @@ pub struct ReplicaStatus {
     pub quarantined: usize,
     /// Tables, as `schema.table`, that differ from the leader's because of it.
     pub diverged: Vec<String>,
+    /// Updates of rows that were missing and whose rest was fetched from the leader, by this run.
+    pub fetched_for_missing: u64,
     /// Failures that made the worker start again, in this run.
     pub restarts: u64,
     /// Whether the replica's tables agree.
@@ -133,6 +135,7 @@ impl ReplicaStatus {
             inserted_for_missing: 0,
             quarantined: 0,
             diverged: Vec::new(),
+            fetched_for_missing: 0,
             restarts: 0,
             phase: ReplicaPhase::Empty,
         }
@@ -215,6 +218,7 @@ impl StatusCell {
             s.transactions += applied.transactions;
             s.changes += applied.changes;
             s.inserted_for_missing += applied.inserted_for_missing;
+            s.fetched_for_missing += applied.fetched_for_missing;
         });
     }
 

@@ -103,6 +103,8 @@ fn worker_settings(config: &Config) -> Vec<WorkerSettings> {
         owner: owner.clone(),
         lease: config.lease(),
         failure: config.failure,
+        leader: config.leader.as_ref().map(|leader| leader.url.config().clone()),
+        additive: config.schema.additive,
         lane: config.lane_limits(),
         group_changes: config.apply.group_changes,
         halt_pause: Duration::from_secs(config.apply.halt_pause_seconds),

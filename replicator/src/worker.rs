@@ -4,6 +4,7 @@
 //! others nothing (promise P5).
 
 mod course;
+mod schema;
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use self::course::Course;
+use self::schema::SchemaFollower;
 use crate::backoff::Backoff;
 use crate::decode::debezium::{DecodeSettings, Decoder};
 use crate::lane::core::CoreStart;
@@ -53,6 +55,10 @@ pub struct WorkerSettings {
     pub lease: Duration,
     /// What follows from data that the replica refuses.
     pub failure: FailurePolicy,
+    /// The leader's address, to follow its schema and to fetch rows that the replica lacks.
+    pub leader: Option<tokio_postgres::Config>,
+    /// Whether what the leader adds to its schema is added to the replica.
+    pub additive: bool,
     /// Bounds of the lane.
     pub lane: LaneLimits,
     /// Changes in one target transaction.
@@ -116,6 +122,7 @@ pub async fn run(settings: WorkerSettings, hub: Arc<Hub>, status: StatusCell, st
     let mut worker = Worker {
         metrics: ReplicaMetrics::new(&settings.name),
         backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(2)),
+        schema: SchemaFollower::new(settings.leader.clone(), settings.additive),
         settings,
         hub,
         status,
@@ -131,8 +138,12 @@ pub async fn run(settings: WorkerSettings, hub: Arc<Hub>, status: StatusCell, st
                 // Only applying proves that an outage is over; connecting again does not.
                 worker.backoff.reset();
                 worker.last_failure.clear();
+                worker.schema.progressed();
             }
             if let Err(error) = ended {
+                if worker.schema.heed(&error) {
+                    continue;
+                }
                 let pause = worker.failed(&error);
                 tokio::select! {
                     () = worker.stop.cancelled() => {}
@@ -153,6 +164,7 @@ struct Worker {
     metrics: ReplicaMetrics,
     stop: CancellationToken,
     backoff: Backoff,
+    schema: SchemaFollower,
     repeats: Vec<Xid>,
     /// What was logged last: an outage is logged when it begins, not at every attempt.
     last_failure: String,
@@ -205,17 +217,21 @@ impl Worker {
             state = checkpoint.phase.as_str(),
             "applying"
         );
-        let applier = Applier::new(session, writer, course.names().clone()).with_quarantine(quarantine);
+        let leader = self.settings.leader.clone();
+        let applier = Applier::new(session, writer, course.names().clone())
+            .with_quarantine(quarantine)
+            .with_leader(leader, self.schema.followed().to_vec());
         Ok(Ready { applier, lease, course })
     }
 
-    async fn own(&self) -> Result<Owned, ReplicaError> {
+    async fn own(&mut self) -> Result<Owned, ReplicaError> {
         let session = Session::connect(&self.settings.url).await?;
         let settings = &self.settings;
         let claim = Claim { source: &settings.source_id, owner: &settings.owner, lease: settings.lease };
         let checkpoint = checkpoint::acquire(&session, claim).await?;
         let lease = Lease::keep(&settings.url, checkpoint.epoch, settings.lease).await?;
-        let catalog = Arc::new(catalog::load(session.client()).await?);
+        self.schema.follow(&session, checkpoint.epoch).await?;
+        let catalog = Arc::new(self.schema.complete(catalog::load(session.client()).await?));
         let writer = CheckpointWriter::prepare(&session, checkpoint.epoch).await?;
         let quarantine = Quarantine::load(&session, &catalog, settings.failure).await?;
         Ok(Owned { session, lease, checkpoint, catalog, quarantine, writer })
@@ -321,6 +337,12 @@ impl Worker {
             tracing::warn!(
                 rows = applied.inserted_for_missing,
                 "updates found no row; the rows were inserted whole"
+            );
+        }
+        if applied.fetched_for_missing > 0 {
+            tracing::warn!(
+                rows = applied.fetched_for_missing,
+                "updates found no row; the rows were fetched from the leader"
             );
         }
         Ok(())

@@ -41,6 +41,7 @@ const KNOWN: &[&str] = &[
     "apply.shutdown_seconds",
     "failure.data",
     "failure.quarantine_limit",
+    "schema.additive",
     "ownership.lease_seconds",
     "http.bind",
     "http.admin_token",

@@ -15,7 +15,9 @@ pub use self::technique::Cutoffs;
 use self::technique::{Request, requests};
 use super::ReplicaError;
 use super::checkpoint::{Advance, CheckpointWriter};
+use super::fetch::RowFetcher;
 use super::quarantine::{self, Quarantine};
+use super::schema_change::Cause;
 use super::session::Session;
 use crate::plan::{Step, plan};
 use crate::vocabulary::change::Change;
@@ -37,6 +39,8 @@ pub struct Applied {
     pub inserted_for_missing: u64,
     /// Changes that went to the quarantine.
     pub quarantined: u64,
+    /// Updates that found no row and did not carry the whole row, of which the rest was fetched from the leader.
+    pub fetched_for_missing: u64,
     /// Whether the group had to be applied change by change.
     pub in_source_order: bool,
 }
@@ -51,12 +55,17 @@ pub struct Applier {
     quarantine: Quarantine,
     /// The part of a large transaction that is written and not committed; none between transactions.
     open: Option<OpenTransaction>,
+    /// Where rows come from that the replica lacks; none without the leader's address.
+    fetcher: Option<RowFetcher>,
+    /// What of the leader's schema was followed without success.
+    followed: Vec<Cause>,
 }
 
 #[derive(Debug, Default)]
 struct OpenTransaction {
     changes: usize,
     inserted_for_missing: u64,
+    fetched_for_missing: u64,
     in_source_order: bool,
     /// Ids of its changes that are in the quarantine.
     kept: Vec<i64>,
@@ -66,6 +75,7 @@ struct OpenTransaction {
 #[derive(Debug, Default, Clone)]
 struct Outcome {
     inserted_for_missing: u64,
+    fetched_for_missing: u64,
     in_source_order: bool,
     kept: Vec<Kept>,
 }
@@ -80,6 +90,8 @@ impl Applier {
             cutoffs: Cutoffs::default(),
             quarantine: Quarantine::default(),
             open: None,
+            fetcher: None,
+            followed: Vec::new(),
         }
     }
 
@@ -104,6 +116,13 @@ impl Applier {
     /// What the quarantine holds now.
     pub fn quarantine(&self) -> &Quarantine {
         &self.quarantine
+    }
+
+    /// The same, which fetches from the leader what it needs of rows that the replica lacks. Refusals that the leader's schema
+    /// may explain are not kept in the quarantine, except those that following it has not ended.
+    #[must_use]
+    pub fn with_leader(self, leader: Option<tokio_postgres::Config>, followed: Vec<Cause>) -> Self {
+        Applier { fetcher: leader.map(RowFetcher::new), followed, ..self }
     }
 
     /// Another lane took over, which numbers partitions in its own way.
@@ -241,6 +260,7 @@ impl Applier {
         let outcome = self.run_part(first, &changes).await?;
         open.changes += changes.len();
         open.inserted_for_missing += outcome.inserted_for_missing;
+        open.fetched_for_missing += outcome.fetched_for_missing;
         open.in_source_order |= outcome.in_source_order;
         open.kept.extend(outcome.kept.iter().map(|kept| kept.id));
         self.open = Some(open);
@@ -260,6 +280,7 @@ impl Applier {
         let mut applied = Applied::nothing();
         applied.add(point, open.changes);
         applied.inserted_for_missing = open.inserted_for_missing;
+        applied.fetched_for_missing = open.fetched_for_missing;
         applied.in_source_order = open.in_source_order;
         applied.quarantined = open.kept.len() as u64;
         Ok(applied)
@@ -335,6 +356,7 @@ impl Applied {
             changes: 0,
             inserted_for_missing: 0,
             quarantined: 0,
+            fetched_for_missing: 0,
             in_source_order: false,
         }
     }
@@ -349,6 +371,7 @@ impl Applied {
     fn with(self, outcome: &Outcome) -> Self {
         Applied {
             inserted_for_missing: outcome.inserted_for_missing,
+            fetched_for_missing: outcome.fetched_for_missing,
             quarantined: outcome.kept.len() as u64,
             in_source_order: outcome.in_source_order,
             ..self

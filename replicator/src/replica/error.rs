@@ -65,6 +65,17 @@ pub enum ReplicaError {
         /// Why it would have to be kept.
         message: String,
     },
+    /// The leader, which was to be asked for its schema or for a row.
+    #[error("the leader can't be asked: {0}")]
+    Leader(String),
+    /// The leader's schema was changed in a way that the operator has to follow.
+    #[error("{what}")]
+    Schema {
+        /// What differs.
+        what: String,
+        /// The SQL that ends it, for the replica.
+        sql: Vec<String>,
+    },
     /// The contract schema holds something that this version doesn't understand.
     #[error("the checkpoint is unreadable: {0}")]
     Contract(String),
@@ -117,9 +128,12 @@ impl ReplicaError {
                     None => Disposition::Halt,
                 }
             }
-            ReplicaError::TimedOut { .. } | ReplicaError::LeaseLost { .. } => Disposition::Retry,
+            ReplicaError::TimedOut { .. } | ReplicaError::LeaseLost { .. } | ReplicaError::Leader(_) => {
+                Disposition::Retry
+            }
             ReplicaError::Owned { .. } => Disposition::Yield,
             ReplicaError::MissingRow { .. } => Disposition::Data,
+            ReplicaError::Schema { .. } => Disposition::Schema,
             ReplicaError::QuarantineFull { .. } | ReplicaError::Contract(_) | ReplicaError::Plan(_) => {
                 Disposition::Halt
             }
@@ -160,7 +174,8 @@ impl ReplicaError {
                 "Nothing to do: this daemon stands by and takes over when the other one stops.".to_owned()
             }
             ReplicaError::MissingRow { .. } => {
-                "The replica has lost rows: something else wrote to it, or it was not filled by a snapshot. Copy it afresh."
+                "The replica has lost rows: something else wrote to it, or it was not filled by a snapshot. With leader.url set, rows \
+                 are fetched from the leader; else copy the replica afresh."
                     .to_owned()
             }
             ReplicaError::QuarantineFull { .. } => {
@@ -168,6 +183,13 @@ impl ReplicaError {
                  raise failure.quarantine_limit."
                     .to_owned()
             }
+            ReplicaError::Leader(_) => {
+                "Start the leader, or correct leader.url: its schema or a row of it is needed to go on.".to_owned()
+            }
+            ReplicaError::Schema { sql, .. } if sql.is_empty() => {
+                "Make the replica's table as it is on the leader, or copy the replica afresh.".to_owned()
+            }
+            ReplicaError::Schema { sql, .. } => format!("Run on the replica: {}", sql.join("; ")),
             ReplicaError::Contract(_) => "Run postgres/init.sh replica against it.".to_owned(),
             ReplicaError::LeaseLost { .. } => {
                 "The replica hangs, refuses a second connection, or this process was paused. It is tried again.".to_owned()
@@ -179,7 +201,7 @@ impl ReplicaError {
 }
 
 /// PostgreSQL's message with its SQLSTATE and detail; what the driver prints is only "db error".
-fn describe(error: &tokio_postgres::Error) -> String {
+pub(super) fn describe(error: &tokio_postgres::Error) -> String {
     let Some(db) = error.as_db_error() else {
         let mut text = error.to_string();
         let mut source = std::error::Error::source(error);

@@ -2,7 +2,7 @@
 
 use std::hash::{Hash, Hasher};
 
-use super::schema::Table;
+use super::schema::{Filler, Table};
 
 /// One column's value in a [`Row`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,9 +51,10 @@ impl Row {
         self.cells.len()
     }
 
-    /// Whether every column of the table that can be written has a value here.
+    /// Whether every column of the table that can be written has a value here, or needs none.
     pub fn is_complete(&self, table: &Table) -> bool {
-        table.columns.iter().enumerate().all(|(i, c)| c.generated || self.cells[i] != ABSENT)
+        let may_lack = |i| table.filler(i) == Some(&Filler::Nothing);
+        table.columns.iter().enumerate().all(|(i, c)| c.generated || self.cells[i] != ABSENT || may_lack(i))
     }
 
     /// This row with the values of `newer` laid over it; what `newer` does not carry stays.

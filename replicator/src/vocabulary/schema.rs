@@ -128,6 +128,15 @@ pub struct Column {
     pub identity_always: bool,
 }
 
+/// What an event that was written when its table had no such column says about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Filler {
+    /// What the leader's rows got when the column was added; none is NULL.
+    Value(Option<String>),
+    /// Nothing: the leader has no such column any more, or not yet. The replica's own default holds.
+    Nothing,
+}
+
 /// A table of a replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
@@ -140,13 +149,28 @@ pub struct Table {
     /// `schema.table`, the name under which Debezium counts its events.
     pub full_name: Arc<str>,
     by_name: HashMap<String, usize>,
+    /// The columns that events may lack.
+    fillers: HashMap<usize, Filler>,
 }
 
 impl Table {
     /// A table from its parts. `key` holds positions in `columns`.
     pub fn new(name: TableName, columns: Vec<Column>, key: Vec<usize>) -> Self {
         let by_name = columns.iter().enumerate().map(|(i, c)| (c.name.clone(), i)).collect();
-        Table { full_name: name.to_string().into(), name, columns, key, by_name }
+        Table { full_name: name.to_string().into(), name, columns, key, by_name, fillers: HashMap::new() }
+    }
+
+    /// The same table, whose events may lack a column. What the table doesn't have is left aside.
+    pub fn with_filler(mut self, column: &str, filler: Filler) -> Self {
+        if let Some(position) = self.column(column) {
+            self.fillers.insert(position, filler);
+        }
+        self
+    }
+
+    /// What stands in for a column that an event lacks; none where its absence is an error.
+    pub fn filler(&self, column: usize) -> Option<&Filler> {
+        self.fillers.get(&column)
     }
 
     /// The position of a column.
@@ -182,6 +206,15 @@ impl Catalog {
             schema.insert(table.name.name.clone(), Arc::new(table));
         }
         Catalog { schemas }
+    }
+
+    /// The same catalog, with a table whose events may lack a column.
+    pub fn with_filler(mut self, table: &TableName, column: &str, filler: Filler) -> Self {
+        let tables = self.schemas.get_mut(&table.schema);
+        if let Some(table) = tables.and_then(|tables| tables.get_mut(&table.name)) {
+            *table = Arc::new(Table::clone(table).with_filler(column, filler));
+        }
+        self
     }
 
     /// The table of that name.

@@ -16,6 +16,7 @@ use replicator::replica::session::Session;
 use replicator::replica::{ReplicaError, catalog};
 use replicator::vocabulary::offset::{PartitionIndex, Place, TopicPartition};
 use replicator::vocabulary::parcel::{Parcel, ParcelEnd};
+use replicator::vocabulary::schema::{Catalog, Filler, TableName};
 
 /// A record of a topic, owned.
 #[derive(Debug, Clone)]
@@ -73,10 +74,34 @@ pub(crate) async fn feed(
     options: Options,
     stop_after: Option<usize>,
 ) -> anyhow::Result<Vec<Applied>> {
+    feed_as(replica, records, options, stop_after, &Help::default()).await
+}
+
+/// What a worker knows besides its checkpoint.
+#[derive(Debug, Default)]
+pub(crate) struct Help {
+    /// Where rows are fetched from that the replica lacks.
+    pub(crate) leader: Option<tokio_postgres::Config>,
+    /// Columns that events may lack.
+    pub(crate) fillers: Vec<(TableName, String, Filler)>,
+}
+
+/// As [`feed`], with help.
+pub(crate) async fn feed_as(
+    replica: &Cluster,
+    records: &[Record],
+    options: Options,
+    stop_after: Option<usize>,
+    help: &Help,
+) -> anyhow::Result<Vec<Applied>> {
     let url = replica.url(Role::Replicator).parse()?;
     let session = Session::connect(&url).await?;
     let checkpoint = acquire(&session, options.prefix).await?;
-    let tables = Arc::new(catalog::load(session.client()).await?);
+    let tables = catalog::load(session.client()).await?;
+    let with_filler = |tables: Catalog, (table, column, filler): &(TableName, String, Filler)| {
+        tables.with_filler(table, column, filler.clone())
+    };
+    let tables = Arc::new(help.fillers.iter().fold(tables, with_filler));
     let writer = CheckpointWriter::prepare(&session, checkpoint.epoch).await?;
     let exclude: Vec<String> = options.exclude.iter().map(|&t| t.to_owned()).collect();
     let mut core = LaneCore::new(CoreStart {
@@ -102,7 +127,8 @@ pub(crate) async fn feed(
             core.accept(&raw(record, place))?;
         }
     }
-    let mut applier = Applier::new(session, writer, core.names());
+    let mut applier =
+        Applier::new(session, writer, core.names()).with_leader(help.leader.clone(), Vec::new());
     let mut applied = Vec::new();
     let mut group: Vec<Parcel> = Vec::new();
     loop {

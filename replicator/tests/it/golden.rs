@@ -46,7 +46,7 @@ fn golden(file: &str) -> PathBuf {
 }
 
 /// The captured events, in the order in which a consumer saw them.
-fn captured(file: &str) -> anyhow::Result<Vec<Record>> {
+pub(crate) fn captured(file: &str) -> anyhow::Result<Vec<Record>> {
     #[derive(Deserialize)]
     struct Line {
         topic: String,
@@ -108,7 +108,8 @@ async fn assert_golden(cluster: &Cluster, how: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-const OPTIONS: Options = Options {
+/// How the golden connectors were set up.
+pub(crate) const OPTIONS: Options = Options {
     prefix: "c0",
     exclude: &["public.types", "public.ddl"],
     allow_lossy: &[],

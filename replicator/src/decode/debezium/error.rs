@@ -33,21 +33,16 @@ pub enum DecodeError {
     /// The event's table does not exist on the replica.
     #[error("table {0} does not exist on the replica")]
     UnknownTable(TableName),
-    /// The event has a field that the replica's table lacks.
-    #[error("table {table} has no column \"{column}\" on the replica")]
-    UnknownColumn {
+    /// The event's fields are not the columns of the replica's table: the leader's table was altered, or the connector
+    /// leaves a column out.
+    #[error("the event of {table} {}", mismatch(.unknown, .missing))]
+    Shape {
         /// The table.
         table: TableName,
-        /// The field.
-        column: String,
-    },
-    /// The replica's table has a column that the event does not carry.
-    #[error("the event carries no value for column \"{column}\" of {table}")]
-    MissingColumn {
-        /// The table.
-        table: TableName,
-        /// The column.
-        column: String,
+        /// Fields that the replica's table lacks, in the event's order.
+        unknown: Vec<String>,
+        /// Columns of the replica's table that the event does not carry.
+        missing: Vec<String>,
     },
     /// A field stands twice in a row.
     #[error("column \"{column}\" of {table} stands twice in the event")]
@@ -95,14 +90,11 @@ impl DecodeError {
             DecodeError::UnknownTable(table) => format!(
                 "Create {table} on the replica as it is on the leader, or leave it out: source.exclude_tables = [\"{table}\"]."
             ),
-            DecodeError::UnknownColumn { table, column } => {
-                format!("Add the column on the replica: ALTER TABLE {table} ADD COLUMN \"{column}\" ...;")
+            DecodeError::Shape { .. } => {
+                "Make the replica's table as it is on the leader: `replicator check` prints the SQL. A column that the \
+                 connector can't carry needs include.unknown.datatypes=true; source.allow_lossy leaves it as it is."
+                    .to_owned()
             }
-            DecodeError::MissingColumn { table, column } => format!(
-                "Either Debezium can't carry its type (see include.unknown.datatypes; source.allow_lossy = \
-                 [\"{table}.{column}\"] leaves the column as it is), or the leader has dropped it: \
-                 ALTER TABLE {table} DROP COLUMN \"{column}\";"
-            ),
             DecodeError::NoOldRow(table) | DecodeError::IncompleteKey { table, .. } => {
                 format!("On the leader: ALTER TABLE {table} REPLICA IDENTITY FULL;")
             }
@@ -116,6 +108,20 @@ impl DecodeError {
                 .to_owned(),
         }
     }
+}
+
+/// In words, how an event differs from the replica's table.
+fn mismatch(unknown: &[String], missing: &[String]) -> String {
+    let names =
+        |names: &[String]| names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
+    let mut parts = Vec::new();
+    if !unknown.is_empty() {
+        parts.push(format!("carries {}, which the replica's table lacks", names(unknown)));
+    }
+    if !missing.is_empty() {
+        parts.push(format!("carries no value for {}", names(missing)));
+    }
+    parts.join(", and ")
 }
 
 /// What is wrong with one value.

@@ -12,7 +12,7 @@ use super::loss::NO_SETTING;
 use super::value::append_value;
 use super::{DecodeError, ValueError};
 use crate::vocabulary::row::{Cell, Key, Row, RowBuilder};
-use crate::vocabulary::schema::Table;
+use crate::vocabulary::schema::{Filler, Table};
 
 /// A table, and how each of its columns is read.
 #[derive(Debug, Clone, Copy)]
@@ -40,20 +40,35 @@ pub(super) fn decode_row(of: Columns<'_>, json: &RawValue, role: Role<'_>) -> Re
     let table = of.table;
     let mut reader = RowReader::new(of, role, json.get().len());
     let mut seen = vec![false; table.columns.len()];
+    let mut unknown = Vec::new();
     each_field(json.get(), |name, raw| {
-        let column = reader.column(name)?;
+        let Some(column) = reader.column(name) else {
+            unknown.push(name.to_owned());
+            return Ok(());
+        };
         if std::mem::replace(&mut seen[column], true) {
             return Err(DecodeError::RepeatedColumn { table: table.name.clone(), column: name.to_owned() });
         }
         // Snapshots carry generated columns, streams don't; the replica computes them itself.
         if table.columns[column].generated { Ok(()) } else { reader.read(column, raw) }
     })?;
-    let may_be_missing = |column: usize| {
-        table.columns[column].generated || of.codecs[column].allow_lossy && !matches!(role, Role::Old)
-    };
-    if let Some(column) = (0..seen.len()).find(|&column| !seen[column] && !may_be_missing(column)) {
-        let column = table.columns[column].name.clone();
-        return Err(DecodeError::MissingColumn { table: table.name.clone(), column });
+    let allowed = |column: usize| of.codecs[column].allow_lossy && !matches!(role, Role::Old);
+    let mut missing = Vec::new();
+    for (column, _) in seen.iter().enumerate().filter(|(_, seen)| !**seen) {
+        match table.filler(column) {
+            _ if table.columns[column].generated => {}
+            // A row that exists keeps what it has.
+            Some(Filler::Nothing) => {}
+            Some(Filler::Value(_)) if matches!(role, Role::Update { .. }) => {}
+            Some(Filler::Value(value)) => {
+                reader.row.set(column, value.as_deref().map_or(Cell::Null, Cell::Text));
+            }
+            None if allowed(column) => {}
+            None => missing.push(table.columns[column].name.clone()),
+        }
+    }
+    if !unknown.is_empty() || !missing.is_empty() {
+        return Err(DecodeError::Shape { table: table.name.clone(), unknown, missing });
     }
     let no_value = |column: usize| !table.columns[column].generated && !reader.row.is_set(column);
     match table.key.iter().find(|&&column| no_value(column)) {
@@ -70,8 +85,11 @@ pub(super) fn decode_key(of: Columns<'_>, json: &str) -> Result<Key, DecodeError
     let table = of.table;
     let mut reader = RowReader::new(of, Role::Old, json.len().min(256));
     each_field(json, |name, raw| {
-        let column = reader.column(name)?;
-        if table.key.contains(&column) { reader.read(column, raw) } else { Ok(()) }
+        // What is not of the key may come and go.
+        match reader.column(name).filter(|column| table.key.contains(column)) {
+            Some(column) => reader.read(column, raw),
+            None => Ok(()),
+        }
     })?;
     let row = reader.row.finish();
     match table.key.iter().find(|&&column| !matches!(row.cell(column), Cell::Text(_))) {
@@ -98,17 +116,14 @@ impl<'t> RowReader<'t> {
         RowReader { table: of.table, codecs: of.codecs, role, row, next: 0 }
     }
 
-    fn column(&mut self, name: &str) -> Result<usize, DecodeError> {
+    fn column(&mut self, name: &str) -> Option<usize> {
         let guess = self.next;
         let column = match self.table.columns.get(guess) {
             Some(column) if column.name == name => guess,
-            _ => self.table.column(name).ok_or_else(|| DecodeError::UnknownColumn {
-                table: self.table.name.clone(),
-                column: name.to_owned(),
-            })?,
+            _ => self.table.column(name)?,
         };
         self.next = column + 1;
-        Ok(column)
+        Some(column)
     }
 
     fn read(&mut self, column: usize, raw: &str) -> Result<(), DecodeError> {

@@ -187,8 +187,8 @@ fn what_can_not_be_understood_is_refused_with_its_name_and_a_way_out() {
         (&event("c", "null", "null"), "no \"after\""),
         (&event("c", "null", "[1]"), "not a JSON change event"),
         (&event("c", "null", good).replace("accounts", "missing"), "table public.missing does not exist"),
-        (&event("c", "null", r#"{"id":1,"balance":"1","note":"x","new":1}"#), "no column \"new\""),
-        (&event("c", "null", r#"{"id":1,"balance":"1"}"#), "no value for column \"note\""),
+        (&event("c", "null", r#"{"id":1,"balance":"1","note":"x","new":1}"#), "carries \"new\", which"),
+        (&event("c", "null", r#"{"id":1,"balance":"1"}"#), "carries no value for \"note\""),
         (&event("c", "null", r#"{"id":1,"id":1,"balance":"1","note":"x"}"#), "stands twice"),
         (
             &event("c", "null", r#"{"id":"1","balance":"1","note":"x"}"#),

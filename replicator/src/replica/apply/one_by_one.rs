@@ -9,26 +9,51 @@ use super::technique::alone;
 use crate::plan::{ColumnSet, Step, StepKind};
 use crate::replica::ReplicaError;
 use crate::vocabulary::change::{Change, Operation};
+use crate::vocabulary::row::Row;
+
+/// Where the row was that a change is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RowWas {
+    /// On the replica, or it was not needed.
+    There,
+    /// Missing, and inserted whole from the event.
+    Inserted,
+    /// Missing, and completed from the leader, if the leader still had it.
+    Fetched,
+}
 
 impl Applier {
-    /// Runs the step of one change and makes up for a row that is missing, if that can be done. Returns how many rows had to
-    /// be made: none or one.
-    pub(super) async fn run_change(&mut self, change: &Change, step: &Step<'_>) -> Result<u64, ReplicaError> {
+    /// Runs the step of one change and makes up for a row that is missing, if that can be done.
+    pub(super) async fn run_change(
+        &mut self,
+        change: &Change,
+        step: &Step<'_>,
+    ) -> Result<RowWas, ReplicaError> {
         let found = self.run_one(change, step).await?;
         if step.must_find().is_none_or(|expected| found == expected) {
-            return Ok(0);
+            return Ok(RowWas::There);
         }
         match &change.operation {
             // Everything is known, so the row can be made; the leader has it.
             Operation::Update(row) if row.is_complete(&change.table) => {
-                let columns = ColumnSet::present_in(row);
-                let kind = StepKind::Insert(columns, vec![Cow::Borrowed(row)]);
-                let insert = Step { table: Arc::clone(&change.table), kind };
-                self.run_one(change, &insert).await?;
-                Ok(1)
+                self.insert_missing(change, row).await?;
+                Ok(RowWas::Inserted)
+            }
+            Operation::Update(row) | Operation::Rekey { row, .. } => {
+                let Some(fetcher) = &mut self.fetcher else { return Err(missing_row(change)) };
+                if let Some(whole) = fetcher.complete(&change.table, row).await? {
+                    self.insert_missing(change, &whole).await?;
+                }
+                Ok(RowWas::Fetched)
             }
             _ => Err(missing_row(change)),
         }
+    }
+
+    async fn insert_missing(&mut self, change: &Change, row: &Row) -> Result<(), ReplicaError> {
+        let kind = StepKind::Insert(ColumnSet::present_in(row), vec![Cow::Borrowed(row)]);
+        let insert = Step { table: Arc::clone(&change.table), kind };
+        self.run_one(change, &insert).await.map(drop)
     }
 
     async fn run_one(&mut self, change: &Change, step: &Step<'_>) -> Result<u64, ReplicaError> {

@@ -5,9 +5,11 @@
 
 use std::ops::Range;
 
+use super::one_by_one::RowWas;
 use super::{Applier, Outcome};
 use crate::plan::{Step, StepKind, plan, plan_in_source_order};
 use crate::replica::quarantine::Why;
+use crate::replica::schema_change::Cause;
 use crate::replica::{Disposition, ReplicaError};
 use crate::vocabulary::change::{Change, Operation};
 
@@ -106,7 +108,9 @@ impl Applier {
                 self.try_one(change, &step).await?.map_err(Some)
             };
             match why {
-                Ok(inserted) => outcome.inserted_for_missing += inserted,
+                Ok(RowWas::There) => {}
+                Ok(RowWas::Inserted) => outcome.inserted_for_missing += 1,
+                Ok(RowWas::Fetched) => outcome.fetched_for_missing += 1,
                 Err(refused) => {
                     let why = refused.as_ref().map_or(Why::Follows, Why::Refused);
                     let id = self.quarantine.keep(&self.session, change, &self.names, why).await?;
@@ -128,7 +132,7 @@ impl Applier {
     pub(crate) async fn run_alone(
         &mut self,
         change: &Change,
-    ) -> Result<Result<u64, ReplicaError>, ReplicaError> {
+    ) -> Result<Result<RowWas, ReplicaError>, ReplicaError> {
         let step = Step::of_one(&change.table, &change.operation);
         self.run_behind_savepoint(change, &step).await
     }
@@ -137,12 +141,12 @@ impl Applier {
         &mut self,
         change: &Change,
         step: &Step<'_>,
-    ) -> Result<Result<u64, ReplicaError>, ReplicaError> {
+    ) -> Result<Result<RowWas, ReplicaError>, ReplicaError> {
         self.execute("SAVEPOINT one", "set a savepoint").await?;
         match self.run_change(change, step).await {
-            Ok(inserted) => {
+            Ok(row_was) => {
                 self.execute("RELEASE SAVEPOINT one", "release the savepoint").await?;
-                Ok(Ok(inserted))
+                Ok(Ok(row_was))
             }
             Err(error) if error.disposition() == Disposition::Data => {
                 let back = "ROLLBACK TO SAVEPOINT one; RELEASE SAVEPOINT one";
@@ -158,11 +162,20 @@ impl Applier {
         &mut self,
         change: &Change,
         step: &Step<'_>,
-    ) -> Result<Result<u64, ReplicaError>, ReplicaError> {
+    ) -> Result<Result<RowWas, ReplicaError>, ReplicaError> {
         if !self.quarantine.keeps_data() {
             return self.run_change(change, step).await.map(Ok);
         }
-        self.run_behind_savepoint(change, step).await
+        match self.run_behind_savepoint(change, step).await? {
+            Err(error) if self.may_be_of_schema(&error) => Err(error),
+            tried => Ok(tried),
+        }
+    }
+
+    /// Whether the leader's schema may explain a refusal: then it is followed first.
+    fn may_be_of_schema(&self, error: &ReplicaError) -> bool {
+        let cause = Cause::of_replica(error);
+        self.fetcher.is_some() && cause.is_some_and(|cause| !self.followed.contains(&cause))
     }
 
     /// Tables that were emptied have nothing to make up for.
