@@ -45,6 +45,7 @@ use queues::DataQueues;
 
 use crate::decode::debezium::{Boundary, Collection, CopiedRow, DecodeError, Decoded};
 use crate::vocabulary::change::Change;
+use crate::vocabulary::fence::Fence;
 use crate::vocabulary::lsn::{CommitLsn, Xid};
 use crate::vocabulary::offset::PartitionIndex;
 use crate::vocabulary::parcel::Committed;
@@ -94,6 +95,18 @@ impl Assembler {
             passed: Passed::new(repeats),
             watermark,
         }
+    }
+
+    /// Learns of the copy that the replica was made from. Transactions that it covers are applied, whatever their commit
+    /// LSN; they are left out without being counted, because their first records may lie before the position to go on from.
+    /// None once the watermark has passed it.
+    pub fn set_copied(&mut self, fence: Option<Fence>) {
+        self.passed.set_copied(fence);
+    }
+
+    /// The transaction that is open; the changes given out since the last commit are its.
+    pub fn open_xid(&self) -> Option<Xid> {
+        self.open.as_ref().map(|open| open.xid)
     }
 
     /// Adds a data partition, which may be the transaction topic's at the same time. `collection` is what its events are
@@ -306,7 +319,7 @@ impl Assembler {
             return Ok(true);
         };
         if open.xid != xid {
-            if lsn > self.watermark {
+            if lsn > self.watermark && !self.passed.is_copied(xid) {
                 let (begun_at, next) = (open.begun_at, xid);
                 return Err(AssembleError::Unfinished { xid: open.xid, begun_at, next });
             }
@@ -330,7 +343,7 @@ impl Assembler {
     fn advance(&mut self, mut open: Open) -> Result<Turn, AssembleError> {
         if let Some(end) = &open.end {
             let Committed { xid, lsn, committed_at_ms } = end.committed;
-            if lsn <= self.watermark {
+            if lsn <= self.watermark || self.passed.is_copied(xid) {
                 self.pass(xid, lsn, committed_at_ms);
                 return Ok(if open.emitted { Turn::Give(Event::Discard(xid)) } else { Turn::Again });
             }

@@ -1,6 +1,7 @@
 //! The command line. Data goes to standard output, the log to standard error.
 
 mod quarantine;
+mod rebuild;
 mod show;
 mod status;
 mod wishes;
@@ -72,6 +73,17 @@ enum Command {
         #[command(subcommand)]
         command: QuarantineCommand,
     },
+    /// Copy a replica, or some of its tables, afresh from the leader, while everything runs.
+    Rebuild {
+        /// The replica's name.
+        replica: String,
+        /// A table as schema.table; may be given several times. Without it, the whole replica.
+        #[arg(long = "table", value_name = "SCHEMA.TABLE")]
+        tables: Vec<String>,
+        /// Return when the copy is done and the replica is live again.
+        #[arg(long)]
+        wait: bool,
+    },
     /// Look at the configuration.
     Config {
         #[command(subcommand)]
@@ -132,6 +144,16 @@ async fn dispatch(command: Command, loaded: &Loaded) -> ExitCode {
             }
             Err(error) => complain(&error, 1),
         },
+        Command::Rebuild { replica, tables, wait } => {
+            match rebuild::ask(config, &replica, &tables).await {
+                Ok(asked) => out(&asked),
+                Err(error) => return complain(&error, 1),
+            }
+            if wait {
+                out(&rebuild::wait(config, &replica).await);
+            }
+            ExitCode::SUCCESS
+        }
         Command::Config { command: ConfigCommand::Show } => {
             out(&show::render(loaded));
             ExitCode::SUCCESS

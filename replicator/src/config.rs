@@ -19,7 +19,9 @@ pub use secret::{DatabaseUrl, Secret};
 use crate::decode::debezium::{DecodeSettings, Modes, Transactions};
 use crate::lane::LaneLimits;
 use crate::replica::quarantine::FailurePolicy;
+use crate::snapshot::{LeaderSettings, SnapshotMode};
 use crate::source::kafka::KafkaSettings;
+use crate::worker::CopySettings;
 
 /// All settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,14 +29,17 @@ use crate::source::kafka::KafkaSettings;
 pub struct Config {
     /// Where changes come from.
     pub source: SourceConfig,
-    /// The leader: for `check`, to follow its schema, and to fetch rows that a replica lacks. Applying its changes needs
-    /// no connection to it.
+    /// The leader: for `check` and `rebuild`, to follow its schema, and to fetch rows that a replica lacks. Applying its
+    /// changes needs no connection to it.
     pub leader: Option<LeaderConfig>,
     /// Kafka Connect, for `check`.
     pub connect: Option<ConnectConfig>,
     /// Where changes go.
     #[serde(default)]
     pub replicas: Vec<ReplicaConfig>,
+    /// Copies from the leader.
+    #[serde(default)]
+    pub snapshot: SnapshotConfig,
     /// Batches and bounds.
     #[serde(default)]
     pub apply: ApplyConfig,
@@ -138,6 +143,17 @@ pub struct ReplicaConfig {
     pub name: String,
     /// Its address with user, password and database.
     pub url: DatabaseUrl,
+}
+
+/// Copies from the leader.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SnapshotConfig {
+    /// Where the first rows of a replica come from: `connector`, Debezium's snapshot in the topics, or `copy`, straight
+    /// from the leader. With `copy` the connector has no snapshot to make: `snapshot.mode=no_data`.
+    pub mode: SnapshotMode,
+    /// The publication whose tables make up a replica. Without it, those of all publications of the leader.
+    pub publication: Option<String>,
 }
 
 /// Batches and bounds.
@@ -289,6 +305,20 @@ impl Config {
         }
     }
 
+    /// What it takes to read the leader's tables; none without `leader.url`.
+    pub fn leader(&self) -> Option<LeaderSettings> {
+        self.leader.as_ref().map(|leader| LeaderSettings {
+            url: leader.url.config().clone(),
+            publication: self.snapshot.publication.clone(),
+            exclude_tables: self.source.exclude_tables.clone(),
+        })
+    }
+
+    /// How replicas are copied from the leader.
+    pub fn copy(&self) -> CopySettings {
+        CopySettings { mode: self.snapshot.mode, leader: self.leader(), kafka: self.kafka() }
+    }
+
     /// The bounds of a lane.
     pub fn lane_limits(&self) -> LaneLimits {
         LaneLimits {
@@ -333,6 +363,9 @@ impl Config {
             if value.is_empty() {
                 problems.push(format!("{key}: must not be empty"));
             }
+        }
+        if self.snapshot.mode == SnapshotMode::Copy && self.leader.is_none() {
+            problems.push("snapshot.mode: \"copy\" needs leader.url".to_owned());
         }
         let bounds = [
             ("group_changes", self.apply.group_changes),

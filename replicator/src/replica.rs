@@ -7,6 +7,7 @@ pub mod bind;
 pub mod catalog;
 pub mod checkpoint;
 pub mod control;
+pub mod copy;
 pub mod definition;
 pub mod error;
 pub mod fetch;
@@ -16,6 +17,6 @@ pub mod progress;
 pub mod quarantine;
 pub mod schema_change;
 pub mod session;
-mod sql;
+pub(crate) mod sql;
 
 pub use error::{Disposition, ReplicaError};

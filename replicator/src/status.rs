@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::replica::apply::Applied;
 use crate::replica::checkpoint::Checkpoint;
 use crate::replica::quarantine::Quarantine;
+use crate::snapshot::CopyProgress;
 use crate::vocabulary::parcel::ReplicaPhase;
 
 /// What a replica's worker is doing.
@@ -110,6 +111,8 @@ pub struct ReplicaStatus {
     pub fetched_for_missing: u64,
     /// Failures that made the worker start again, in this run.
     pub restarts: u64,
+    /// How far the copy from the leader is, while one is made.
+    pub copy: Option<CopyProgress>,
     /// Whether the replica's tables agree.
     #[serde(skip)]
     phase: ReplicaPhase,
@@ -137,6 +140,7 @@ impl ReplicaStatus {
             diverged: Vec::new(),
             fetched_for_missing: 0,
             restarts: 0,
+            copy: None,
             phase: ReplicaPhase::Empty,
         }
     }
@@ -241,6 +245,11 @@ impl StatusCell {
         });
     }
 
+    /// How far the copy from the leader is; none when it is over.
+    pub fn copying(&self, progress: Option<CopyProgress>) {
+        self.change(|s| s.copy = progress);
+    }
+
     /// The worker starts again.
     pub fn restarted(&self) {
         self.change(|s| s.restarts += 1);
@@ -281,6 +290,8 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
+    use crate::replica::copy::CopyScope;
+    use crate::vocabulary::fence::Fences;
     use crate::vocabulary::lsn::CommitLsn;
     use crate::vocabulary::offset::Offsets;
 
@@ -293,6 +304,8 @@ mod tests {
             committed_at_ms: None,
             offsets: Offsets::new(),
             snapshots: HashMap::new(),
+            fences: Fences::default(),
+            to_copy: CopyScope::None,
         }
     }
 

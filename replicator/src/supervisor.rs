@@ -106,6 +106,7 @@ fn worker_settings(config: &Config) -> Vec<WorkerSettings> {
         leader: config.leader.as_ref().map(|leader| leader.url.config().clone()),
         additive: config.schema.additive,
         lane: config.lane_limits(),
+        copy: config.copy(),
         group_changes: config.apply.group_changes,
         halt_pause: Duration::from_secs(config.apply.halt_pause_seconds),
     };

@@ -3,6 +3,7 @@
 //! Pure values. Nothing here does I/O, reads a clock or knows a driver, so everything here can be built in a test.
 
 pub mod change;
+pub mod fence;
 pub mod lsn;
 pub mod offset;
 pub mod parcel;

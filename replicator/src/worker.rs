@@ -4,6 +4,7 @@
 //! others nothing (promise P5).
 
 mod course;
+mod filling;
 mod schema;
 
 use std::collections::hash_map::RandomState;
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use self::course::Course;
+pub use self::filling::CopySettings;
 use self::schema::SchemaFollower;
 use crate::backoff::Backoff;
 use crate::decode::debezium::{DecodeSettings, Decoder};
@@ -28,6 +30,7 @@ use crate::replica::lease::Lease;
 use crate::replica::quarantine::{FailurePolicy, Quarantine};
 use crate::replica::session::Session;
 use crate::replica::{Disposition, ReplicaError, catalog};
+use crate::snapshot::SnapshotError;
 use crate::status::{StatusCell, WorkerState};
 use crate::vocabulary::lsn::Xid;
 use crate::vocabulary::offset::PartitionNames;
@@ -61,6 +64,8 @@ pub struct WorkerSettings {
     pub additive: bool,
     /// Bounds of the lane.
     pub lane: LaneLimits,
+    /// Copies from the leader.
+    pub copy: CopySettings,
     /// Changes in one target transaction.
     pub group_changes: usize,
     /// How long a halted replica is left alone before it is tried again.
@@ -76,7 +81,6 @@ struct Owned {
     lease: Lease,
     checkpoint: Checkpoint,
     catalog: Arc<Catalog>,
-    quarantine: Quarantine,
     writer: CheckpointWriter,
 }
 
@@ -97,12 +101,15 @@ enum WorkerError {
     Record { at: String, error: ReplicaError },
     #[error(transparent)]
     Lane(#[from] LaneError),
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
 }
 
 impl WorkerError {
     fn disposition(&self) -> Disposition {
         match self {
             WorkerError::Replica(error) | WorkerError::Record { error, .. } => error.disposition(),
+            WorkerError::Snapshot(error) => error.disposition(),
             WorkerError::Lane(error) if error.is_outage() => Disposition::Retry,
             WorkerError::Lane(_) => Disposition::Halt,
         }
@@ -112,6 +119,7 @@ impl WorkerError {
         match self {
             WorkerError::Replica(error) | WorkerError::Record { error, .. } => error.hint(),
             WorkerError::Lane(error) => error.hint(),
+            WorkerError::Snapshot(error) => error.hint(),
         }
     }
 }
@@ -206,7 +214,10 @@ impl Worker {
         let timed_out =
             ReplicaError::TimedOut { action: "take ownership of the replica", seconds: OWN_SECONDS };
         let owned = tokio::time::timeout(limit, self.own()).await.unwrap_or(Err(timed_out));
-        let Owned { session, lease, checkpoint, catalog, quarantine, writer } = owned?;
+        let Owned { session, mut lease, checkpoint, catalog, writer } = owned?;
+        let copy = &self.settings.copy;
+        let checkpoint = filling::fill(copy, &session, &mut lease, checkpoint, &self.status).await?;
+        let quarantine = Quarantine::load(&session, &catalog, self.settings.failure).await?;
         let start = self.core_start(&checkpoint, catalog);
         let course = Course::begin(Arc::clone(&self.hub), start, self.status.clone()).await?;
         self.status.loaded(&checkpoint);
@@ -233,8 +244,7 @@ impl Worker {
         self.schema.follow(&session, checkpoint.epoch).await?;
         let catalog = Arc::new(self.schema.complete(catalog::load(session.client()).await?));
         let writer = CheckpointWriter::prepare(&session, checkpoint.epoch).await?;
-        let quarantine = Quarantine::load(&session, &catalog, settings.failure).await?;
-        Ok(Owned { session, lease, checkpoint, catalog, quarantine, writer })
+        Ok(Owned { session, lease, checkpoint, catalog, writer })
     }
 
     fn core_start(&self, checkpoint: &Checkpoint, catalog: Arc<Catalog>) -> CoreStart {
@@ -248,6 +258,7 @@ impl Worker {
             phase: checkpoint.phase,
             offsets: checkpoint.offsets.clone(),
             snapshots: checkpoint.snapshots.clone(),
+            fences: checkpoint.fences.clone(),
             repeats: self.repeats.clone(),
             limits: settings.lane,
         }

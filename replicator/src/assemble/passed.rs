@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use crate::vocabulary::fence::Fence;
 use crate::vocabulary::lsn::{CommitLsn, Lsn, Xid};
 
 /// How many are remembered. A connector repeats at most what it did since its last offset flush (a minute by default);
@@ -28,6 +29,8 @@ pub(super) struct Passed {
     newest: Option<(CommitLsn, i64)>,
     /// Known to be applied from elsewhere, without a position.
     told: Vec<Xid>,
+    /// Of the copy that the replica was made from: what it covers is applied, too.
+    copied: Option<Fence>,
 }
 
 impl Passed {
@@ -35,11 +38,24 @@ impl Passed {
         Passed { told: told.to_vec(), ..Passed::default() }
     }
 
+    /// Whether the replica has this transaction from its copy, and not from the stream.
+    pub(super) fn is_copied(&self, xid: Xid) -> bool {
+        self.copied.as_ref().is_some_and(|fence| fence.covers(xid))
+    }
+
+    pub(super) fn set_copied(&mut self, fence: Option<Fence>) {
+        if let Some(fence) = &fence {
+            // Of what is in the copy much has never passed here.
+            self.forget_to(CommitLsn(fence.lsn));
+        }
+        self.copied = fence;
+    }
+
     /// A transaction ended at `lsn`, and is applied.
     pub(super) fn note(&mut self, xid: Xid, lsn: CommitLsn, committed_at_ms: i64) {
         match self.newest {
             None => {
-                self.complete_from = lsn;
+                self.complete_from = self.complete_from.max(lsn);
                 self.newest = Some((lsn, committed_at_ms));
             }
             Some((newest, _)) if lsn > newest => self.newest = Some((lsn, committed_at_ms)),
@@ -66,13 +82,15 @@ impl Passed {
     }
 
     pub(super) fn knows(&self, xid: Xid) -> bool {
-        self.by_xid.contains_key(&xid) || self.told.contains(&xid)
+        self.by_xid.contains_key(&xid) || self.told.contains(&xid) || self.is_copied(xid)
     }
 
     /// Whether an event belongs to a transaction that has passed. `after` is the commit before that transaction.
     pub(super) fn includes(&self, xid: Xid, after: Option<CommitLsn>) -> bool {
         match (after, self.newest) {
-            (Some(after), Some((newest, _))) => after < newest || self.told.contains(&xid),
+            (Some(after), Some((newest, _))) => {
+                after < newest || self.told.contains(&xid) || self.is_copied(xid)
+            }
             _ => self.knows(xid),
         }
     }

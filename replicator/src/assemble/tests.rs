@@ -356,3 +356,23 @@ fn a_killed_connector_goes_back_into_an_applied_transaction_while_a_later_one_is
     assert_eq!(replay(&h, &[0], &[]), h.expected);
     assert_eq!(replay(&h, &[1, 2, 3, 0], &[]), h.expected);
 }
+
+#[test]
+fn what_the_copy_holds_is_left_out_whole_although_its_first_rows_lie_before_the_start() {
+    let mut a = assembler(2);
+    let snapshot = "10:12:10".parse().unwrap();
+    a.set_copied(Some(Fence { snapshot, lsn: Lsn(150) }));
+    // Transaction 9's BEGIN and its first row stand before the start; 11's END is unknown when its row comes.
+    a.push(partition(0), 5, 1, member(9, 2, 0));
+    a.push_boundary(7, written(end(9, 90, &[(0, 2)])));
+    a.push(partition(0), 6, 1, member(11, 1, 0));
+    a.push_boundary(8, written(begin(11)));
+    assert_eq!(drain(&mut a).unwrap(), []);
+    a.push_boundary(9, written(end(11, 120, &[(0, 1), (1, 3)])));
+    // 10 was running when the copy was taken: all of it is behind the start.
+    a.push_boundary(10, written(begin(10)));
+    a.push(partition(1), 3, 1, member(11, 2, 1));
+    a.push(partition(1), 4, 1, member(10, 1, 1));
+    a.push_boundary(11, written(end(10, 130, &[(1, 1)])));
+    assert_eq!(drain(&mut a).unwrap(), [change(1, 1), Out::Commit(10)]);
+}

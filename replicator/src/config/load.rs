@@ -39,6 +39,8 @@ const KNOWN: &[&str] = &[
     "apply.channel_bytes",
     "apply.halt_pause_seconds",
     "apply.shutdown_seconds",
+    "snapshot.mode",
+    "snapshot.publication",
     "failure.data",
     "failure.quarantine_limit",
     "schema.additive",

@@ -7,7 +7,8 @@ use super::{LaneError, LaneLimits};
 use crate::assemble::Assembler;
 use crate::decode::debezium::CopiedRow;
 use crate::vocabulary::change::{Change, Operation};
-use crate::vocabulary::lsn::{Lsn, Xid};
+use crate::vocabulary::fence::Fence;
+use crate::vocabulary::lsn::{CommitLsn, Lsn, Xid};
 use crate::vocabulary::offset::PartitionIndex;
 use crate::vocabulary::parcel::{CommitPoint, Committed, Parcel, ParcelEnd, ReplicaPhase, TableCopy};
 use crate::vocabulary::schema::TableName;
@@ -27,6 +28,8 @@ pub(super) struct ParcelBuilder {
     copies: BTreeMap<TableName, TableCopy>,
     snapshots: HashMap<TableName, Snapshot>,
     newest_snapshot: Lsn,
+    /// Tables copied with a fence that the watermark has not passed: what their copies hold is left out.
+    fences: HashMap<TableName, Fence>,
     /// Whether rows of one table may come through several partitions.
     split: bool,
 }
@@ -54,7 +57,11 @@ enum Belongs {
 }
 
 impl ParcelBuilder {
-    pub(super) fn new(limits: LaneLimits, snapshots: HashMap<TableName, Lsn>) -> Self {
+    pub(super) fn new(
+        limits: LaneLimits,
+        snapshots: HashMap<TableName, Lsn>,
+        fences: HashMap<TableName, Fence>,
+    ) -> Self {
         ParcelBuilder {
             limits,
             changes: Vec::new(),
@@ -68,6 +75,7 @@ impl ParcelBuilder {
                 .into_iter()
                 .map(|(table, lsn)| (table, Snapshot { lsn, partitions: Vec::new(), is_old: true }))
                 .collect(),
+            fences,
             split: false,
         }
     }
@@ -77,9 +85,12 @@ impl ParcelBuilder {
         self.split = true;
     }
 
-    /// A change of the open transaction.
-    pub(super) fn change(&mut self, change: Change) -> Option<Parcel> {
+    /// A change of the open transaction, whose id is `xid`.
+    pub(super) fn change(&mut self, change: Change, xid: Option<Xid>) -> Option<Parcel> {
         self.in_transaction = true;
+        if self.is_in_copy(&change, xid) {
+            return None;
+        }
         self.push(change);
         self.is_full().then(|| self.part())
     }
@@ -93,6 +104,10 @@ impl ParcelBuilder {
     ) -> Option<Parcel> {
         let CopiedRow { change, snapshot_lsn, first_of_table, last_of_table } = row;
         if let Some(snapshot_lsn) = snapshot_lsn {
+            // The connector's snapshot is older than the fenced copy, which has replaced it.
+            if self.fences.get(&change.table.name).is_some_and(|fence| snapshot_lsn < fence.lsn) {
+                return None;
+            }
             let name = change.table.name.clone();
             let belongs = self.judge(&name, snapshot_lsn, first_of_table, change.place.partition);
             if belongs == Belongs::Older {
@@ -172,6 +187,7 @@ impl ParcelBuilder {
         self.sent_open = false;
         self.sent_copies = false;
         self.drop_copied(committed);
+        self.forget_passed(committed.lsn);
         let copies = std::mem::take(&mut self.copies).into_values().collect();
         let point = CommitPoint { transaction: Some(committed), offsets, copies, state: phase };
         self.parcel(ParcelEnd::Commit(Box::new(point)))
@@ -182,10 +198,29 @@ impl ParcelBuilder {
         if committed.lsn.0 > self.newest_snapshot {
             return;
         }
-        let snapshots = &self.snapshots;
+        let (snapshots, fences) = (&self.snapshots, &self.fences);
         self.changes.retain(|change| {
-            is_of_copy(change) || snapshots.get(&change.table.name).is_none_or(|s| committed.lsn.0 > s.lsn)
+            let table = &change.table.name;
+            is_of_copy(change)
+                // A fence has decided already, more exactly than the position can.
+                || fences.contains_key(table)
+                || snapshots.get(table).is_none_or(|s| committed.lsn.0 > s.lsn)
         });
+    }
+
+    /// Whether the fenced copy of its table holds this change already; again it would travel back in time.
+    fn is_in_copy(&self, change: &Change, xid: Option<Xid>) -> bool {
+        // Nearly always there are no fences, and each change would pay for asking.
+        !self.fences.is_empty()
+            && self.fences.get(&change.table.name).zip(xid).is_some_and(|(fence, xid)| fence.covers(xid))
+    }
+
+    /// The copies that a commit here stands behind are ordinary tables from now on.
+    fn forget_passed(&mut self, watermark: CommitLsn) {
+        for (table, fence) in self.fences.extract_if(|_, fence| fence.is_passed_by(watermark)) {
+            let copy = TableCopy { table: table.clone(), snapshot_lsn: fence.lsn, rows: 0, done: true };
+            self.copies.insert(table, copy);
+        }
     }
 
     /// What belongs to no transaction and waits for more while there is none: a commit point of its own.
@@ -250,4 +285,59 @@ fn idempotent(mut change: Change) -> Change {
 
 fn is_of_copy(change: &Change) -> bool {
     matches!(change.operation, Operation::Copy(_) | Operation::Clear)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vocabulary::offset::Place;
+    use crate::vocabulary::row::RowBuilder;
+    use crate::vocabulary::schema::Table;
+
+    fn insert(table: &str) -> Change {
+        let table = Table::new(TableName::new("public", table), vec![], vec![]);
+        let place = Place { partition: PartitionIndex(1), offset: 0 };
+        Change { table: Arc::new(table), operation: Operation::Insert(RowBuilder::new(0).finish()), place }
+    }
+
+    fn builder() -> ParcelBuilder {
+        let limits = LaneLimits {
+            queue_records: 1,
+            queue_bytes: 1,
+            parcel_changes: 2,
+            parcel_bytes: usize::MAX,
+            channel_bytes: 1,
+        };
+        let copied = TableName::new("public", "copied");
+        let fence = Fence { snapshot: "5:8:6".parse().unwrap(), lsn: Lsn(100) };
+        ParcelBuilder::new(
+            limits,
+            HashMap::from([(copied.clone(), Lsn(100))]),
+            HashMap::from([(copied, fence)]),
+        )
+    }
+
+    /// The tables whose changes a transaction keeps, and the copies that end with it.
+    fn kept(builder: &mut ParcelBuilder, xid: u32, lsn: u64) -> (Vec<String>, Vec<TableCopy>) {
+        for table in ["copied", "other"] {
+            assert!(builder.change(insert(table), Some(Xid(xid))).is_none_or(|p| p.changes.len() == 2));
+        }
+        let committed = Committed { xid: Xid(xid), lsn: CommitLsn(Lsn(lsn)), committed_at_ms: 0 };
+        let parcel = builder.commit(committed, vec![], ReplicaPhase::Copying);
+        let ParcelEnd::Commit(point) = parcel.end else { panic!("it commits") };
+        (parcel.changes.iter().map(|c| c.table.name.name.clone()).collect(), point.copies)
+    }
+
+    #[test]
+    fn a_fence_leaves_out_what_its_copy_holds_and_nothing_else_until_it_is_passed() {
+        let mut builder = builder();
+        assert_eq!(kept(&mut builder, 7, 80), (vec!["other".to_owned()], vec![]), "7 is in the copy");
+        // 6 was running for the snapshot, although its commit lies before the copy's position. Both changes made a full
+        // parcel, which went before.
+        assert_eq!(kept(&mut builder, 6, 90), (vec![], vec![]));
+        let (_, ended) = kept(&mut builder, 9, 101);
+        let [copy] = ended.as_slice() else { panic!("one copy ends: {ended:?}") };
+        assert!(copy.done && copy.snapshot_lsn == Lsn(100) && copy.rows == 0);
+        assert!(builder.fences.is_empty());
+    }
 }

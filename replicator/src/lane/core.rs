@@ -13,6 +13,7 @@ use crate::decode::debezium::{
     Boundary, Collection, Decoded, Decoder, RawRecord, Transactions, decode_boundary, is_boundary,
 };
 use crate::source::kafka::SourceError;
+use crate::vocabulary::fence::{Fence, Fences};
 use crate::vocabulary::lsn::{CommitLsn, Lsn, Xid};
 use crate::vocabulary::offset::{Offsets, PartitionIndex, PartitionNames, Place, TopicPartition};
 use crate::vocabulary::parcel::{Committed, Parcel, ReplicaPhase};
@@ -48,6 +49,8 @@ pub struct CoreStart {
     pub offsets: Offsets,
     /// At which position each table's snapshot was taken.
     pub snapshots: HashMap<TableName, Lsn>,
+    /// Fenced copies that the watermark has not passed.
+    pub fences: Fences,
     /// Transactions known to be applied although they stand ahead in the topics.
     pub repeats: Vec<Xid>,
     /// Bounds.
@@ -61,6 +64,7 @@ impl CoreStart {
             && self.phase == other.phase
             && self.offsets == other.offsets
             && self.snapshots == other.snapshots
+            && self.fences == other.fences
             && self.repeats == other.repeats
     }
 
@@ -72,6 +76,7 @@ impl CoreStart {
     /// Whether no table was copied at a later position than this.
     pub fn is_plain_at(&self, watermark: CommitLsn) -> bool {
         self.snapshots.values().all(|copied_at| *copied_at <= watermark.0)
+            && self.fences.end().is_none_or(|end| end <= watermark.0)
     }
 
     /// Where to begin to read these partitions, which hold records from `bounds` on: some records before what is needed tell
@@ -137,6 +142,8 @@ pub struct LaneCore {
     needed_from: Vec<i64>,
     /// The replica's watermark at the start.
     watermark: CommitLsn,
+    /// What the replica was made from, while the watermark has not passed it.
+    copied: Option<Fence>,
     /// Whether anything of the transaction topic before that was read, and whether the transaction at the watermark was there.
     looked_back: bool,
     anchored: bool,
@@ -151,14 +158,18 @@ impl LaneCore {
     pub fn new(start: CoreStart) -> Self {
         let transactions = start.decoder.transactions();
         let spine = (transactions == Transactions::Required).then_some(SPINE);
+        let fenced_until = start.fences.end();
+        let mut assembler = Assembler::new(spine, start.watermark, &start.repeats);
+        assembler.set_copied(start.fences.whole.clone());
         LaneCore {
             topics: topics_of(&start.catalog, &start.exclude_tables, &start.topic_prefix),
             topic_prefix: start.topic_prefix,
             names: PartitionNames::default(),
             decoder: start.decoder,
-            assembler: Assembler::new(spine, start.watermark, &start.repeats),
-            builder: ParcelBuilder::new(start.limits, start.snapshots),
-            phase: PhaseTracker::new(start.phase, transactions, start.offsets.clone()),
+            assembler,
+            copied: start.fences.whole,
+            builder: ParcelBuilder::new(start.limits, start.snapshots, start.fences.tables),
+            phase: PhaseTracker::new(start.phase, transactions, start.offsets.clone(), fenced_until),
             offsets: start.offsets,
             limits: start.limits,
             transactions,
@@ -242,16 +253,32 @@ impl LaneCore {
         }
         self.looked_back = true;
         if let Ok(Some(boundary)) = boundary {
+            self.check_copied(&boundary)?;
             self.anchored |= matches!(&boundary, Boundary::End { lsn, .. } if *lsn == self.watermark);
             self.assembler.remember(&boundary);
         }
         Ok(())
     }
 
+    /// Whatever ended before the position to go on from is in the replica, by the stream or by the copy. Only a leader that
+    /// holds a commit back from its own readers, which waits for a synchronous standby, can show otherwise.
+    fn check_copied(&self, boundary: &Boundary) -> Result<(), LaneError> {
+        match (&self.copied, boundary) {
+            (Some(copied), Boundary::End { xid, lsn, .. })
+                if *lsn > self.watermark && !copied.covers(*xid) =>
+            {
+                Err(LaneError::NotCopied { xid: *xid, lsn: *lsn })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The transaction at the watermark has to stand before the position to go on from. A topic that was made anew holds
     /// other records at the same offsets.
     fn check_anchor(&self) -> Result<(), LaneError> {
-        if self.anchored || !self.looked_back || self.watermark == CommitLsn::default() {
+        // A copy brings its own position with it, in topics that may be other ones than the watermark is from.
+        let is_copy = self.copied.as_ref().is_some_and(|copied| !copied.is_passed_by(self.watermark));
+        if self.anchored || is_copy || !self.looked_back || self.watermark == CommitLsn::default() {
             return Ok(());
         }
         let partition = self.names.get(SPINE);
@@ -270,10 +297,14 @@ impl LaneCore {
     pub fn turn(&mut self) -> Result<Turn, LaneError> {
         loop {
             if let Some(committed) = self.held {
-                let Some(phase) = self.phase.at_commit(&self.names, &self.assembler) else {
+                let Some(phase) = self.phase.at_commit(committed.lsn, &self.names, &self.assembler) else {
                     return Ok(Turn::NeedsEnds);
                 };
                 self.held = None;
+                if self.copied.take_if(|copied| copied.is_passed_by(committed.lsn)).is_some() {
+                    // Kept for ever, it would take ids for its own that have come round.
+                    self.assembler.set_copied(None);
+                }
                 return Ok(Turn::Parcel(self.builder.commit(committed, self.assembler.take_moved(), phase)));
             }
             let event = if self.split && !self.phase.stream_may_begin(&self.names, &self.assembler) {
@@ -289,7 +320,7 @@ impl LaneCore {
                 self.next_event()?
             };
             let parcel = match event {
-                Some(Event::Change(change)) => self.builder.change(change),
+                Some(Event::Change(change)) => self.builder.change(change, self.assembler.open_xid()),
                 Some(Event::Copy(row)) => {
                     self.phase.copying();
                     self.builder.copy(row, &mut self.assembler, self.phase.current())

@@ -2,7 +2,7 @@
 
 use crate::assemble::AssembleError;
 use crate::source::kafka::SourceError;
-use crate::vocabulary::lsn::Xid;
+use crate::vocabulary::lsn::{CommitLsn, Xid};
 
 /// A lane can't go on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +39,16 @@ pub enum LaneError {
     /// A mistake of this program. Trying again at once would only hide it.
     #[error("the lane ended with a panic: {0}")]
     Panic(String),
+    /// A transaction stands in the topics before the position at which a copy goes on, and the copy does not hold it.
+    #[error(
+        "transaction {xid}, committed at {lsn}, is neither in the copy nor behind the position at which it goes on"
+    )]
+    NotCopied {
+        /// The transaction.
+        xid: Xid,
+        /// Its commit.
+        lsn: CommitLsn,
+    },
 }
 
 impl LaneError {
@@ -52,6 +62,7 @@ impl LaneError {
             LaneError::Source(_)
             | LaneError::Assemble { .. }
             | LaneError::WithoutTransactions
+            | LaneError::NotCopied { .. }
             | LaneError::Panic(_) => false,
         }
     }
@@ -69,6 +80,10 @@ impl LaneError {
                 "Nothing to do.".to_owned()
             }
             LaneError::Panic(_) => "Report it, with the log's lines before this one.".to_owned(),
+            LaneError::NotCopied { .. } => {
+                "The leader held this commit back from its readers while the copy was begun. Copy the replica afresh: `replicator rebuild`."
+                    .to_owned()
+            }
         }
     }
 }

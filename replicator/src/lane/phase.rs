@@ -3,11 +3,14 @@
 //! Debezium's snapshot rows belong to no transaction and stand in their tables' topics before the streamed changes. Once
 //! the first streamed transaction has ended, all of them have been written; so the replica is live when it has consumed
 //! what the topics held at that moment. Until then a table may still lack rows that another one refers to.
+//!
+//! A fenced copy stands ahead of the stream: its replica is live when the watermark has passed the last fence, too.
 
 use std::collections::BTreeMap;
 
 use crate::assemble::Assembler;
 use crate::decode::debezium::Transactions;
+use crate::vocabulary::lsn::{CommitLsn, Lsn};
 use crate::vocabulary::offset::{Offsets, PartitionIndex, PartitionNames, TopicPartition};
 use crate::vocabulary::parcel::ReplicaPhase;
 
@@ -20,16 +23,25 @@ pub(super) struct PhaseTracker {
     ends: Option<BTreeMap<TopicPartition, i64>>,
     /// Whether all snapshot rows have been taken that stood before the ends.
     copied: bool,
+    /// The watermark that all fenced copies agree from; none without such copies.
+    fenced_until: Option<Lsn>,
 }
 
 impl PhaseTracker {
-    pub(super) fn new(phase: ReplicaPhase, transactions: Transactions, started_at: Offsets) -> Self {
+    pub(super) fn new(
+        phase: ReplicaPhase,
+        transactions: Transactions,
+        started_at: Offsets,
+        fenced_until: Option<Lsn>,
+    ) -> Self {
         let phase = match transactions {
-            Transactions::Required => phase,
             // Without transactions nothing ever tells that tables agree.
             Transactions::Absent => ReplicaPhase::Degraded,
+            // Also when the checkpoint says otherwise: a fence that is not passed has changes left out.
+            Transactions::Required if fenced_until.is_some() => ReplicaPhase::Copying,
+            Transactions::Required => phase,
         };
-        PhaseTracker { phase, started_at, ends: None, copied: false }
+        PhaseTracker { phase, started_at, ends: None, copied: false, fenced_until }
     }
 
     pub(super) fn current(&self) -> ReplicaPhase {
@@ -65,13 +77,17 @@ impl PhaseTracker {
         self.copied
     }
 
-    /// A transaction is complete: the phase that holds with it; none when the ends have to be asked first.
+    /// The transaction that ends at `lsn` is complete: the phase that holds with it; none when the ends have to be asked first.
     pub(super) fn at_commit(
         &mut self,
+        lsn: CommitLsn,
         names: &PartitionNames,
         assembler: &Assembler,
     ) -> Option<ReplicaPhase> {
         if matches!(self.phase, ReplicaPhase::Live | ReplicaPhase::Degraded) {
+            return Some(self.phase);
+        }
+        if self.fenced_until.is_some_and(|until| lsn.0 < until) {
             return Some(self.phase);
         }
         self.ends.as_ref()?;
@@ -79,6 +95,7 @@ impl PhaseTracker {
             tracing::info!("the copy is complete, the replica is live");
             self.phase = ReplicaPhase::Live;
             self.ends = None;
+            self.fenced_until = None;
         }
         Some(self.phase)
     }

@@ -17,6 +17,7 @@ use self::world::{Connector, Dice, EXCLUDED, Layout, Leader, PLACEHOLDER, PREFIX
 use super::core::{CoreStart, LaneCore, Turn};
 use super::{LaneError, LaneLimits};
 use crate::decode::debezium::{DecodeSettings, Decoder, RawRecord, Transactions};
+use crate::vocabulary::fence::Fences;
 use crate::vocabulary::lsn::{CommitLsn, Lsn};
 use crate::vocabulary::offset::{PartitionIndex, Place};
 use crate::vocabulary::schema::Catalog;
@@ -44,6 +45,7 @@ fn start(replica: &Replica, transactions: Transactions, parcel_changes: usize) -
         phase: replica.stored.phase,
         offsets: replica.stored.offsets.clone(),
         snapshots: replica.stored.snapshots.clone(),
+        fences: Fences::default(),
         repeats: vec![],
         limits: LaneLimits {
             queue_records: 4,

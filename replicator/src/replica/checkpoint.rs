@@ -7,8 +7,10 @@ use tokio_postgres::Statement;
 use tokio_postgres::types::Type;
 
 use super::ReplicaError;
+use super::copy::CopyScope;
 use super::session::Session;
 use crate::text::push_fmt;
+use crate::vocabulary::fence::{Fence, Fences};
 use crate::vocabulary::lsn::{CommitLsn, Lsn, Xid};
 use crate::vocabulary::offset::{Offsets, PartitionNames, TopicPartition};
 use crate::vocabulary::parcel::{CommitPoint, ReplicaPhase, TableCopy};
@@ -42,6 +44,10 @@ pub struct Checkpoint {
     pub offsets: Offsets,
     /// At which position each table's snapshot was taken.
     pub snapshots: HashMap<TableName, Lsn>,
+    /// Fenced copies that the watermark has not passed.
+    pub fences: Fences,
+    /// What has to be copied before anything is applied.
+    pub to_copy: CopyScope,
 }
 
 /// Takes the replica and reads its checkpoint. Ownership ends with the session, and when the lease runs out while somebody
@@ -84,13 +90,19 @@ async fn claim_epoch(session: &Session, claim: Claim<'_>) -> Result<Option<i64>,
     Ok(row.get(0))
 }
 
-async fn read(session: &Session, epoch: i64) -> Result<Checkpoint, ReplicaError> {
+/// Reads the checkpoint of the owner of this epoch.
+///
+/// # Errors
+/// When the replica does not answer, or its contract schema is of another version.
+pub async fn read(session: &Session, epoch: i64) -> Result<Checkpoint, ReplicaError> {
     let failed = |source| ReplicaError::Postgres { action: "read the checkpoint", source };
     let row = session
         .client()
         .query_one(
             "SELECT state, watermark::text, xid, offsets::text,
-                    (extract(epoch FROM committed_at) * 1000)::bigint
+                    (extract(epoch FROM committed_at) * 1000)::bigint,
+                    copied_snapshot, copied_lsn::text,
+                    (SELECT detail ->> 'scope' FROM replicator.control WHERE kind = 'rebuild')
              FROM replicator.checkpoint",
             &[],
         )
@@ -103,27 +115,46 @@ async fn read(session: &Session, epoch: i64) -> Result<Checkpoint, ReplicaError>
         offsets.into_iter().map(|(p, offset)| Ok((p.parse::<TopicPartition>()?, offset))).collect();
     let copies = session
         .client()
-        .query("SELECT table_schema, table_name, snapshot_lsn::text FROM replicator.table_state", &[])
+        .query(
+            "SELECT table_schema, table_name, snapshot_lsn::text, snapshot FROM replicator.table_state",
+            &[],
+        )
         .await
         .map_err(failed)?;
-    let snapshots = copies
-        .iter()
-        .map(|r| {
-            let lsn = r.get::<_, &str>(2).parse().map_err(|_| contract("snapshot_lsn"))?;
-            Ok((TableName::new(r.get::<_, &str>(0), r.get::<_, &str>(1)), lsn))
-        })
-        .collect::<Result<_, ReplicaError>>()?;
+    let watermark = CommitLsn(row.get::<_, &str>(1).parse().map_err(|_| contract("watermark"))?);
+    let mut snapshots = HashMap::new();
+    let mut fences = Fences { whole: fence(row.get(5), row.get(6))?, tables: HashMap::new() };
+    for copy in &copies {
+        let name = TableName::new(copy.get::<_, &str>(0), copy.get::<_, &str>(1));
+        let lsn = copy.get::<_, &str>(2).parse().map_err(|_| contract("snapshot_lsn"))?;
+        if let Some(fence) = fence(copy.get(3), copy.get(2))? {
+            fences.tables.insert(name.clone(), fence);
+        }
+        snapshots.insert(name, lsn);
+    }
+    fences.whole.take_if(|fence| fence.is_passed_by(watermark));
+    fences.tables.retain(|_, fence| !fence.is_passed_by(watermark));
     Ok(Checkpoint {
         epoch,
         phase: ReplicaPhase::from_contract(row.get(0)).ok_or_else(|| contract("state"))?,
-        watermark: CommitLsn(row.get::<_, &str>(1).parse().map_err(|_| contract("watermark"))?),
+        watermark,
         xid: row.get::<_, Option<i64>>(2).and_then(|xid| u32::try_from(xid).ok()).map(Xid),
         committed_at_ms: row.get(4),
         offsets: offsets.map_err(|e: crate::vocabulary::offset::TopicPartitionParseError| {
             ReplicaError::Contract(e.to_string())
         })?,
         snapshots,
+        fences,
+        to_copy: CopyScope::from_contract(row.get(7)).ok_or_else(|| contract("control"))?,
     })
+}
+
+/// The fence of a copy, if it has one.
+fn fence(snapshot: Option<&str>, lsn: Option<&str>) -> Result<Option<Fence>, ReplicaError> {
+    let Some((snapshot, lsn)) = snapshot.zip(lsn) else { return Ok(None) };
+    let snapshot = snapshot.parse().map_err(|e| ReplicaError::Contract(format!("{e}")))?;
+    let lsn = lsn.parse().map_err(|e| ReplicaError::Contract(format!("{e}")))?;
+    Ok(Some(Fence { snapshot, lsn }))
 }
 
 /// Writes checkpoints: the last statement of every apply transaction.
@@ -211,7 +242,7 @@ impl CheckpointWriter {
             .prepare_typed(
                 "INSERT INTO replicator.table_state AS s VALUES ($1, $2, $3, $4::text::pg_lsn, $5)
                  ON CONFLICT (table_schema, table_name) DO UPDATE
-                 SET state = excluded.state, snapshot_lsn = excluded.snapshot_lsn,
+                 SET state = excluded.state, snapshot_lsn = excluded.snapshot_lsn, snapshot = NULL,
                      rows_copied = excluded.rows_copied
                          + CASE WHEN s.snapshot_lsn = excluded.snapshot_lsn THEN s.rows_copied ELSE 0 END",
                 &[Type::TEXT, Type::TEXT, Type::TEXT, Type::TEXT, Type::INT8],

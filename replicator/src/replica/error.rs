@@ -121,12 +121,7 @@ impl ReplicaError {
     pub fn disposition(&self) -> Disposition {
         match self {
             ReplicaError::Postgres { source, .. } | ReplicaError::Change { source, .. } => {
-                match source.code() {
-                    Some(code) => disposition(code),
-                    None if is_of_connection(source) => Disposition::Retry,
-                    // The driver could not send it: it can't the next time either.
-                    None => Disposition::Halt,
-                }
+                disposition_of(source)
             }
             ReplicaError::TimedOut { .. } | ReplicaError::LeaseLost { .. } | ReplicaError::Leader(_) => {
                 Disposition::Retry
@@ -200,8 +195,18 @@ impl ReplicaError {
     }
 }
 
+/// What a driver's error means, whichever server it came from.
+pub(crate) fn disposition_of(error: &tokio_postgres::Error) -> Disposition {
+    match error.code() {
+        Some(code) => disposition(code),
+        None if is_of_connection(error) => Disposition::Retry,
+        // The driver could not send it: it can't the next time either.
+        None => Disposition::Halt,
+    }
+}
+
 /// PostgreSQL's message with its SQLSTATE and detail; what the driver prints is only "db error".
-pub(super) fn describe(error: &tokio_postgres::Error) -> String {
+pub(crate) fn describe(error: &tokio_postgres::Error) -> String {
     let Some(db) = error.as_db_error() else {
         let mut text = error.to_string();
         let mut source = std::error::Error::source(error);

@@ -203,12 +203,12 @@ pub(super) fn empty(stage: Stage) -> String {
 }
 
 /// An identifier, quoted.
-pub(super) fn quoted(identifier: &str) -> String {
+pub(crate) fn quoted(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
 }
 
 /// A table's name, quoted.
-pub(super) fn quoted_table(name: &TableName) -> String {
+pub(crate) fn quoted_table(name: &TableName) -> String {
     format!("{}.{}", quoted(&name.schema), quoted(&name.name))
 }
 

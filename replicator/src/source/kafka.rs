@@ -86,13 +86,13 @@ impl SourceError {
                  do without transactions and tokens, source.transactions = \"absent\" here."
             }
             SourceError::PositionLost { needed, high, .. } if needed > high => {
-                "The topic was deleted and made again, or lost its end. Copy the replica afresh."
+                "The topic was deleted and made again, or lost its end. Copy the replica afresh: `replicator rebuild REPLICA`."
             }
             SourceError::PositionLost { .. } => {
-                "Retention has removed changes that this replica had not applied. Copy the replica afresh."
+                "Retention has removed changes that this replica had not applied. Copy the replica afresh: `replicator rebuild REPLICA`."
             }
             SourceError::Replaced { .. } => {
-                "The topic was deleted and made again, or the replica belongs to another broker. Copy the replica afresh."
+                "The topic was deleted and made again, or the replica belongs to another broker. Copy the replica afresh: `replicator rebuild REPLICA`."
             }
             SourceError::SeveralPartitions(_) => {
                 "Set provide.transaction.metadata=true in the connector and source.transactions = \"required\" here; or make \

@@ -113,6 +113,7 @@ pub(crate) async fn feed_as(
         phase: checkpoint.phase,
         offsets: checkpoint.offsets.clone(),
         snapshots: checkpoint.snapshots.clone(),
+        fences: checkpoint.fences.clone(),
         repeats: vec![],
         limits: limits(options.parcel_changes),
     });

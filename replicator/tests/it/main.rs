@@ -8,6 +8,7 @@ mod golden;
 mod missing_rows;
 mod ownership;
 mod quarantine;
+mod rebuild;
 mod schema_change;
 mod story;
 mod techniques;

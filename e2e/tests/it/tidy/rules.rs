@@ -44,7 +44,8 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
 ];
 
 /// The only places with SQL text.
-const SQL_MODULES: &[&str] = &["replicator/src/replica", "replicator/src/check", "webapp/src/db"];
+const SQL_MODULES: &[&str] =
+    &["replicator/src/replica", "replicator/src/snapshot", "replicator/src/check", "webapp/src/db"];
 
 /// How SQL statements begin. Upper case, as this repository writes SQL: prose never starts so.
 const SQL_STARTS: &[&str] = &[

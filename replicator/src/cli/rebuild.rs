@@ -1,0 +1,66 @@
+//! `replicator rebuild`: asks for copies, and waits for them when told to.
+//!
+//! The wish lives in the replica, so it reaches whichever daemon owns it, also one that starts later.
+
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::replica::session::Session;
+use crate::replica::{ReplicaError, catalog, copy, progress};
+use crate::vocabulary::schema::TableName;
+
+/// How often a wish is looked at while it is waited for.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Why nothing was asked for.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RebuildError {
+    #[error("there is no replica '{0}' in the configuration; there are {1}")]
+    NoReplica(String, String),
+    #[error("{0} has no table '{1}'; name it as schema.table")]
+    NoTable(String, String),
+    #[error("a copy needs the leader: set leader.url")]
+    NoLeader,
+    #[error(transparent)]
+    Replica(#[from] ReplicaError),
+}
+
+/// Asks for copies of `tables`, of the whole replica when there are none. Returns what was asked, for people.
+pub(super) async fn ask(config: &Config, replica: &str, tables: &[String]) -> Result<String, RebuildError> {
+    if config.leader.is_none() {
+        return Err(RebuildError::NoLeader);
+    }
+    let names: Vec<_> = config.replicas.iter().map(|r| r.name.as_str()).collect();
+    let found = config.replicas.iter().find(|r| r.name == replica);
+    let found = found.ok_or_else(|| RebuildError::NoReplica(replica.to_owned(), names.join(", ")))?;
+    let session = Session::connect(found.url.config()).await?;
+    let known = catalog::load(session.client()).await?;
+    let find = |wanted: &String| -> Result<TableName, RebuildError> {
+        let table = known.tables().find(|table| *table.full_name == **wanted);
+        let table = table.ok_or_else(|| RebuildError::NoTable(replica.to_owned(), wanted.clone()))?;
+        Ok(table.name.clone())
+    };
+    let wanted = tables.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+    copy::ask(&session, &super::wishes::who(), &wanted).await?;
+    let what = if tables.is_empty() { "all tables".to_owned() } else { tables.join(", ") };
+    Ok(format!("{replica}: asked for a copy of {what}; `replicator status` shows how far it is\n"))
+}
+
+/// Waits until the wish is fulfilled and the replica is live again. An outage on the way is waited for, too.
+pub(super) async fn wait(config: &Config, replica: &str) -> String {
+    let Some(found) = config.replicas.iter().find(|r| r.name == replica) else { return String::new() };
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        match is_done(found.url.config()).await {
+            Ok(true) => return format!("{replica}: copied and live\n"),
+            Ok(false) => {}
+            Err(error) => tracing::debug!(error = %error, "the replica can't be asked now"),
+        }
+    }
+}
+
+async fn is_done(url: &tokio_postgres::Config) -> Result<bool, ReplicaError> {
+    let session = Session::connect(url).await?;
+    let scope = copy::asked(&session).await?;
+    Ok(scope == copy::CopyScope::None && progress::read(url).await?.phase == "live")
+}

@@ -1,0 +1,182 @@
+//! Fenced copies: tables straight from the leader, while everything runs and the stream stands anywhere behind.
+//!
+//! ```text
+//! leader   BEGIN REPEATABLE READ ─ pg_current_snapshot() ─ position ─ COPY TO ───────────▶
+//! replica                                                   └─ one transaction per table: old rows go, new ones come,
+//!                                                               fence is stored ─▶ copying … watermark passes the fence ─▶ live
+//! ```
+//!
+//! No slot is needed, and nothing stops on the leader. The snapshot says exactly which transactions the copy holds: their
+//! changes are left out when the stream brings them. Rows that the leader deleted meanwhile are not in the copy, so they
+//! are gone here afterwards. A copy that is interrupted anywhere begins again with the table that was open.
+
+mod error;
+mod leader;
+mod shape;
+
+use bytes::BytesMut;
+use futures_util::TryStreamExt as _;
+
+pub use error::SnapshotError;
+pub use leader::LeaderSnapshot;
+pub use shape::Shape;
+
+use crate::replica::checkpoint::{self, Checkpoint};
+use crate::replica::copy::{self, CopyScope, Replacement};
+use crate::replica::session::Session;
+use crate::vocabulary::fence::Fence;
+use crate::vocabulary::offset::Offsets;
+use crate::vocabulary::parcel::ReplicaPhase;
+use crate::vocabulary::schema::TableName;
+
+/// Rows are sent on in pieces of this size. The leader's driver gives one message per row, far too small to pass on singly.
+const PIECE_BYTES: usize = 128 << 10;
+
+/// What a copy needs to know of the leader.
+#[derive(Debug, Clone)]
+pub struct LeaderSettings {
+    /// Its address.
+    pub url: tokio_postgres::Config,
+    /// The publication whose tables make up a replica; all publications when none is named.
+    pub publication: Option<String>,
+    /// Tables, as `schema.table`, that the replicas don't get.
+    pub exclude_tables: Vec<String>,
+}
+
+/// How far a copy is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
+pub struct CopyProgress {
+    /// The table that is being copied.
+    pub table: String,
+    /// Tables that are done, of this attempt.
+    pub tables_done: usize,
+    /// Tables in all, of this attempt.
+    pub tables: usize,
+    /// Rows of this attempt.
+    pub rows: u64,
+    /// Bytes of this attempt, as they travel.
+    pub bytes: u64,
+}
+
+/// The replica that is filled, by its owner.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// The session that owns it.
+    pub session: &'a Session,
+    /// The owner's epoch.
+    pub epoch: i64,
+}
+
+/// Fulfils the wish and returns the checkpoint as it is then. `ends` gives the present ends of all partitions; it is asked
+/// only for a copy of the whole replica, and before the leader's snapshot is taken, so that whatever ended before them is in
+/// the copy.
+///
+/// # Errors
+/// When leader or replica fail or refuse. Tables that were done stay done.
+pub async fn fill<E: From<SnapshotError>>(
+    target: Target<'_>,
+    leader: &LeaderSettings,
+    scope: CopyScope,
+    ends: impl AsyncFnOnce() -> Result<Offsets, E>,
+    mut report: impl FnMut(&CopyProgress),
+) -> Result<Checkpoint, E> {
+    let begun = match scope {
+        CopyScope::None => None,
+        CopyScope::Tables => Some(LeaderSnapshot::open(leader).await?),
+        CopyScope::All => {
+            LeaderSnapshot::check_slot(leader).await?;
+            let offsets = ends().await?;
+            let snapshot = LeaderSnapshot::open(leader).await?;
+            let tables = snapshot.tables(leader).await?;
+            let begun = copy::begin(target.session, target.epoch, snapshot.fence(), &offsets, &tables).await;
+            begun.map_err(SnapshotError::from)?;
+            tracing::info!(
+                tables = tables.len(),
+                snapshot = %snapshot.fence().snapshot,
+                lsn = %snapshot.fence().lsn,
+                "copying the whole replica from the leader"
+            );
+            Some(snapshot)
+        }
+    };
+    if let Some(snapshot) = begun {
+        copy_wanted(target, &snapshot, &mut report).await?;
+    }
+    Ok(checkpoint::read(target.session, target.epoch).await.map_err(SnapshotError::from)?)
+}
+
+/// Copies the tables that are wanted, one after the other, all as the leader had them at one moment.
+async fn copy_wanted(
+    target: Target<'_>,
+    snapshot: &LeaderSnapshot,
+    report: &mut impl FnMut(&CopyProgress),
+) -> Result<(), SnapshotError> {
+    let tables = copy::wanted(target.session).await?;
+    let mut progress = CopyProgress { tables: tables.len(), ..CopyProgress::default() };
+    for table in &tables {
+        progress.table = table.to_string();
+        report(&progress);
+        let shape = snapshot.shape(target.session, table).await?;
+        let before = progress.bytes;
+        let rows = replace(target, snapshot, table, &shape, &mut progress, report).await?;
+        progress.tables_done += 1;
+        report(&progress);
+        tracing::info!(table = %table, rows, bytes = progress.bytes - before, "a table was copied from the leader");
+    }
+    Ok(())
+}
+
+/// Replaces one table's rows, in one transaction of the replica.
+async fn replace(
+    target: Target<'_>,
+    snapshot: &LeaderSnapshot,
+    table: &TableName,
+    shape: &Shape,
+    progress: &mut CopyProgress,
+    report: &mut impl FnMut(&CopyProgress),
+) -> Result<u64, SnapshotError> {
+    let copy_in = shape.copy_in(table);
+    let Target { session, epoch } = target;
+    let mut replacement =
+        Replacement::begin(session, epoch, table, shape.is_partitioned_here, &copy_in).await?;
+    let mut rows = std::pin::pin!(snapshot.copy_out(&shape.copy_out(table)).await?);
+    let mut piece = BytesMut::with_capacity(PIECE_BYTES);
+    while let Some(row) = rows.try_next().await.map_err(LeaderSnapshot::interrupted)? {
+        piece.extend_from_slice(&row);
+        progress.rows += 1;
+        if piece.len() >= PIECE_BYTES {
+            progress.bytes += piece.len() as u64;
+            replacement.send(piece.split().freeze()).await?;
+            report(progress);
+        }
+    }
+    progress.bytes += piece.len() as u64;
+    replacement.send(piece.freeze()).await?;
+    Ok(replacement.commit(snapshot.fence()).await?)
+}
+
+/// What a replica that was never filled, or was asked to be filled again, has to copy first.
+pub fn scope_of(checkpoint: &Checkpoint, mode: SnapshotMode) -> CopyScope {
+    let is_new = checkpoint.phase == ReplicaPhase::Empty && checkpoint.offsets.is_empty();
+    if is_new && mode == SnapshotMode::Copy { CopyScope::All } else { checkpoint.to_copy }
+}
+
+/// Where the first rows of a replica come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SnapshotMode {
+    /// From Debezium's snapshot, through the topics.
+    #[default]
+    Connector,
+    /// From the leader, by a fenced copy.
+    Copy,
+}
+
+/// The fence of a snapshot, for those who only compare.
+pub(crate) fn parse_fence(snapshot: &str, lsn: &str) -> Result<Fence, SnapshotError> {
+    let unreadable = |what: String| SnapshotError::Unreadable(what);
+    Ok(Fence {
+        snapshot: snapshot.parse().map_err(|e| unreadable(format!("{e}")))?,
+        lsn: lsn.parse().map_err(|e| unreadable(format!("{e}")))?,
+    })
+}

@@ -1,0 +1,210 @@
+//! The leader, as it was at one moment.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use tokio::task::JoinHandle;
+use tokio_postgres::{Client, NoTls};
+
+use super::shape::{CopyColumn, CopyTable, Published, Shape};
+use super::{LeaderSettings, SnapshotError, parse_fence};
+use crate::replica::session::Session;
+use crate::vocabulary::fence::Fence;
+use crate::vocabulary::schema::TableName;
+
+/// How long connecting and its first answers may take.
+const CONNECT_SECONDS: u64 = 10;
+
+/// What a value's text form depends on, as in the sessions that apply. Rows that a policy would hide make an error.
+const SETTINGS: &str = "
+    SET search_path = pg_catalog;
+    SET DateStyle = 'ISO, YMD';
+    SET IntervalStyle = postgres;
+    SET TimeZone = 'UTC';
+    SET extra_float_digits = 1;
+    SET bytea_output = hex;
+    SET row_security = off;
+    SET statement_timeout = 0;
+    SET idle_in_transaction_session_timeout = 0;
+    SET tcp_keepalives_idle = 10;
+    SET tcp_keepalives_interval = 5;
+    SET tcp_keepalives_count = 3";
+
+/// Both sides are asked this. A type that a server numbered itself, or a value that is the number of another catalog row
+/// (`regclass`), means something else on the other one; its text form does not.
+const COLUMNS: &str = "
+    SELECT a.attname::text,
+           CASE WHEN t.oid < 16384 AND t.typsend <> 0 AND t.typname !~ '^_?(reg|aclitem)' THEN t.oid::bigint END,
+           a.attgenerated <> '', c.relkind = 'p'
+    FROM pg_attribute a
+    JOIN pg_class c ON c.oid = a.attrelid
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_type t ON t.oid = a.atttypid
+    WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped
+    ORDER BY a.attnum";
+
+/// A read-only transaction on the leader that sees one moment.
+#[derive(Debug)]
+pub struct LeaderSnapshot {
+    client: Client,
+    connection: JoinHandle<()>,
+    fence: Fence,
+    publication: Option<String>,
+}
+
+impl Drop for LeaderSnapshot {
+    fn drop(&mut self) {
+        // Ends the transaction, which keeps the leader from cleaning up.
+        self.connection.abort();
+    }
+}
+
+impl LeaderSnapshot {
+    /// Takes the snapshot.
+    ///
+    /// # Errors
+    /// When the leader does not answer, or refuses.
+    pub async fn open(settings: &LeaderSettings) -> Result<Self, SnapshotError> {
+        let (client, connection) = connect(settings).await?;
+        let failed = |source| SnapshotError::Leader { action: "take a snapshot of the leader", source };
+        client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(failed)?;
+        let row = client.query_one("SELECT pg_current_snapshot()::text", &[]).await.map_err(failed)?;
+        // A statement of its own, after the one that took the snapshot: every commit that the snapshot sees was inserted
+        // before this position.
+        let after =
+            client.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await.map_err(failed)?;
+        let fence = parse_fence(row.get(0), after.get(0))?;
+        Ok(LeaderSnapshot { client, connection, fence, publication: settings.publication.clone() })
+    }
+
+    /// Checks that somebody keeps the changes from now on: a copy is complete only together with its stream.
+    ///
+    /// # Errors
+    /// [`SnapshotError::NoSlot`] when nobody does.
+    pub(super) async fn check_slot(settings: &LeaderSettings) -> Result<(), SnapshotError> {
+        let (client, connection) = connect(settings).await?;
+        let failed = |source| SnapshotError::Leader { action: "look for the connector's slot", source };
+        let found = client
+            .query_one(
+                "SELECT EXISTS (SELECT FROM pg_replication_slots
+                                WHERE slot_type = 'logical' AND database = current_database()
+                                  AND confirmed_flush_lsn IS NOT NULL AND wal_status IS DISTINCT FROM 'lost')",
+                &[],
+            )
+            .await
+            .map_err(failed)?;
+        connection.abort();
+        if found.get(0) { Ok(()) } else { Err(SnapshotError::NoSlot) }
+    }
+
+    /// What the snapshot sees.
+    pub fn fence(&self) -> &Fence {
+        &self.fence
+    }
+
+    /// The tables that the leader publishes and the replicas get. Of a partitioned table that is published as a whole, its
+    /// partitions are left out.
+    ///
+    /// # Errors
+    /// When the leader does not answer.
+    pub async fn tables(&self, settings: &LeaderSettings) -> Result<Vec<TableName>, SnapshotError> {
+        let rows = self
+            .client
+            .query(
+                "WITH published AS (
+                     SELECT DISTINCT p.schemaname, p.tablename, c.oid
+                     FROM pg_publication_tables p
+                     JOIN pg_namespace n ON n.nspname = p.schemaname
+                     JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename
+                     WHERE $1::text IS NULL OR p.pubname = $1)
+                 SELECT schemaname::text, tablename::text FROM published p
+                 WHERE NOT EXISTS (SELECT FROM pg_partition_ancestors(p.oid) a
+                                   WHERE a.relid <> p.oid AND a.relid IN (SELECT oid FROM published))
+                 ORDER BY 1, 2",
+                &[&self.publication],
+            )
+            .await
+            .map_err(|source| SnapshotError::Leader { action: "read the leader's publications", source })?;
+        let names = rows.iter().map(|row| TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1)));
+        Ok(names.filter(|name| !settings.exclude_tables.contains(&name.to_string())).collect())
+    }
+
+    /// How a table travels to this replica.
+    ///
+    /// # Errors
+    /// When one side has no such table, or the replica's can't take the leader's rows.
+    pub(crate) async fn shape(&self, replica: &Session, table: &TableName) -> Result<Shape, SnapshotError> {
+        let failed = |source| SnapshotError::Leader { action: "read the leader's catalog", source };
+        let published = self.published(table).await?;
+        let there = self.client.query(COLUMNS, &[&table.schema, &table.name]).await.map_err(failed)?;
+        let here = replica.client().query(COLUMNS, &[&table.schema, &table.name]).await;
+        let here = here.map_err(|source| crate::replica::ReplicaError::Postgres {
+            action: "read the replica's catalog",
+            source,
+        })?;
+        let there = table_of(&there).ok_or_else(|| SnapshotError::NotPublished(table.to_string()))?;
+        let here = table_of(&here).ok_or_else(|| SnapshotError::NoTable(table.to_string()))?;
+        Shape::new(table, &there, &here, published)
+    }
+
+    /// Since PostgreSQL 15 a publication may carry some columns or rows only.
+    async fn published(&self, table: &TableName) -> Result<Published, SnapshotError> {
+        let row = self
+            .client
+            .query_opt(
+                "SELECT ARRAY(SELECT jsonb_array_elements_text(to_jsonb(p) -> 'attnames')),
+                        to_jsonb(p) ->> 'rowfilter', to_jsonb(p) ? 'attnames'
+                 FROM pg_publication_tables p
+                 WHERE ($1::text IS NULL OR p.pubname = $1) AND p.schemaname = $2 AND p.tablename = $3
+                 ORDER BY p.pubname LIMIT 1",
+                &[&self.publication, &table.schema, &table.name],
+            )
+            .await
+            .map_err(|source| SnapshotError::Leader { action: "read the leader's publications", source })?
+            .ok_or_else(|| SnapshotError::NotPublished(table.to_string()))?;
+        let columns = row.get::<_, bool>(2).then(|| row.get(0));
+        Ok(Published { columns, row_filter: row.get(1) })
+    }
+
+    /// The rows that a statement gives, one message each.
+    pub(super) async fn copy_out(
+        &self,
+        statement: &str,
+    ) -> Result<impl Stream<Item = Result<Bytes, tokio_postgres::Error>> + use<>, SnapshotError> {
+        self.client.copy_out(statement).await.map_err(Self::interrupted)
+    }
+
+    /// The error of a copy that broke off.
+    pub(super) fn interrupted(source: tokio_postgres::Error) -> SnapshotError {
+        SnapshotError::Leader { action: "copy a table from the leader", source }
+    }
+}
+
+/// Connects, with the settings that a value's text depends on.
+async fn connect(settings: &LeaderSettings) -> Result<(Client, JoinHandle<()>), SnapshotError> {
+    let failed = |source| SnapshotError::Leader { action: "connect to the leader", source };
+    let mut url = settings.url.clone();
+    url.application_name("replicator copy")
+        .keepalives_idle(Duration::from_secs(10))
+        .tcp_user_timeout(Duration::from_secs(30));
+    let connecting = async {
+        let (client, connection) = url.connect(NoTls).await.map_err(failed)?;
+        // Whoever uses the client gets its errors.
+        let connection = tokio::spawn(async move { connection.await.unwrap_or_default() });
+        client.batch_execute(SETTINGS).await.map_err(failed)?;
+        Ok((client, connection))
+    };
+    let limit = Duration::from_secs(CONNECT_SECONDS);
+    tokio::time::timeout(limit, connecting).await.unwrap_or(Err(SnapshotError::TimedOut(CONNECT_SECONDS)))
+}
+
+fn table_of(rows: &[tokio_postgres::Row]) -> Option<CopyTable> {
+    let is_partitioned = rows.first()?.get(3);
+    let columns = rows.iter().map(|row| CopyColumn {
+        name: row.get(0),
+        portable_type: row.get::<_, Option<i64>>(1).and_then(|oid| u32::try_from(oid).ok()),
+        is_generated: row.get(2),
+    });
+    Some(CopyTable { columns: columns.collect(), is_partitioned })
+}

@@ -1,0 +1,57 @@
+//! Before anything is applied: what the replica has to get from the leader first.
+
+use super::WorkerError;
+use crate::lane::LaneError;
+use crate::replica::checkpoint::Checkpoint;
+use crate::replica::copy::CopyScope;
+use crate::replica::lease::Lease;
+use crate::replica::session::Session;
+use crate::snapshot::{self, LeaderSettings, SnapshotError, SnapshotMode, Target};
+use crate::source::kafka::{KafkaSettings, KafkaSource};
+use crate::status::{StatusCell, WorkerState};
+use crate::vocabulary::offset::Offsets;
+
+/// What copies from the leader need.
+#[derive(Debug, Clone)]
+pub struct CopySettings {
+    /// Where the first rows of a replica come from.
+    pub mode: SnapshotMode,
+    /// The leader; none: nothing can be copied.
+    pub leader: Option<LeaderSettings>,
+    /// The topics, whose ends are where a replica that was copied as a whole goes on.
+    pub kafka: KafkaSettings,
+}
+
+/// Fulfils what was asked of the replica. Returns the checkpoint from which it goes on, which is the same when nothing was.
+pub(super) async fn fill(
+    settings: &CopySettings,
+    session: &Session,
+    lease: &mut Lease,
+    checkpoint: Checkpoint,
+    status: &StatusCell,
+) -> Result<Checkpoint, WorkerError> {
+    let scope = snapshot::scope_of(&checkpoint, settings.mode);
+    if scope == CopyScope::None {
+        return Ok(checkpoint);
+    }
+    let leader = settings.leader.as_ref().ok_or(SnapshotError::NoLeader)?;
+    status.enter(WorkerState::Copying, None);
+    let target = Target { session, epoch: checkpoint.epoch };
+    let report = |progress: &snapshot::CopyProgress| status.copying(Some(progress.clone()));
+    let filled = tokio::select! {
+        filled = snapshot::fill(target, leader, scope, async || Ok(ends(&settings.kafka).await?), report) => filled,
+        lost = lease.lost() => Err(lost.into()),
+    };
+    status.copying(None);
+    filled
+}
+
+/// The offsets after the last record of every partition.
+async fn ends(kafka: &KafkaSettings) -> Result<Offsets, LaneError> {
+    let source = KafkaSource::new(kafka.clone(), "replicator.ends")?;
+    let partitions = source.discover().await?;
+    let bounds = source.bounds(partitions).await?;
+    // librdkafka joins its threads, which may be within a system call.
+    drop(tokio::task::spawn_blocking(move || drop(source)));
+    Ok(bounds.into_iter().map(|(partition, (_, end))| (partition, end)).collect())
+}
