@@ -97,7 +97,14 @@ fn compare_columns(replica: &str, wanted: &Table, own: &Table, findings: &mut Ve
                 own.key_names(),
                 wanted.key_names()
             ),
-            format!("ALTER TABLE {table} ADD PRIMARY KEY ({});", wanted.key_names()),
+            if own.has_key() && wanted.identity_index {
+                format!(
+                    "ALTER TABLE {table} REPLICA IDENTITY USING INDEX …; with a unique index on ({}).",
+                    wanted.key_names()
+                )
+            } else {
+                format!("ALTER TABLE {table} ADD PRIMARY KEY ({});", wanted.key_names())
+            },
         ));
     }
 }

@@ -277,7 +277,7 @@ impl Decoder {
             None => codecs,
             Some(known) => known.codecs(table, &self.settings, &self.placeholders),
         };
-        let moved_away = op == Op::Delete && record.new_key.is_some();
+        let moved_away = op == Op::Delete && record.new_key.is_some() && !table.identity_index;
         let operation =
             if moved_away { None } else { Some(operation(op, table, codecs, &envelope, record)?) };
         let change =
@@ -366,6 +366,15 @@ fn operation(
     let before = || envelope.before.ok_or_else(|| DecodeError::NoOldRow(table.name.clone()));
     let update = Role::Update { before: envelope.before };
     match op {
+        // Its delete came before, with the old key; of the primary key that the header names the WAL knew nothing (observed).
+        Op::Create if table.identity_index && record.old_key.is_some() => {
+            let row = decode_row(of, after()?, update)?;
+            if row.is_complete(table) {
+                Ok(Operation::Insert(row))
+            } else {
+                Err(DecodeError::NoOldRow(table.name.clone()))
+            }
+        }
         Op::Create => match record.old_key {
             // The event of a key change says "create", but its large values may be left out: they stand in the old row.
             Some(old_key) => Ok(Operation::Rekey {

@@ -27,11 +27,12 @@ fn assemble(rows: &[PgRow]) -> Catalog {
             .filter_map(|(i, row)| row.get::<_, Option<i32>>("key_position").map(|position| (position, i)))
             .collect();
         key.sort_unstable();
-        Table::new(
+        let table = Table::new(
             name_of(&columns[0]),
             columns.iter().map(column).collect(),
             key.into_iter().map(|(_, i)| i).collect(),
-        )
+        );
+        if columns[0].get("identity_index") { table.with_identity_index() } else { table }
     });
     Catalog::new(tables)
 }

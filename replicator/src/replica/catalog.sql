@@ -21,13 +21,16 @@ SELECT n.nspname::text AS table_schema,
        en.nspname::text AS element_namespace,
        a.attgenerated <> '' AS generated,
        a.attidentity = 'a' AS identity_always,
-       -- The position of the column in the primary key, else in the replica identity's index.
+       -- The position of the column in the index that is the replica identity, else in the primary key: by the former the WAL
+       -- names rows, whatever the latter.
        -- Behind its key columns an index lists those that it only includes.
        (SELECT array_position((i.indkey::int2[])[0:i.indnkeyatts - 1], a.attnum)
           FROM pg_index i
          WHERE i.indrelid = c.oid AND (i.indisprimary OR i.indisreplident)
-         ORDER BY i.indisprimary DESC
-         LIMIT 1) AS key_position
+         ORDER BY i.indisreplident DESC
+         LIMIT 1) AS key_position,
+       EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisreplident AND NOT i.indisprimary)
+           AND EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary) AS identity_index
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped

@@ -148,6 +148,9 @@ pub struct Table {
     pub key: Vec<usize>,
     /// `schema.table`, the name under which Debezium counts its events.
     pub full_name: Arc<str>,
+    /// Whether `key` is an index that the table has as replica identity beside its primary key. Then deletes and key changes
+    /// carry the index's columns and nothing else: what an event says of an old primary key is made up.
+    pub identity_index: bool,
     by_name: HashMap<String, usize>,
     /// The columns that events may lack.
     fillers: HashMap<usize, Filler>,
@@ -157,7 +160,14 @@ impl Table {
     /// A table from its parts. `key` holds positions in `columns`.
     pub fn new(name: TableName, columns: Vec<Column>, key: Vec<usize>) -> Self {
         let by_name = columns.iter().enumerate().map(|(i, c)| (c.name.clone(), i)).collect();
-        Table { full_name: name.to_string().into(), name, columns, key, by_name, fillers: HashMap::new() }
+        let full_name = name.to_string().into();
+        Table { full_name, name, columns, key, identity_index: false, by_name, fillers: HashMap::new() }
+    }
+
+    /// The same table, whose key is the replica identity's index beside a primary key.
+    #[must_use]
+    pub fn with_identity_index(self) -> Self {
+        Table { identity_index: true, ..self }
     }
 
     /// The same table, whose events may lack a column. What the table doesn't have is left aside.

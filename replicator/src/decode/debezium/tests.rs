@@ -30,13 +30,19 @@ fn decoder_of(transactions: Transactions) -> Decoder {
         vec![0],
     );
     let log = Table::new(TableName::new("public", "log"), vec![column("line", ColumnKind::Text)], vec![]);
+    let columns = vec![
+        column("id", ColumnKind::Integer),
+        column("alt", ColumnKind::Text),
+        column("note", ColumnKind::Text),
+    ];
+    let indexed = Table::new(TableName::new("public", "indexed"), columns, vec![1]).with_identity_index();
     let settings = DecodeSettings {
         placeholder: "__debezium_unavailable_value".to_owned(),
         excluded: vec!["public.ignored".to_owned()],
         transactions,
         ..DecodeSettings::default()
     };
-    Decoder::new(&Catalog::new([accounts, log]), settings)
+    Decoder::new(&Catalog::new([accounts, log, indexed]), settings)
 }
 
 fn decoder() -> Decoder {
@@ -240,6 +246,29 @@ fn where_transactions_are_absent_an_event_is_a_change_with_a_position() {
     assert_eq!(decoder().decode(&record(&text)).unwrap_err(), DecodeError::NoTransactionBlock);
     let Ok(Decoded::Loose(event)) = loose.decode(&record(&text)) else { panic!("{text}") };
     assert_eq!((event.lsn, event.change.unwrap().operation.name()), (Lsn(53_195_829), "delete"));
+}
+
+/// What the real connector writes when `alt` changes: the WAL carries the old `alt` alone, and 0 stands in for `id`.
+#[test]
+fn a_row_whose_identity_is_an_index_beside_its_primary_key_is_never_looked_for_by_that() {
+    let text = |op, before, after| event(op, before, after).replace("accounts", "indexed");
+    let delete = text("d", r#"{"id":0,"alt":"a","note":null}"#, "null");
+    let insert = text("c", "null", r#"{"id":5,"alt":"b","note":"n"}"#);
+    let halves = [
+        (RawRecord { new_key: Some(br#"{"id":5}"#), ..record(&delete) }, "delete"),
+        (RawRecord { old_key: Some(br#"{"id":0}"#), ..record(&insert) }, "insert"),
+    ];
+    for (record, expected) in &halves {
+        let Ok(Decoded::Member(member)) = decoder().decode(record) else { panic!("{expected}") };
+        let operation = member.change.unwrap().operation;
+        assert_eq!(operation.name(), *expected);
+        if let Operation::Delete(key) = operation {
+            assert_eq!(key.0.cell(0), Cell::Text("a"));
+        }
+    }
+    let placeholder = text("c", "null", r#"{"id":5,"alt":"b","note":"__debezium_unavailable_value"}"#);
+    let unchanged = RawRecord { old_key: Some(br#"{"id":0}"#), ..record(&placeholder) };
+    assert!(matches!(decoder().decode(&unchanged), Err(DecodeError::NoOldRow(_))));
 }
 
 #[test]
