@@ -58,7 +58,7 @@ BEGIN
     INSERT INTO replicator.rebuild (table_schema, table_name) SELECT * FROM unnest(p_schemas, p_tables);
     -- An empty replica whose daemon fills it of its own accord has no wish yet.
     PERFORM replicator.request('rebuild', 'snapshot.mode');
-    UPDATE replicator.control SET detail = '{"scope": "tables"}' WHERE kind = 'rebuild';
+    UPDATE replicator.control SET detail = '{"scope": "tables", "begun": true}' WHERE kind = 'rebuild';
     PERFORM replicator.end_rebuild();
 END $$;
 
@@ -80,6 +80,20 @@ BEGIN
     -- Its rows are the leader's: what is kept aside for it matters no more.
     PERFORM replicator.settle(p_schema, p_table, 'repaired', 'rebuild');
     PERFORM replicator.end_rebuild();
+END $$;
+
+-- Takes the wish back; false when there was none. Not once the whole replica has been moved to a new position: without the
+-- tables that are left it would lack what lies in between.
+CREATE OR REPLACE FUNCTION replicator.cancel_rebuild() RETURNS boolean
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM FROM replicator.checkpoint FOR UPDATE;
+    IF EXISTS (SELECT FROM replicator.control WHERE kind = 'rebuild' AND detail ? 'begun') THEN
+        RAISE EXCEPTION 'the copy of the whole replica has begun' USING ERRCODE = 'RP006',
+            HINT = 'Mend what it complains of (replicator status); it goes on with the tables that are left.';
+    END IF;
+    DELETE FROM replicator.rebuild;
+    RETURN replicator.withdraw('rebuild');
 END $$;
 
 -- Fulfils the wish when no table is left; one for the whole replica, made meanwhile, stays.

@@ -83,6 +83,9 @@ enum Command {
         /// Return when the copy is done and the replica is live again.
         #[arg(long)]
         wait: bool,
+        /// Take back what was asked and has not begun.
+        #[arg(long, conflicts_with_all = ["tables", "wait"])]
+        cancel: bool,
     },
     /// Look at the configuration.
     Config {
@@ -144,8 +147,13 @@ async fn dispatch(command: Command, loaded: &Loaded) -> ExitCode {
             }
             Err(error) => complain(&error, 1),
         },
-        Command::Rebuild { replica, tables, wait } => {
-            match rebuild::ask(config, &replica, &tables).await {
+        Command::Rebuild { replica, tables, wait, cancel } => {
+            let answer = if cancel {
+                rebuild::cancel(config, &replica).await
+            } else {
+                rebuild::ask(config, &replica, &tables).await
+            };
+            match answer {
                 Ok(asked) => out(&asked),
                 Err(error) => return complain(&error, 1),
             }

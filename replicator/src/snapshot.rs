@@ -43,6 +43,13 @@ pub struct LeaderSettings {
     pub exclude_tables: Vec<String>,
 }
 
+impl LeaderSettings {
+    /// Whether the replicas don't get this table.
+    fn excludes(&self, table: &TableName) -> bool {
+        self.exclude_tables.contains(&table.to_string())
+    }
+}
+
 /// How far a copy is.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
 pub struct CopyProgress {
@@ -88,6 +95,12 @@ pub async fn fill<E: From<SnapshotError>>(
             let offsets = ends().await?;
             let snapshot = LeaderSnapshot::open(leader).await?;
             let tables = snapshot.tables(leader).await?;
+            // What the stream feeds and the copy leaves out would lack the changes in between.
+            let fed = copy::fed(target.session).await.map_err(SnapshotError::from)?;
+            let left_out = fed.iter().find(|name| !tables.contains(name) && !leader.excludes(name));
+            if let Some(name) = left_out {
+                return Err(SnapshotError::NotPublished(name.to_string()).into());
+            }
             let begun = copy::begin(target.session, target.epoch, snapshot.fence(), &offsets, &tables).await;
             begun.map_err(SnapshotError::from)?;
             tracing::info!(

@@ -26,6 +26,7 @@ use crate::lane::{LaneError, LaneLimits, Sealed};
 use crate::metrics::ReplicaMetrics;
 use crate::replica::apply::{Applied, Applier};
 use crate::replica::checkpoint::{self, Checkpoint, CheckpointWriter, Claim};
+use crate::replica::copy::CopyScope;
 use crate::replica::lease::Lease;
 use crate::replica::quarantine::{FailurePolicy, Quarantine};
 use crate::replica::session::Session;
@@ -80,8 +81,6 @@ struct Owned {
     session: Session,
     lease: Lease,
     checkpoint: Checkpoint,
-    catalog: Arc<Catalog>,
-    writer: CheckpointWriter,
 }
 
 /// What it takes to apply.
@@ -214,9 +213,19 @@ impl Worker {
         let timed_out =
             ReplicaError::TimedOut { action: "take ownership of the replica", seconds: OWN_SECONDS };
         let owned = tokio::time::timeout(limit, self.own()).await.unwrap_or(Err(timed_out));
-        let Owned { session, mut lease, checkpoint, catalog, writer } = owned?;
+        let Owned { session, mut lease, checkpoint } = owned?;
+        // Before the copy, so that it finds the leader's columns; but a copy may be what ends a refusal to follow.
+        let followed = self.schema.follow(&session, checkpoint.epoch).await;
         let copy = &self.settings.copy;
-        let checkpoint = filling::fill(copy, &session, &mut lease, checkpoint, &self.status).await?;
+        let scope = copy.scope(&checkpoint);
+        let checkpoint = filling::fill(copy, scope, &session, &mut lease, checkpoint, &self.status).await?;
+        if scope == CopyScope::All {
+            self.schema.forget();
+        } else {
+            followed?;
+        }
+        let catalog = Arc::new(self.schema.complete(catalog::load(session.client()).await?));
+        let writer = CheckpointWriter::prepare(&session, checkpoint.epoch).await?;
         let quarantine = Quarantine::load(&session, &catalog, self.settings.failure).await?;
         let start = self.core_start(&checkpoint, catalog);
         let course = Course::begin(Arc::clone(&self.hub), start, self.status.clone()).await?;
@@ -231,20 +240,17 @@ impl Worker {
         let leader = self.settings.leader.clone();
         let applier = Applier::new(session, writer, course.names().clone())
             .with_quarantine(quarantine)
-            .with_leader(leader, self.schema.followed().to_vec());
+            .with_leader(leader, self.schema.followed());
         Ok(Ready { applier, lease, course })
     }
 
-    async fn own(&mut self) -> Result<Owned, ReplicaError> {
+    async fn own(&self) -> Result<Owned, ReplicaError> {
         let session = Session::connect(&self.settings.url).await?;
         let settings = &self.settings;
         let claim = Claim { source: &settings.source_id, owner: &settings.owner, lease: settings.lease };
         let checkpoint = checkpoint::acquire(&session, claim).await?;
         let lease = Lease::keep(&settings.url, checkpoint.epoch, settings.lease).await?;
-        self.schema.follow(&session, checkpoint.epoch).await?;
-        let catalog = Arc::new(self.schema.complete(catalog::load(session.client()).await?));
-        let writer = CheckpointWriter::prepare(&session, checkpoint.epoch).await?;
-        Ok(Owned { session, lease, checkpoint, catalog, writer })
+        Ok(Owned { session, lease, checkpoint })
     }
 
     fn core_start(&self, checkpoint: &Checkpoint, catalog: Arc<Catalog>) -> CoreStart {
@@ -290,6 +296,8 @@ impl Worker {
                 }
                 ParcelEnd::Open => {
                     applier.apply_part(&sealed.parcel).await.map_err(|e| at_record(e, course.names()))?;
+                    // A replica that kept it while it waits would never look as if it had nothing to do.
+                    drop(sealed);
                 }
                 ParcelEnd::Discard => applier.discard_open().await?,
             }

@@ -4,9 +4,10 @@
 
 use std::time::Duration;
 
-use crate::config::Config;
+use crate::config::{Config, ReplicaConfig};
 use crate::replica::session::Session;
 use crate::replica::{ReplicaError, catalog, copy, progress};
+use crate::snapshot::{LeaderSnapshot, SnapshotError};
 use crate::vocabulary::schema::TableName;
 
 /// How often a wish is looked at while it is waited for.
@@ -23,27 +24,45 @@ pub(super) enum RebuildError {
     NoLeader,
     #[error(transparent)]
     Replica(#[from] ReplicaError),
+    #[error(transparent)]
+    Leader(#[from] SnapshotError),
 }
 
 /// Asks for copies of `tables`, of the whole replica when there are none. Returns what was asked, for people.
 pub(super) async fn ask(config: &Config, replica: &str, tables: &[String]) -> Result<String, RebuildError> {
-    if config.leader.is_none() {
-        return Err(RebuildError::NoLeader);
-    }
-    let names: Vec<_> = config.replicas.iter().map(|r| r.name.as_str()).collect();
-    let found = config.replicas.iter().find(|r| r.name == replica);
-    let found = found.ok_or_else(|| RebuildError::NoReplica(replica.to_owned(), names.join(", ")))?;
-    let session = Session::connect(found.url.config()).await?;
+    let leader = config.leader().ok_or(RebuildError::NoLeader)?;
+    let session = Session::connect(find(config, replica)?.url.config()).await?;
+    let published = LeaderSnapshot::open(&leader).await?.tables(&leader).await?;
     let known = catalog::load(session.client()).await?;
     let find = |wanted: &String| -> Result<TableName, RebuildError> {
         let table = known.tables().find(|table| *table.full_name == **wanted);
         let table = table.ok_or_else(|| RebuildError::NoTable(replica.to_owned(), wanted.clone()))?;
+        // Asked for all the same, it would halt the replica.
+        if !published.contains(&table.name) {
+            return Err(SnapshotError::NotPublished(wanted.clone()).into());
+        }
         Ok(table.name.clone())
     };
     let wanted = tables.iter().map(find).collect::<Result<Vec<_>, _>>()?;
     copy::ask(&session, &super::wishes::who(), &wanted).await?;
     let what = if tables.is_empty() { "all tables".to_owned() } else { tables.join(", ") };
     Ok(format!("{replica}: asked for a copy of {what}; `replicator status` shows how far it is\n"))
+}
+
+/// Takes back what was asked. Returns what became of it, for people.
+pub(super) async fn cancel(config: &Config, replica: &str) -> Result<String, RebuildError> {
+    let session = Session::connect(find(config, replica)?.url.config()).await?;
+    Ok(if copy::cancel(&session).await? {
+        format!("{replica}: nothing is copied any more\n")
+    } else {
+        format!("{replica}: no copy was asked for\n")
+    })
+}
+
+fn find<'a>(config: &'a Config, replica: &str) -> Result<&'a ReplicaConfig, RebuildError> {
+    let names = || config.replicas.iter().map(|r| r.name.as_str()).collect::<Vec<_>>().join(", ");
+    let found = config.replicas.iter().find(|r| r.name == replica);
+    found.ok_or_else(|| RebuildError::NoReplica(replica.to_owned(), names()))
 }
 
 /// Waits until the wish is fulfilled and the replica is live again. An outage on the way is waited for, too.

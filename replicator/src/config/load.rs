@@ -37,6 +37,7 @@ const KNOWN: &[&str] = &[
     "apply.queue_records",
     "apply.queue_bytes",
     "apply.channel_bytes",
+    "apply.detach_after_ms",
     "apply.halt_pause_seconds",
     "apply.shutdown_seconds",
     "snapshot.mode",

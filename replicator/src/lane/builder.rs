@@ -7,7 +7,7 @@ use super::{LaneError, LaneLimits};
 use crate::assemble::Assembler;
 use crate::decode::debezium::CopiedRow;
 use crate::vocabulary::change::{Change, Operation};
-use crate::vocabulary::fence::Fence;
+use crate::vocabulary::fence::{Fence, Fences};
 use crate::vocabulary::lsn::{CommitLsn, Lsn, Xid};
 use crate::vocabulary::offset::PartitionIndex;
 use crate::vocabulary::parcel::{CommitPoint, Committed, Parcel, ParcelEnd, ReplicaPhase, TableCopy};
@@ -30,6 +30,8 @@ pub(super) struct ParcelBuilder {
     newest_snapshot: Lsn,
     /// Tables copied with a fence that the watermark has not passed: what their copies hold is left out.
     fences: HashMap<TableName, Fence>,
+    /// Tables whose newest copy was a fenced one, with its position: rows that were read before it must not replace its own.
+    replaced: HashMap<TableName, Lsn>,
     /// Whether rows of one table may come through several partitions.
     split: bool,
 }
@@ -57,11 +59,7 @@ enum Belongs {
 }
 
 impl ParcelBuilder {
-    pub(super) fn new(
-        limits: LaneLimits,
-        snapshots: HashMap<TableName, Lsn>,
-        fences: HashMap<TableName, Fence>,
-    ) -> Self {
+    pub(super) fn new(limits: LaneLimits, snapshots: HashMap<TableName, Lsn>, fences: Fences) -> Self {
         ParcelBuilder {
             limits,
             changes: Vec::new(),
@@ -75,7 +73,8 @@ impl ParcelBuilder {
                 .into_iter()
                 .map(|(table, lsn)| (table, Snapshot { lsn, partitions: Vec::new(), is_old: true }))
                 .collect(),
-            fences,
+            fences: fences.tables,
+            replaced: fences.replaced,
             split: false,
         }
     }
@@ -104,10 +103,6 @@ impl ParcelBuilder {
     ) -> Option<Parcel> {
         let CopiedRow { change, snapshot_lsn, first_of_table, last_of_table } = row;
         if let Some(snapshot_lsn) = snapshot_lsn {
-            // The connector's snapshot is older than the fenced copy, which has replaced it.
-            if self.fences.get(&change.table.name).is_some_and(|fence| snapshot_lsn < fence.lsn) {
-                return None;
-            }
             let name = change.table.name.clone();
             let belongs = self.judge(&name, snapshot_lsn, first_of_table, change.place.partition);
             if belongs == Belongs::Older {
@@ -143,6 +138,16 @@ impl ParcelBuilder {
         self.flush(assembler, phase)
     }
 
+    /// Whether a snapshot row is older than the fenced copy of its table, which is complete without it. When the rows of an
+    /// incremental snapshot were read is not known: as long as the replica is not live, they may be older.
+    pub(super) fn is_superseded(&self, row: &CopiedRow, phase: ReplicaPhase) -> bool {
+        match (self.replaced.get(&row.change.table.name), row.snapshot_lsn) {
+            (None, _) => false,
+            (Some(copied_at), Some(snapshot_lsn)) => snapshot_lsn < *copied_at,
+            (Some(_), None) => phase != ReplicaPhase::Live,
+        }
+    }
+
     /// To which copy of its table a snapshot row belongs. All rows of one snapshot have the same position, and an idle leader
     /// gives two snapshots the same: then the mark on a snapshot's first row tells, where other rows of that position came
     /// before it through its partition. Through other partitions they may come earlier.
@@ -161,6 +166,7 @@ impl ParcelBuilder {
                 return Belongs::Older;
             }
         }
+        self.replaced.remove(table);
         self.snapshots.insert(table.clone(), Snapshot { lsn, partitions: vec![partition], is_old: false });
         Belongs::New
     }
@@ -313,7 +319,7 @@ mod tests {
         ParcelBuilder::new(
             limits,
             HashMap::from([(copied.clone(), Lsn(100))]),
-            HashMap::from([(copied, fence)]),
+            Fences { tables: HashMap::from([(copied, fence)]), ..Fences::default() },
         )
     }
 

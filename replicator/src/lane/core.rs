@@ -167,8 +167,8 @@ impl LaneCore {
             names: PartitionNames::default(),
             decoder: start.decoder,
             assembler,
-            copied: start.fences.whole,
-            builder: ParcelBuilder::new(start.limits, start.snapshots, start.fences.tables),
+            copied: start.fences.whole.clone(),
+            builder: ParcelBuilder::new(start.limits, start.snapshots, start.fences),
             phase: PhaseTracker::new(start.phase, transactions, start.offsets.clone(), fenced_until),
             offsets: start.offsets,
             limits: start.limits,
@@ -322,6 +322,9 @@ impl LaneCore {
             let parcel = match event {
                 Some(Event::Change(change)) => self.builder.change(change, self.assembler.open_xid()),
                 Some(Event::Copy(row)) => {
+                    if self.builder.is_superseded(&row, self.phase.current()) {
+                        continue;
+                    }
                     self.phase.copying();
                     self.builder.copy(row, &mut self.assembler, self.phase.current())
                 }

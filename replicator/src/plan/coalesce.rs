@@ -10,7 +10,7 @@ use super::Merged;
 use super::key::KeyOf;
 use super::step::{ColumnSet, Step, StepKind};
 use crate::vocabulary::change::{Change, Operation};
-use crate::vocabulary::row::{Key, Row};
+use crate::vocabulary::row::{Cell, Key, Row};
 use crate::vocabulary::schema::Table;
 
 /// What is to become of one key.
@@ -70,8 +70,9 @@ impl<'a> Pending<'a> {
             return true;
         };
         let (_, known) = &mut self.nets[position];
-        // As one statement it would be an update, which can't write an identity column.
-        if matches!(known, Net::Delete(_)) && table.columns.iter().any(|c| c.identity_always) {
+        // As one statement it would be an update, which can't write an identity column, and leaves what the new row does not
+        // carry as it was in the deleted one.
+        if matches!(known, Net::Delete(_)) && !replaces_whole(operation, table) {
             return false;
         }
         match known.then(operation) {
@@ -120,6 +121,13 @@ impl<'a> Pending<'a> {
         upserts.0.into_iter().for_each(|(columns, rows)| push(StepKind::Upsert(columns, rows)));
         inserts.0.into_iter().for_each(|(columns, rows)| push(StepKind::Insert(columns, rows)));
     }
+}
+
+/// Whether an update by this new row leaves nothing of the row that it replaces.
+fn replaces_whole(operation: &Operation, table: &Table) -> bool {
+    let (Operation::Insert(row) | Operation::Copy(row)) = operation else { return false };
+    let mut columns = table.columns.iter().enumerate();
+    columns.all(|(i, c)| !c.identity_always && (c.generated || row.cell(i) != Cell::Absent))
 }
 
 /// Rows by the columns that they have, first seen first. Mostly they all have the same.

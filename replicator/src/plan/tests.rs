@@ -46,6 +46,24 @@ fn change(table: &Arc<Table>, operation: Operation) -> Change {
     Change { table: Arc::clone(table), operation, place: Place { partition: PartitionIndex(1), offset: 0 } }
 }
 
+#[test]
+fn a_row_that_takes_a_deleted_ones_place_inherits_nothing_from_it() {
+    let table = table("t");
+    let changes = [
+        change(&table, Operation::Delete(key(1))),
+        change(&table, Operation::Insert(row(1, Some(2), None))),
+        change(&table, Operation::Delete(key(2))),
+        change(&table, Operation::Insert(row(2, Some(2), Some(3)))),
+    ];
+    let all: Vec<&Change> = changes.iter().collect();
+    let kinds: Vec<_> = plan(&all).into_iter().map(|step| step.kind).collect();
+    let [StepKind::Delete(gone), StepKind::Upsert(_, replaced), StepKind::Insert(_, new)] = &kinds[..] else {
+        panic!("{kinds:?}")
+    };
+    assert_eq!((gone.len(), replaced.len(), new.len()), (1, 1, 1));
+    assert_eq!(new[0].cell(0), Cell::Text("1"), "b gets its default, not the deleted row's value");
+}
+
 /// Tables as maps from key to values: what PostgreSQL would hold.
 type Model = BTreeMap<(String, String), Vec<String>>;
 

@@ -293,7 +293,8 @@ impl Applier {
     pub async fn discard_open(&mut self) -> Result<(), ReplicaError> {
         let Some(open) = self.open.take() else { return Ok(()) };
         self.execute("ROLLBACK", "roll back").await?;
-        if !open.kept.is_empty() {
+        // What went there, or was settled, is undone.
+        if open.in_source_order {
             self.quarantine.reload(&self.session).await?;
         }
         Ok(())

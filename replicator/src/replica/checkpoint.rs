@@ -123,11 +123,12 @@ pub async fn read(session: &Session, epoch: i64) -> Result<Checkpoint, ReplicaEr
         .map_err(failed)?;
     let watermark = CommitLsn(row.get::<_, &str>(1).parse().map_err(|_| contract("watermark"))?);
     let mut snapshots = HashMap::new();
-    let mut fences = Fences { whole: fence(row.get(5), row.get(6))?, tables: HashMap::new() };
+    let mut fences = Fences { whole: fence(row.get(5), row.get(6))?, ..Fences::default() };
     for copy in &copies {
         let name = TableName::new(copy.get::<_, &str>(0), copy.get::<_, &str>(1));
         let lsn = copy.get::<_, &str>(2).parse().map_err(|_| contract("snapshot_lsn"))?;
         if let Some(fence) = fence(copy.get(3), copy.get(2))? {
+            fences.replaced.insert(name.clone(), fence.lsn);
             fences.tables.insert(name.clone(), fence);
         }
         snapshots.insert(name, lsn);
@@ -242,7 +243,8 @@ impl CheckpointWriter {
             .prepare_typed(
                 "INSERT INTO replicator.table_state AS s VALUES ($1, $2, $3, $4::text::pg_lsn, $5)
                  ON CONFLICT (table_schema, table_name) DO UPDATE
-                 SET state = excluded.state, snapshot_lsn = excluded.snapshot_lsn, snapshot = NULL,
+                 SET state = excluded.state, snapshot_lsn = excluded.snapshot_lsn,
+                     snapshot = CASE WHEN s.snapshot_lsn = excluded.snapshot_lsn THEN s.snapshot END,
                      rows_copied = excluded.rows_copied
                          + CASE WHEN s.snapshot_lsn = excluded.snapshot_lsn THEN s.rows_copied ELSE 0 END",
                 &[Type::TEXT, Type::TEXT, Type::TEXT, Type::TEXT, Type::INT8],

@@ -77,6 +77,33 @@ pub async fn wanted(session: &Session) -> Result<Vec<TableName>, ReplicaError> {
     Ok(rows.iter().map(|row| TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1))).collect())
 }
 
+/// The tables of which a snapshot or a copy has been made.
+///
+/// # Errors
+/// When the replica does not answer.
+pub async fn fed(session: &Session) -> Result<Vec<TableName>, ReplicaError> {
+    let rows = session
+        .client()
+        .query("SELECT table_schema, table_name FROM replicator.table_state ORDER BY 1, 2", &[])
+        .await
+        .map_err(|source| ReplicaError::Postgres { action: "read what was copied", source })?;
+    Ok(rows.iter().map(|row| TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1))).collect())
+}
+
+/// Takes back what was asked. False when nothing was.
+///
+/// # Errors
+/// When the replica does not answer; SQLSTATE RP006 when the copy of the whole replica has begun, since the replica is of no
+/// use without the rest of it.
+pub async fn cancel(session: &Session) -> Result<bool, ReplicaError> {
+    let row = session
+        .client()
+        .query_one("SELECT replicator.cancel_rebuild()", &[])
+        .await
+        .map_err(|source| ReplicaError::Postgres { action: "take a wish back", source })?;
+    Ok(row.get(0))
+}
+
 /// Begins the copy of the whole replica. `offsets` were taken before the snapshot of `fence`.
 ///
 /// # Errors

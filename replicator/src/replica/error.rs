@@ -219,8 +219,10 @@ pub(crate) fn describe(error: &tokio_postgres::Error) -> String {
     };
     // Never the detail line: it quotes values of the row.
     let message = match db.code().code() {
-        // "invalid input syntax for type uuid: …": what follows is the value.
-        code if code.starts_with("22") => db.message().split(':').next().unwrap_or_default(),
+        // `invalid input syntax for type uuid: "…"`, `value "…" is out of range`: what follows is the value.
+        code if code.starts_with("22") => {
+            db.message().split([':', '"']).next().unwrap_or_default().trim_end()
+        }
         _ => db.message(),
     };
     let mut text = format!("{message} (SQLSTATE {}", db.code().code());

@@ -91,18 +91,19 @@ impl Quarantine {
     pub(super) async fn reload(&mut self, session: &Session) -> Result<(), ReplicaError> {
         self.tables.clear();
         self.skipped = review::skipped_tables(session).await?;
-        let entries = review::list(session).await?;
-        self.changes = entries.len();
-        for entry in entries {
-            let keys = self.tables.entry(entry.table()).or_default();
+        self.changes = 0;
+        let Quarantine { catalog, tables, changes, .. } = self;
+        review::each(session, |entry| {
+            *changes += 1;
+            let keys = tables.entry(entry.table()).or_default();
             // Of a table that is gone or was made differently no change can come that belongs to the entry.
-            if let Some(table) = self.catalog.table(&entry.table_schema, &entry.table_name)
+            if let Some(table) = catalog.table(&entry.table_schema, &entry.table_name)
                 && let Ok(operation) = entry.operation(table)
             {
                 keys.extend(keys_of(table, &operation).into_iter().flatten());
             }
-        }
-        Ok(())
+        })
+        .await
     }
 
     /// The tables that differ from the leader's because of it, in the order of their names. Those with skipped changes count.

@@ -123,7 +123,8 @@ impl From<Refusal> for ReplicaError {
 /// Runs the statements as one transaction, if the replica still belongs to this owner.
 async fn run(replica: &Client, epoch: i64, statements: &[&String]) -> Result<(), ReplicaError> {
     let failed = |source| ReplicaError::Postgres { action: "follow the leader's schema", source };
-    replica.batch_execute("BEGIN").await.map_err(failed)?;
+    // Behind a long reader the statement would wait, and every new reader behind it.
+    replica.batch_execute("BEGIN; SET LOCAL lock_timeout = '500ms'").await.map_err(failed)?;
     let ran = async {
         let row = replica
             .query_one("SELECT epoch, coalesce(owner, 'unknown') FROM replicator.checkpoint FOR UPDATE", &[])

@@ -15,7 +15,7 @@ use crate::vocabulary::schema::Table;
 /// Settings of every session that applies.
 ///
 /// - `session_replication_role`: triggers and foreign keys stay silent, as in native logical replication.
-/// - `search_path`, `DateStyle`, `IntervalStyle`, `TimeZone`, `extra_float_digits`: a text value means the same here as
+/// - `search_path`, `standard_conforming_strings`, `DateStyle`, `IntervalStyle`, `TimeZone`, `extra_float_digits`: a text value means the same here as
 ///   where it was printed.
 /// - `synchronous_commit`: safe, since the checkpoint commits with the rows; a crash loses both and they come again.
 /// - the planner: updates join a few rows of parameters with a big table, for which only the index is right. Without
@@ -28,6 +28,7 @@ const SETTINGS: &str = "
     SET session_replication_role = replica;
     SET default_transaction_read_only = off;
     SET search_path = pg_catalog;
+    SET standard_conforming_strings = on;
     SET DateStyle = 'ISO, YMD';
     SET IntervalStyle = postgres;
     SET TimeZone = 'UTC';

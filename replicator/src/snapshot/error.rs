@@ -30,6 +30,15 @@ pub enum SnapshotError {
     /// The leader has no such table, or does not publish it.
     #[error("the leader does not publish table {0}")]
     NotPublished(String),
+    /// The publication has no tables, or there is none of that name.
+    #[error("the leader publishes no table{}", of_publication(.0.as_deref()))]
+    NothingPublished(Option<String>),
+    /// Publications differ in what they carry of a table, and none was named.
+    #[error("the leader's publications carry different columns or rows of {0}")]
+    Ambiguous(String),
+    /// Without transactions the stream can't say what a copy holds.
+    #[error("a copy from the leader was asked for, and source.transactions is \"absent\"")]
+    WithoutTransactions,
     /// The replica has no such table.
     #[error("the replica has no table {0}")]
     NoTable(String),
@@ -46,6 +55,10 @@ pub enum SnapshotError {
     Unreadable(String),
 }
 
+fn of_publication(name: Option<&str>) -> String {
+    name.map(|name| format!(" in publication {name}")).unwrap_or_default()
+}
+
 impl SnapshotError {
     /// What follows from it.
     pub fn disposition(&self) -> Disposition {
@@ -55,6 +68,9 @@ impl SnapshotError {
             SnapshotError::TimedOut(_) | SnapshotError::NoSlot => Disposition::Retry,
             SnapshotError::NoLeader
             | SnapshotError::NotPublished(_)
+            | SnapshotError::NothingPublished(_)
+            | SnapshotError::Ambiguous(_)
+            | SnapshotError::WithoutTransactions
             | SnapshotError::NoTable(_)
             | SnapshotError::NoColumn { .. }
             | SnapshotError::Unreadable(_) => Disposition::Halt,
@@ -71,6 +87,13 @@ impl SnapshotError {
             SnapshotError::NoLeader => "Set leader.url.",
             SnapshotError::NoSlot => {
                 "Register the connector, which makes the slot; the replicator keeps trying."
+            }
+            SnapshotError::NothingPublished(_) | SnapshotError::Ambiguous(_) => {
+                "Set snapshot.publication to the connector's publication.name."
+            }
+            SnapshotError::WithoutTransactions => {
+                "Empty the replica and let the connector make a new snapshot; or take the wish back: replicator rebuild REPLICA \
+                 --cancel."
             }
             SnapshotError::NotPublished(_) => {
                 "ALTER PUBLICATION … ADD TABLE on the leader, or rebuild other tables."

@@ -107,7 +107,7 @@ impl LeaderSnapshot {
     /// partitions are left out.
     ///
     /// # Errors
-    /// When the leader does not answer.
+    /// When the leader does not answer, or there are none.
     pub async fn tables(&self, settings: &LeaderSettings) -> Result<Vec<TableName>, SnapshotError> {
         let rows = self
             .client
@@ -127,7 +127,12 @@ impl LeaderSnapshot {
             .await
             .map_err(|source| SnapshotError::Leader { action: "read the leader's publications", source })?;
         let names = rows.iter().map(|row| TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1)));
-        Ok(names.filter(|name| !settings.exclude_tables.contains(&name.to_string())).collect())
+        let names: Vec<_> = names.filter(|name| !settings.excludes(name)).collect();
+        // The stream would go on from here with nothing copied.
+        if names.is_empty() {
+            return Err(SnapshotError::NothingPublished(self.publication.clone()));
+        }
+        Ok(names)
     }
 
     /// How a table travels to this replica.
@@ -150,19 +155,22 @@ impl LeaderSnapshot {
 
     /// Since PostgreSQL 15 a publication may carry some columns or rows only.
     async fn published(&self, table: &TableName) -> Result<Published, SnapshotError> {
-        let row = self
+        let rows = self
             .client
-            .query_opt(
-                "SELECT ARRAY(SELECT jsonb_array_elements_text(to_jsonb(p) -> 'attnames')),
+            .query(
+                "SELECT DISTINCT ARRAY(SELECT jsonb_array_elements_text(to_jsonb(p) -> 'attnames')),
                         to_jsonb(p) ->> 'rowfilter', to_jsonb(p) ? 'attnames'
                  FROM pg_publication_tables p
-                 WHERE ($1::text IS NULL OR p.pubname = $1) AND p.schemaname = $2 AND p.tablename = $3
-                 ORDER BY p.pubname LIMIT 1",
+                 WHERE ($1::text IS NULL OR p.pubname = $1) AND p.schemaname = $2 AND p.tablename = $3",
                 &[&self.publication, &table.schema, &table.name],
             )
             .await
-            .map_err(|source| SnapshotError::Leader { action: "read the leader's publications", source })?
-            .ok_or_else(|| SnapshotError::NotPublished(table.to_string()))?;
+            .map_err(|source| SnapshotError::Leader { action: "read the leader's publications", source })?;
+        let row = match rows.as_slice() {
+            [] => return Err(SnapshotError::NotPublished(table.to_string())),
+            [row] => row,
+            _ => return Err(SnapshotError::Ambiguous(table.to_string())),
+        };
         let columns = row.get::<_, bool>(2).then(|| row.get(0));
         Ok(Published { columns, row_filter: row.get(1) })
     }

@@ -105,6 +105,9 @@ pub struct Fences {
     pub whole: Option<Fence>,
     /// Of each table's copy.
     pub tables: HashMap<TableName, Fence>,
+    /// The tables whose newest copy was a fenced one, passed or not, with its position: rows of an older snapshot may still
+    /// stand ahead in the topics.
+    pub replaced: HashMap<TableName, Lsn>,
 }
 
 impl Fences {
@@ -171,7 +174,7 @@ mod tests {
         assert!(fence.is_passed_by(CommitLsn(Lsn(100))));
         let tables = [("a", 100), ("b", 300)]
             .map(|(name, lsn)| (TableName::new("public", name), Fence { lsn: Lsn(lsn), ..fence.clone() }));
-        let fences = Fences { whole: Some(fence), tables: tables.into() };
+        let fences = Fences { whole: Some(fence), tables: tables.into(), replaced: HashMap::new() };
         assert_eq!((fences.end(), fences.is_empty()), (Some(Lsn(300)), false));
         assert_eq!((Fences::default().end(), Fences::default().is_empty()), (None, true));
     }

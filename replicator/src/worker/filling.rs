@@ -1,6 +1,7 @@
 //! Before anything is applied: what the replica has to get from the leader first.
 
 use super::WorkerError;
+use crate::decode::debezium::Transactions;
 use crate::lane::LaneError;
 use crate::replica::checkpoint::Checkpoint;
 use crate::replica::copy::CopyScope;
@@ -22,17 +23,27 @@ pub struct CopySettings {
     pub kafka: KafkaSettings,
 }
 
+impl CopySettings {
+    /// What has to be copied before anything is applied.
+    pub(super) fn scope(&self, checkpoint: &Checkpoint) -> CopyScope {
+        snapshot::scope_of(checkpoint, self.mode)
+    }
+}
+
 /// Fulfils what was asked of the replica. Returns the checkpoint from which it goes on, which is the same when nothing was.
 pub(super) async fn fill(
     settings: &CopySettings,
+    scope: CopyScope,
     session: &Session,
     lease: &mut Lease,
     checkpoint: Checkpoint,
     status: &StatusCell,
 ) -> Result<Checkpoint, WorkerError> {
-    let scope = snapshot::scope_of(&checkpoint, settings.mode);
     if scope == CopyScope::None {
         return Ok(checkpoint);
+    }
+    if settings.kafka.transactions == Transactions::Absent {
+        return Err(SnapshotError::WithoutTransactions.into());
     }
     let leader = settings.leader.as_ref().ok_or(SnapshotError::NoLeader)?;
     status.enter(WorkerState::Copying, None);

@@ -9,11 +9,13 @@ use e2e::wait::until;
 use replicator::admin::{self, AdminState, Managed};
 use replicator::config::Secret;
 use replicator::replica::checkpoint::{self, Claim};
-use replicator::replica::control::{self, Wish};
+use replicator::replica::control;
+use replicator::replica::copy::{self, CopyScope};
 use replicator::replica::session::Session;
 use replicator::replica::{Disposition, ReplicaError};
 use replicator::status::StatusCell;
 use replicator::vocabulary::change::Operation;
+use replicator::vocabulary::schema::TableName;
 use tokio::net::TcpListener;
 
 use crate::apply::{Fixture, transaction};
@@ -94,7 +96,7 @@ async fn a_pause_waits_for_the_commit_under_way_and_lets_no_later_one_through() 
 async fn a_rebuild_that_is_asked_for_ends_the_attempt_and_is_seen_by_the_next() -> anyhow::Result<()> {
     let mut f = Fixture::new().await?;
     let other = session(&f.cluster).await?;
-    assert!(control::request(&other, Wish::Rebuild, "test", "{\"tables\": [\"public.accounts\"]}").await?);
+    copy::ask(&other, "test", &[TableName::new("public", "accounts")]).await?;
     let error = f.applier.apply(&[&transaction(0x100, vec![])]).await.expect_err("a rebuild comes first");
     assert_eq!(error.disposition(), Disposition::Retry, "{error}");
     let Fixture { applier, cluster, .. } = f;
@@ -103,12 +105,8 @@ async fn a_rebuild_that_is_asked_for_ends_the_attempt_and_is_seen_by_the_next() 
         claim(&other).await.map_err(|error| error.to_string())
     })
     .await?;
-    assert_eq!(
-        control::detail(&other, Wish::Rebuild).await?.as_deref(),
-        Some("{\"tables\": [\"public.accounts\"]}")
-    );
-    assert!(control::withdraw(&other, Wish::Rebuild).await?);
-    assert_eq!(control::detail(&other, Wish::Rebuild).await?, None);
+    assert_eq!(copy::asked(&other).await?, CopyScope::Tables);
+    assert_eq!(copy::wanted(&other).await?, [TableName::new("public", "accounts")]);
     drop(cluster);
     Ok(())
 }

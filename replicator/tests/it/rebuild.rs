@@ -290,6 +290,70 @@ async fn an_owner_of_an_older_epoch_can_not_replace_a_table() -> anyhow::Result<
 }
 
 #[tokio::test]
+async fn a_publication_without_tables_is_no_reason_to_leave_the_stream() -> anyhow::Result<()> {
+    let f = Fixture::new().await?;
+    f.ask(&[]).await?;
+    let session = f.session().await?;
+    let checkpoint = acquire(&session, "app").await?;
+    let target = Target { session: &session, epoch: checkpoint.epoch };
+    let settings = LeaderSettings { publication: Some("cdd".to_owned()), ..f.settings()? };
+    let ends = async || Ok::<_, SnapshotError>(Offsets::new());
+    let refused = snapshot::fill(target, &settings, CopyScope::All, ends, |_| {}).await;
+    let error = refused.err().context("there is nothing to copy")?;
+    assert!(error.to_string().contains("cdd"), "{error}");
+    assert_eq!((error.disposition(), f.state().await?.as_str()), (Disposition::Halt, "empty"));
+    assert_eq!(copy::asked(&session).await?, CopyScope::All);
+    assert!(copy::cancel(&session).await?, "what has not begun can be taken back");
+    assert_eq!(copy::asked(&session).await?, CopyScope::None);
+    assert!(!copy::cancel(&session).await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn publications_that_differ_are_not_chosen_from() -> anyhow::Result<()> {
+    let mut f = Fixture::new().await?;
+    f.ask(&[]).await?;
+    f.fill().await?;
+    f.write(1, Some(10)).await?;
+    f.feed().await?;
+    f.owner.batch_execute("CREATE PUBLICATION a_few FOR TABLE accounts WHERE (id > 5)").await?;
+    f.ask(&["accounts"]).await?;
+    let before = f.rows("accounts").await?.1;
+    let session = f.session().await?;
+    let checkpoint = acquire(&session, "app").await?;
+    let target = Target { session: &session, epoch: checkpoint.epoch };
+    let ends = async || Ok::<_, SnapshotError>(Offsets::new());
+    let settings = LeaderSettings { publication: None, ..f.settings()? };
+    let refused = snapshot::fill(target, &settings, CopyScope::Tables, ends, |_| {}).await;
+    assert!(matches!(refused, Err(SnapshotError::Ambiguous(_))), "{refused:?}");
+    assert_eq!(f.rows("accounts").await?.1, before);
+    Ok(())
+}
+
+#[tokio::test]
+async fn rows_of_an_older_snapshot_do_not_replace_a_copy() -> anyhow::Result<()> {
+    let mut f = Fixture::new().await?;
+    f.write(1, Some(10)).await?;
+    let lsn: String =
+        f.owner.query_one("SELECT (pg_current_wal_insert_lsn() - '0/0')::text", &[]).await?.get(0);
+    f.write(2, Some(20)).await?;
+    f.ask(&[]).await?;
+    f.fill().await?;
+    // Behind the position from which the replica goes on, as a connector's snapshot that is still being written: the first
+    // row's own kind, and one of an incremental snapshot.
+    for marker in ["\"first_in_data_collection\"", "\"incremental\""] {
+        f.push("app.public.accounts", format!(
+            r#"{{"before":null,"after":{{"id":1,"owner":"old","balance":"1.00","note":null}},"op":"r","source":{{"schema":"public","table":"accounts","snapshot":{marker},"lsn":{lsn}}}}}"#
+        ));
+    }
+    f.write(3, Some(30)).await?;
+    f.feed().await?;
+    f.assert_equal("accounts").await?;
+    assert_eq!(f.state().await?, "live");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_copy_without_a_slot_to_go_on_from_is_not_begun() -> anyhow::Result<()> {
     let f = Fixture::new().await?;
     f.owner.query("SELECT pg_drop_replication_slot('connector')", &[]).await?;

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use futures_util::TryStreamExt as _;
 use serde::Serialize;
 
 use super::{document, keys_of};
@@ -79,17 +80,29 @@ pub struct Retried {
 /// # Errors
 /// When the replica can't be asked, or has an older contract.
 pub async fn list(session: &Session) -> Result<Vec<Entry>, ReplicaError> {
+    let mut entries = Vec::new();
+    each(session, |entry| entries.push(entry)).await?;
+    Ok(entries)
+}
+
+/// Shows all open entries one by one: together, their rows may be large.
+///
+/// # Errors
+/// As [`list`].
+pub(super) async fn each(session: &Session, mut show: impl FnMut(Entry)) -> Result<(), ReplicaError> {
+    let failed = |source| ReplicaError::Postgres { action: "read the quarantine", source };
     let rows = session
         .client()
-        .query(
+        .query_raw::<_, &str, _>(
             "SELECT id, (extract(epoch FROM quarantined_at) * 1000)::bigint, topic, partition, \"offset\", xid,
                     commit_lsn::text, table_schema, table_name, operation, key::text, before::text, after::text,
                     sqlstate, message, constraint_name, retries
              FROM replicator.quarantine WHERE resolution IS NULL ORDER BY id",
-            &[],
+            [],
         )
         .await
-        .map_err(|source| ReplicaError::Postgres { action: "read the quarantine", source })?;
+        .map_err(failed)?;
+    let mut rows = std::pin::pin!(rows);
     let entry = |row: &tokio_postgres::Row| Entry {
         id: row.get(0),
         quarantined_at_ms: row.get(1),
@@ -109,7 +122,10 @@ pub async fn list(session: &Session) -> Result<Vec<Entry>, ReplicaError> {
         constraint_name: row.get(15),
         retries: row.get(16),
     };
-    Ok(rows.iter().map(entry).collect())
+    while let Some(row) = rows.try_next().await.map_err(failed)? {
+        show(entry(&row));
+    }
+    Ok(())
 }
 
 /// The tables of which changes were let go and not made up for since.
