@@ -41,7 +41,7 @@ pub use error::AssembleError;
 use open::{End, Open};
 use passed::Passed;
 use queue::{DataQueue, Item, SpineItem, SpineQueue};
-use queues::DataQueues;
+use queues::{CollectionId, DataQueues};
 
 use crate::decode::debezium::{Boundary, Collection, CopiedRow, DecodeError, Decoded};
 use crate::vocabulary::change::Change;
@@ -388,7 +388,7 @@ impl Assembler {
             // all repetitions before it; then every queue that may hold the number must show its head before anything
             // later is taken. Before END nothing later is taken at all.
             (Some((_, slot)), Some(end))
-                if open.unmet(end).all(|(c, _)| self.data.holders(c).all(DataQueue::shows_its_head)) =>
+                if open.unmet(end).all(|(collection, _)| self.is_shown(collection)) =>
             {
                 Ok(Choice::Take(slot))
             }
@@ -400,6 +400,13 @@ impl Assembler {
             }
             _ => Ok(Choice::Wait),
         }
+    }
+
+    /// Whether every partition that may hold the next event of a collection shows its head. Where none is known, the topic is
+    /// new and not read yet: what comes through it may have any number.
+    fn is_shown(&self, collection: CollectionId) -> bool {
+        let mut holders = self.data.holders(collection).peekable();
+        holders.peek().is_some() && holders.all(DataQueue::shows_its_head)
     }
 
     /// A number that was taken before comes again. A repetition lies where it lay the first time.

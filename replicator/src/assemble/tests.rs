@@ -111,6 +111,18 @@ fn end_before_its_rows_waits_for_them() {
 }
 
 #[test]
+fn rows_of_a_topic_that_is_not_read_yet_are_waited_for() {
+    let mut a = assembler(1);
+    a.push_boundary(0, written(begin(7)));
+    a.push_boundary(1, written(end(7, 100, &[(0, 1), (1, 1)])));
+    a.push(partition(0), 0, 1, member(7, 2, 0));
+    assert_eq!(drain(&mut a).unwrap(), [], "number 1 is in a topic that was made a moment ago");
+    a.add_partition(partition(1), Some(&collection(1)));
+    a.push(partition(1), 0, 1, member(7, 1, 1));
+    assert_eq!(drain(&mut a).unwrap(), [change(1, 1), change(0, 2), Out::Commit(7)]);
+}
+
+#[test]
 fn an_empty_transaction_is_a_commit_alone() {
     let mut a = assembler(1);
     a.push_boundary(0, written(begin(7)));
