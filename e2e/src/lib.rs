@@ -7,6 +7,7 @@
 //! - [`observe`]: what a replica shows while the load runs: whole transactions only, and how late.
 //! - [`postgres`]: a real PostgreSQL server per test, made from the repository's own `postgres/` folder.
 //! - [`proxy`]: a TCP proxy inside the test that can cut, freeze and restore the connections through it.
+//! - [`random`]: choices that a seed repeats.
 //! - [`types`]: every type with its edge values.
 //! - [`wait`]: level-triggered waiting with a deadline and the last status seen.
 
@@ -15,6 +16,7 @@ pub mod load;
 pub mod observe;
 pub mod postgres;
 pub mod proxy;
+pub mod random;
 pub mod types;
 pub mod wait;
 

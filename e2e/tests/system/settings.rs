@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 
@@ -52,4 +53,12 @@ pub(crate) fn number<T: std::str::FromStr>(name: &str, default: T) -> anyhow::Re
         Ok(text) => text.parse().ok().with_context(|| format!("read {name}: '{text}' is no number")),
         Err(_) => Ok(default),
     }
+}
+
+/// The seed of a check's choices, printed so that a run can be repeated.
+pub(crate) fn seed() -> anyhow::Result<u64> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).context("read the clock")?;
+    let seed = number("E2E_SEED", now.as_secs())?;
+    println!("  seed: E2E_SEED={seed}");
+    Ok(seed)
 }

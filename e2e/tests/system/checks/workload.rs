@@ -1,11 +1,12 @@
 //! The mixed load, in calm and with faults: at the end everything is equal, and on the way nobody saw half a transaction.
 
 use std::rc::Rc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use e2e::load::{self, Plan};
-use e2e::observe::{self, Lag, Observer, Snapshots};
+use e2e::observe::{self, Invariants, Lag, Observer, Snapshots};
+use e2e::random::Random;
 
 use crate::settings;
 use crate::system::{Login, REPLICAS, System};
@@ -39,7 +40,8 @@ impl Watch {
     fn start(system: &System) -> anyhow::Result<Self> {
         let urls = REPLICAS.iter().map(|name| system.database_url(name, Login::Reader));
         let urls = urls.collect::<anyhow::Result<Vec<_>>>()?;
-        let snapshots = urls.iter().map(|url| observe::snapshots(url, READ_PAUSE)).collect();
+        let snapshots =
+            urls.iter().map(|url| observe::snapshots(url, READ_PAUSE, &Invariants::of_the_demo())).collect();
         let lags = urls.iter().map(|url| observe::lag(url)).collect();
         Ok(Self { started: Instant::now(), snapshots, lags })
     }
@@ -86,13 +88,6 @@ async fn prepare(system: &System) -> anyhow::Result<String> {
     Ok(url)
 }
 
-fn seed() -> anyhow::Result<u64> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).context("read the clock")?;
-    let seed = settings::number("E2E_SEED", now.as_secs())?;
-    println!("  seed: E2E_SEED={seed}");
-    Ok(seed)
-}
-
 async fn finish(system: &System, watch: Watch) -> anyhow::Result<Vec<Lag>> {
     let drained = system.await_replicas().await;
     let lags = watch.finish().await?;
@@ -103,7 +98,11 @@ async fn finish(system: &System, watch: Watch) -> anyhow::Result<Vec<Lag>> {
 
 pub(super) async fn calm(system: Rc<System>) -> anyhow::Result<()> {
     let url = prepare(&system).await?;
-    let plan = Plan { transactions: settings::number("E2E_TRANSACTIONS", 4000)?, rate: None, seed: seed()? };
+    let plan = Plan {
+        transactions: settings::number("E2E_TRANSACTIONS", 4000)?,
+        rate: None,
+        seed: settings::seed()?,
+    };
     let watch = Watch::start(&system)?;
     let report = load::start(&url, plan)?.finish().await?;
     let per_second = f64::from(report.transactions) / report.duration.as_secs_f64();
@@ -123,10 +122,10 @@ pub(super) async fn other_kills(system: Rc<System>) -> anyhow::Result<()> {
 
 async fn kills(system: &System, victims: &[&str]) -> anyhow::Result<()> {
     let url = prepare(system).await?;
-    let seed = seed()?;
+    let seed = settings::seed()?;
     let transactions = settings::number("E2E_TRANSACTIONS", 4000)?;
     let mut plan = Plan { transactions, rate: Some((transactions / 40).max(RATE_WITH_KILLS)), seed };
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let watch = Watch::start(system)?;
     let mut load = load::start(&url, plan)?;
     let mut done = 0;
@@ -158,7 +157,7 @@ pub(super) async fn outage(system: Rc<System>) -> anyhow::Result<()> {
     let plan = Plan {
         transactions,
         rate: Some(transactions.div_ceil(seconds).min(MAX_RATE_WITH_OUTAGE)),
-        seed: seed()?,
+        seed: settings::seed()?,
     };
     let watch = Watch::start(&system)?;
     let load = load::start(&url, plan)?;
@@ -181,17 +180,4 @@ pub(super) async fn outage(system: Rc<System>) -> anyhow::Result<()> {
         );
     }
     Ok(())
-}
-
-/// A few numbers from a seed (SplitMix64): which ones does not matter, only that a seed gives them again.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % limit
-    }
 }
