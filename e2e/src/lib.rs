@@ -3,6 +3,7 @@
 //! The programs use it as a dev-dependency, so it depends on neither of them.
 //!
 //! - [`load`]: mixed transactions on a leader, by pgbench.
+//! - [`lab`]: tables of a random shape, and transactions on them that are awkward to replicate.
 //! - [`compare`]: are two databases equal?
 //! - [`observe`]: what a replica shows while the load runs: whole transactions only, and how late.
 //! - [`postgres`]: a real PostgreSQL server per test, made from the repository's own `postgres/` folder.
@@ -12,6 +13,7 @@
 //! - [`wait`]: level-triggered waiting with a deadline and the last status seen.
 
 pub mod compare;
+pub mod lab;
 pub mod load;
 pub mod observe;
 pub mod postgres;
