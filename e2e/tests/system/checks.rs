@@ -4,7 +4,9 @@ mod bad_input;
 mod browser;
 mod bulk;
 mod command_line;
+mod connect_kills;
 mod lanes;
+mod peer_failures;
 mod registration;
 mod rows;
 mod web;
@@ -60,6 +62,48 @@ pub(crate) const ALL: &[Check] = &[
     },
     Check { name: "a_stopped_replica_does_not_delay_the_others", run: |s| Box::pin(workload::outage(s)) },
     Check { name: "replicas_share_a_lane_and_a_hanging_one_leaves_it", run: |s| Box::pin(lanes::shared(s)) },
+    Check {
+        name: "an_unchanged_toast_value_stays_as_text_and_jsonb",
+        run: |s| Box::pin(peer_failures::unchanged_toast(s)),
+    },
+    Check {
+        name: "a_row_and_its_reference_arrive_in_one_transaction",
+        run: |s| Box::pin(peer_failures::foreign_key(s)),
+    },
+    Check { name: "keys_change_and_swap", run: |s| Box::pin(peer_failures::keys(s)) },
+    Check { name: "unique_values_swap", run: |s| Box::pin(peer_failures::unique_swaps(s)) },
+    Check {
+        name: "one_of_several_equal_rows_changes_or_goes",
+        run: |s| Box::pin(peer_failures::equal_rows(s)),
+    },
+    Check {
+        name: "a_truncate_and_an_insert_behind_it_arrive",
+        run: |s| Box::pin(peer_failures::truncate(s)),
+    },
+    Check { name: "numerics_arrive_with_nan_and_infinity", run: |s| Box::pin(peer_failures::numerics(s)) },
+    Check { name: "dates_and_timestamps_arrive_with_infinity", run: |s| Box::pin(peer_failures::times(s)) },
+    Check { name: "floats_arrive_with_nan_and_infinity", run: |s| Box::pin(peer_failures::floats(s)) },
+    Check { name: "intervals_arrive_as_they_were_written", run: |s| Box::pin(peer_failures::intervals(s)) },
+    Check {
+        name: "settings_that_lose_values_are_refused",
+        run: |s| Box::pin(peer_failures::lossy_settings(s)),
+    },
+    Check {
+        name: "arrays_bytes_uuids_ranges_and_generated_columns_arrive",
+        run: |s| Box::pin(peer_failures::containers(s)),
+    },
+    Check {
+        name: "a_killed_replica_goes_on_when_it_is_back",
+        run: |s| Box::pin(peer_failures::replica_killed(s)),
+    },
+    Check {
+        name: "a_poison_row_halts_one_replica_until_it_is_mended",
+        run: |s| Box::pin(peer_failures::poison_row(s)),
+    },
+    Check {
+        name: "connect_killed_in_a_large_transaction_doubles_nothing",
+        run: |s| Box::pin(connect_kills::survived(s)),
+    },
     Check {
         name: "a_malformed_record_halts_and_is_named",
         run: |s| Box::pin(bad_input::malformed_record(s)),

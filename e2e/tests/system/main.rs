@@ -9,6 +9,9 @@
 //! | `E2E_PORT_OFFSET` | 3000 | `--port-offset` of the system; its data is deleted at the start and at the end |
 //! | `E2E_TRANSACTIONS` | 4000 | transactions of each load |
 //! | `E2E_OUTAGE_SECONDS` | 8 | how long a replica is stopped under load |
+//! | `E2E_BULK_ROWS` | 30000 | rows of the transaction that must appear whole |
+//! | `E2E_CONNECT_KILLS` | 1 | how often Connect is killed within large transactions |
+//! | `E2E_CONNECT_KILL_ROWS` | 20000 | rows of each of these transactions |
 //! | `E2E_SEED` | the time | seed of the load and of the moments of the kills; printed, so that a run can be repeated |
 //! | `E2E_KEEP` | | `1` leaves the system running |
 //! | `E2E_ATTACH` | | `1` uses a system that runs already, and leaves it running |
@@ -18,6 +21,7 @@
 mod checks;
 mod settings;
 mod system;
+mod tables;
 mod webdriver;
 
 use std::process::ExitCode;

@@ -98,6 +98,14 @@ impl System {
         e2e::repository().join(".run").join(name)
     }
 
+    /// A program that the scripts started.
+    pub(crate) fn program(&self, name: &str) -> anyhow::Result<PathBuf> {
+        // Beside this test's folder: both are made by the same build.
+        let here = std::env::current_exe().context("find this program")?;
+        let build = here.parent().and_then(|deps| deps.parent()).context("find the build folder")?;
+        Ok(build.join(name))
+    }
+
     /// A password of the settings.
     pub(crate) fn password(&self, name: &str) -> anyhow::Result<&str> {
         self.settings.get(name)
@@ -128,6 +136,13 @@ impl System {
         Ok(format!("postgres://{user}:{password}@127.0.0.1:{}/app", self.port(service)?))
     }
 
+    /// The owner on a replica, who may write there.
+    pub(crate) async fn repair(&self, replica: &str) -> anyhow::Result<Client> {
+        let client = self.connect(replica, Login::Owner).await?;
+        client.batch_execute("SET default_transaction_read_only = off").await.context("allow writes")?;
+        Ok(client)
+    }
+
     pub(crate) async fn connect(&self, service: &str, login: Login) -> anyhow::Result<Client> {
         let client = postgres::connect(&self.database_url(service, login)?).await;
         client.with_context(|| format!("connect to {service}"))
@@ -135,13 +150,18 @@ impl System {
 
     /// Waits until every replica holds everything that the leader has committed by now; returns how long that took.
     pub(crate) async fn await_replicas(&self) -> anyhow::Result<Duration> {
+        self.await_replicas_for(PATIENCE).await
+    }
+
+    /// The same with a patience of its own.
+    pub(crate) async fn await_replicas_for(&self, patience: Duration) -> anyhow::Result<Duration> {
         let started = Instant::now();
         let leader = self.connect("leader", Login::Owner).await?;
         // Taken after the commits in question, so it is above their commit LSNs; the next heartbeat passes it.
         let lsn: String = leader.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await?.get(0);
         for name in REPLICAS {
             let replica = self.connect(name, Login::Reader).await?;
-            wait::until(&format!("{name} to reach {lsn}"), PATIENCE, async || {
+            wait::until(&format!("{name} to reach {lsn}"), patience, async || {
                 let query = format!("SELECT watermark >= '{lsn}' AND state = 'live', watermark::text, state FROM replicator.progress");
                 let row = replica.query_one(&query, &[]).await.map_err(|error| error.to_string())?;
                 let (is_there, watermark, state): (bool, &str, &str) = (row.get(0), row.get(1), row.get(2));
@@ -152,16 +172,47 @@ impl System {
         Ok(started.elapsed())
     }
 
-    /// Waits for the replicas and then demands that each equals the leader, at once.
+    /// Waits for the replicas and then demands that each equals the leader, at once, in every table that it publishes.
     pub(crate) async fn assert_equal(&self) -> anyhow::Result<Contents> {
         self.await_replicas().await?;
-        let expected = compare::contents(&self.connect("leader", Login::Owner).await?).await?;
-        for name in REPLICAS {
-            let found = compare::contents(&self.connect(name, Login::Reader).await?).await?;
-            let differences = expected.differences(&found);
-            ensure!(differences.is_empty(), "the leader against {name}: {}", differences.join("; "));
-        }
+        let (expected, differences) = self.compare().await?;
+        ensure!(differences.is_empty(), "differences: {}", differences.join("; "));
         Ok(expected)
+    }
+
+    /// What the leader publishes, and how each replica differs from it now.
+    pub(crate) async fn compare(&self) -> anyhow::Result<(Contents, Vec<String>)> {
+        let leader = self.connect("leader", Login::Owner).await?;
+        let tables = compare::published(&leader).await?;
+        let expected = compare::contents_of(&leader, &tables).await?;
+        let mut differences = Vec::new();
+        for name in REPLICAS {
+            let found = compare::contents_of(&self.connect(name, Login::Reader).await?, &tables).await?;
+            let of_replica = expected.differences(&found);
+            differences
+                .extend(of_replica.into_iter().map(|text| format!("the leader against {name}: {text}")));
+        }
+        Ok((expected, differences))
+    }
+
+    /// The state of the connector, or of its task when the connector itself runs: RUNNING, FAILED, …
+    pub(crate) async fn connector_state(&self) -> anyhow::Result<String> {
+        let (_, status) = self.get("connect", "/connectors/postgres-connector/status").await?;
+        let states = [&status["connector"]["state"], &status["tasks"][0]["state"]];
+        let unusual = states.into_iter().find(|state| *state != "RUNNING");
+        Ok(unusual.map_or("RUNNING", |state| state.as_str().unwrap_or("no state")).to_owned())
+    }
+
+    /// Waits until the connector and its task are RUNNING.
+    pub(crate) async fn await_connector(&self) -> anyhow::Result<()> {
+        wait::until("the connector and its task to be RUNNING", PATIENCE, async || {
+            match self.connector_state().await {
+                Ok(state) if state == "RUNNING" => Ok(()),
+                Ok(state) => Err(state),
+                Err(error) => Err(format!("{error:#}")),
+            }
+        })
+        .await
     }
 
     /// What the replicator and the connector say about themselves, for a failed run.

@@ -61,20 +61,18 @@ pub(super) async fn explains(system: Rc<System>) -> anyhow::Result<()> {
 
 /// The program that the scripts started, with its configuration.
 fn command(system: &System) -> anyhow::Result<Command> {
-    // Beside this test's folder: both are made by the same build.
-    let here = std::env::current_exe().context("find this program")?;
-    let release = here.parent().and_then(|deps| deps.parent()).context("find the build folder")?;
-    let mut command = Command::new(release.join("replicator"));
+    let mut command = Command::new(system.program("replicator")?);
     command.arg("--config").arg(system.state().join("replicator/replicator.toml"));
     Ok(command)
 }
 
-fn replicator(system: &System, arguments: &[&str]) -> anyhow::Result<Output> {
+/// Runs a command of it to its end.
+pub(super) fn replicator(system: &System, arguments: &[&str]) -> anyhow::Result<Output> {
     command(system)?.args(arguments).output().context("run the replicator")
 }
 
 /// Demands an exit code; returns standard output.
-fn expect(output: &Output, code: i32) -> anyhow::Result<String> {
+pub(super) fn expect(output: &Output, code: i32) -> anyhow::Result<String> {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use e2e::wait;
@@ -24,7 +24,7 @@ pub(super) async fn both(system: Rc<System>) -> anyhow::Result<()> {
         plain_curl(&url).map_err(|error| format!("{error:#}"))
     })
     .await?;
-    await_running(&system).await?;
+    system.await_connector().await?;
     let contents = system.assert_equal().await?;
     println!("  registered by plain curl; written meanwhile and arrived: {contents}");
 
@@ -32,7 +32,7 @@ pub(super) async fn both(system: Rc<System>) -> anyhow::Result<()> {
         let started = Instant::now();
         script(&mut system.command("register-connector.sh")).await?;
         println!("  scripts/register-connector.sh, the {time} time: {:.1?}", started.elapsed());
-        await_running(&system).await?;
+        system.await_connector().await?;
     }
     system.assert_equal().await.map(drop)
 }
@@ -58,17 +58,4 @@ fn plain_curl(url: &str) -> anyhow::Result<()> {
         serde_json::from_str(&text).with_context(|| format!("read the answer '{text}'"))?;
     ensure!(body["name"] == "postgres-connector" && body["config"].is_object(), "the worker answered {text}");
     Ok(())
-}
-
-async fn await_running(system: &System) -> anyhow::Result<()> {
-    wait::until("the connector and its task to be RUNNING", Duration::from_secs(60), async || {
-        let (_, status) = system
-            .get("connect", "/connectors/postgres-connector/status")
-            .await
-            .map_err(|error| format!("{error:#}"))?;
-        let is_running =
-            status["connector"]["state"] == "RUNNING" && status["tasks"][0]["state"] == "RUNNING";
-        if is_running { Ok(()) } else { Err(status.to_string()) }
-    })
-    .await
 }
