@@ -29,11 +29,21 @@ pub struct ChaosProxy {
 impl ChaosProxy {
     /// Listens on a free port of 127.0.0.1 and forwards to `127.0.0.1:upstream`.
     pub async fn start(upstream: u16) -> anyhow::Result<Self> {
+        Self::start_with(upstream, |_| None).await
+    }
+
+    /// The same in front of a Kafka broker. Clients connect to the address that the broker tells them, so the proxy puts
+    /// its own port in the place of the broker's.
+    pub async fn start_for_broker(upstream: u16) -> anyhow::Result<Self> {
+        Self::start_with(upstream, |port| Some(Swap::of_ports(upstream, port))).await
+    }
+
+    async fn start_with(upstream: u16, swap: impl FnOnce(u16) -> Option<Swap>) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("listen for the proxy")?;
         let port = listener.local_addr().context("read the proxy's port")?.port();
         let (network, state) = watch::channel(Network::Working);
         let upstream = SocketAddr::from((Ipv4Addr::LOCALHOST, upstream));
-        let acceptor = tokio::spawn(accept(listener, upstream, state));
+        let acceptor = tokio::spawn(accept(listener, upstream, swap(port), state));
         Ok(Self { port, network, acceptor })
     }
 
@@ -65,18 +75,28 @@ impl Drop for ChaosProxy {
     }
 }
 
-async fn accept(listener: TcpListener, upstream: SocketAddr, state: watch::Receiver<Network>) {
+async fn accept(
+    listener: TcpListener,
+    upstream: SocketAddr,
+    swap: Option<Swap>,
+    state: watch::Receiver<Network>,
+) {
     let mut connections = JoinSet::new();
     // An error of accept is one connection's; the listener stays.
     loop {
         if let Ok((downstream, _)) = listener.accept().await {
-            connections.spawn(forward(downstream, upstream, state.clone()));
+            connections.spawn(forward(downstream, upstream, swap.clone(), state.clone()));
         }
         while connections.try_join_next().is_some() {}
     }
 }
 
-async fn forward(downstream: TcpStream, upstream: SocketAddr, mut state: watch::Receiver<Network>) {
+async fn forward(
+    downstream: TcpStream,
+    upstream: SocketAddr,
+    swap: Option<Swap>,
+    mut state: watch::Receiver<Network>,
+) {
     if *state.borrow() == Network::Cut {
         return;
     }
@@ -87,8 +107,8 @@ async fn forward(downstream: TcpStream, upstream: SocketAddr, mut state: watch::
     }
     let (down_read, down_write) = downstream.into_split();
     let (up_read, up_write) = upstream.into_split();
-    let upwards = pump(down_read, up_write, state.clone());
-    let downwards = pump(up_read, down_write, state.clone());
+    let upwards = pump(down_read, up_write, None, state.clone());
+    let downwards = pump(up_read, down_write, swap, state.clone());
     // Whichever way this ends, all halves are dropped, and both ends see the connection closed.
     tokio::select! {
         _ = state.wait_for(|network| *network == Network::Cut) => {}
@@ -99,6 +119,7 @@ async fn forward(downstream: TcpStream, upstream: SocketAddr, mut state: watch::
 async fn pump(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
+    swap: Option<Swap>,
     mut state: watch::Receiver<Network>,
 ) {
     let mut buffer = vec![0; 16 * 1024];
@@ -106,10 +127,51 @@ async fn pump(
         if length == 0 || state.wait_for(|network| *network == Network::Working).await.is_err() {
             break;
         }
+        if let Some(swap) = &swap {
+            swap.apply(&mut buffer[..length]);
+        }
         if to.write_all(&buffer[..length]).await.is_err() {
             break;
         }
     }
     // Passes the end of one direction on, so that a half-closed connection stays one.
     to.shutdown().await.ok();
+}
+
+/// Puts a broker's address into the place of another. A broker sends its addresses in one small write, which arrives as
+/// one piece; were it cut, the client would connect past the proxy, and a fault would pass it by.
+#[derive(Debug, Clone)]
+struct Swap {
+    from: Vec<u8>,
+    to: Vec<u8>,
+}
+
+impl Swap {
+    /// An address as Kafka's protocol writes it: the host's bytes, then the port in four.
+    fn of_ports(from: u16, to: u16) -> Self {
+        let address = |port: u16| [b"127.0.0.1".as_slice(), &u32::from(port).to_be_bytes()].concat();
+        Self { from: address(from), to: address(to) }
+    }
+
+    fn apply(&self, bytes: &mut [u8]) {
+        let mut start = 0;
+        while let Some(found) = bytes[start..].windows(self.from.len()).position(|window| window == self.from)
+        {
+            let end = start + found + self.from.len();
+            bytes[start + found..end].copy_from_slice(&self.to);
+            start = end;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_swap_changes_the_brokers_address_and_nothing_else() {
+        let mut bytes = *b"x127.0.0.1\0\0\x04\xd2y127.0.0.1\0\0\x04\xd3127127.0.0.1\0\0\x04\xd2";
+        Swap::of_ports(1234, 4321).apply(&mut bytes);
+        assert_eq!(&bytes, b"x127.0.0.1\0\0\x10\xe1y127.0.0.1\0\0\x04\xd3127127.0.0.1\0\0\x10\xe1");
+    }
 }

@@ -3,6 +3,7 @@
 mod bad_input;
 mod browser;
 mod bulk;
+mod chaos;
 mod command_line;
 mod connect_kills;
 mod lanes;
@@ -104,6 +105,7 @@ pub(crate) const ALL: &[Check] = &[
         name: "connect_killed_in_a_large_transaction_doubles_nothing",
         run: |s| Box::pin(connect_kills::survived(s)),
     },
+    Check { name: "chaos_tears_no_snapshot_and_ends_equal", run: |s| Box::pin(chaos::survives(s)) },
     Check {
         name: "a_malformed_record_halts_and_is_named",
         run: |s| Box::pin(bad_input::malformed_record(s)),
