@@ -4,7 +4,7 @@
 #   scripts/bench.sh [--keep] [--fresh] [--port-offset N] [--replicator FILE] SCENARIO [OPTION...]
 #   scripts/bench.sh stop [--volumes]
 #
-#   SCENARIO           drain; SCENARIO --help shows its options
+#   SCENARIO           drain or latency; SCENARIO --help shows its options
 #   --keep             leaves leader, replicas, broker and Connect running, so that the next run starts at once
 #   --fresh            deletes the data of earlier runs first, the filled topics too
 #   --replicator FILE  measures this program instead of building the repository's

@@ -67,10 +67,14 @@ enum State {
     Failed(String),
 }
 
+/// What the worker answers at a path.
+pub(crate) async fn get(system: &System, path: &str) -> anyhow::Result<Value> {
+    let text = reqwest::get(system.connect_url(path)).await.context("ask Connect")?.text().await?;
+    serde_json::from_str(&text).context("read Connect's answer")
+}
+
 async fn state(system: &System, name: &str) -> anyhow::Result<State> {
-    let url = system.connect_url(&format!("/connectors/{name}/status"));
-    let text = reqwest::get(url).await.context("ask Connect")?.text().await?;
-    let status: Value = serde_json::from_str(&text).context("read Connect's answer")?;
+    let status = get(system, &format!("/connectors/{name}/status")).await?;
     let tasks = status["tasks"].as_array().map(Vec::as_slice).unwrap_or_default();
     let mut all = tasks.iter().chain(std::iter::once(&status["connector"]));
     if let Some(failed) = all.clone().find(|part| part["state"] == "FAILED") {

@@ -7,9 +7,10 @@
 //!   batch by batch, and its last row comes last.
 //! - `total` is the whole, from the start of the daemon or the creation of the connectors.
 
+mod summary;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -19,10 +20,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::daemon::Daemon;
-use crate::fill::{Fill, Fingerprint, Format};
-use crate::report::{self, Table};
-use crate::sink::{self, SinkKind, Sinks};
+use crate::environment::Environment;
+use crate::fill::{Fill, Fingerprint};
+use crate::report::Report;
+use crate::side::{Side, Worker};
+use crate::stream::Format;
 use crate::system::{DATABASE, REPLICAS, System, server_name};
 use crate::watch::{self, Seen, Step};
 
@@ -44,36 +46,18 @@ pub(crate) struct Options {
     /// Who drains: `replicator`, `sink-BATCH`, `sink-unnest-BATCH`.
     #[arg(long, value_delimiter = ',', default_value = "replicator,sink-500,sink-unnest-500")]
     sides: Vec<Side>,
-    /// Times that each drain is repeated; reports have the median.
+    /// Times that each of the replicator's drains is made; reports have the median and the range.
     #[arg(long, default_value_t = 1)]
     repeat: usize,
+    /// The same for the sinks, which take several times as long.
+    #[arg(long, default_value_t = 1)]
+    sink_repeat: usize,
+    /// Seconds for which sinks drain before one of theirs is measured, so that the JVM has compiled what they need.
+    #[arg(long, default_value_t = 15)]
+    sink_warm_up: u64,
     /// The replicator's program.
     #[arg(long, env = "BENCH_REPLICATOR")]
     replicator: PathBuf,
-}
-
-/// Who drains.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Side {
-    Replicator,
-    Sink(SinkKind),
-}
-
-impl FromStr for Side {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> anyhow::Result<Self> {
-        if text == "replicator" { Ok(Self::Replicator) } else { text.parse().map(Self::Sink) }
-    }
-}
-
-impl std::fmt::Display for Side {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Replicator => f.write_str("replicator"),
-            Self::Sink(kind) => kind.fmt(f),
-        }
-    }
 }
 
 /// One drain, measured.
@@ -106,6 +90,10 @@ impl Phase {
         replicas.map(|(_, cpu)| cpu).sum()
     }
 
+    fn cpu_of_all(&self) -> f64 {
+        self.cpu_us_per_row.values().sum()
+    }
+
     fn cpu_of(&self, name: &str) -> f64 {
         self.cpu_us_per_row.get(name).copied().unwrap_or_default()
     }
@@ -113,37 +101,57 @@ impl Phase {
 
 /// Runs the scenario and writes its report.
 pub(crate) async fn run(system: &System, options: &Options) -> anyhow::Result<()> {
-    ensure!(options.rows > 0 && options.repeat > 0, "--rows and --repeat must be above 0");
+    ensure!(options.rows > 0, "--rows must be above 0");
+    ensure!(options.repeat > 0 && options.sink_repeat > 0, "--repeat and --sink-repeat must be above 0");
     ensure!(options.replicas.iter().all(|n| (1..=REPLICAS).contains(n)), "--replicas wants 1 to {REPLICAS}");
-    let mut drains = Vec::new();
+    let mut fills = Vec::new();
     for &format in &options.formats {
-        let readable = |side: &&Side| format == Format::Schema || **side == Side::Replicator;
-        let sides: Vec<_> = options.sides.iter().filter(readable).collect();
-        if sides.is_empty() {
-            continue;
+        if options.sides.iter().any(|side| side.reads(format)) {
+            fills.push(Fill::obtain(system, format, options.rows).await?);
         }
-        let fill = Fill::obtain(system, format, options.rows).await?;
+    }
+    let environment = Environment::of(system, &options.replicator).await?;
+    let mut drains = Vec::new();
+    for fill in &fills {
+        let sides: Vec<_> = options.sides.iter().copied().filter(|side| side.reads(fill.format)).collect();
+        if let Some(&sink) = sides.iter().rfind(|&&side| side != Side::Replicator) {
+            warm_up(system, options, fill, sink).await.context("warm the sinks up")?;
+        }
         for &replicas in &options.replicas {
-            for side in &sides {
-                drains.push(median(system, options, &fill, **side, replicas).await?);
+            for &side in &sides {
+                repeat(system, options, fill, side, replicas, &mut drains).await?;
             }
         }
     }
-    let table = table(&drains);
-    println!("\n{}", table.markdown());
-    report::write(system, "drain", &drains, &table)
+    let mut report = Report::new("drain", environment);
+    summary::write(&mut report, &drains, options.rows);
+    report.finish(system, &drains)
 }
 
-/// The drain with the median total of all repetitions.
-async fn median(
+/// Lets sinks drain for a while; what they have done is deleted by the next drain.
+async fn warm_up(system: &System, options: &Options, fill: &Fill, sink: Side) -> anyhow::Result<()> {
+    println!("{sink}: {} s that do not count", options.sink_warm_up);
+    for server in 1..=REPLICAS {
+        sink.prepare(system, server).await?;
+    }
+    let mut worker = sink.start(system, &options.replicator, &fill.prefix, REPLICAS).await?;
+    sleep(Duration::from_secs(options.sink_warm_up)).await;
+    let ran = worker.ensure_runs(system).await;
+    worker.stop(system).await?;
+    ran
+}
+
+/// Makes one drain as often as it is asked for.
+async fn repeat(
     system: &System,
     options: &Options,
     fill: &Fill,
     side: Side,
     replicas: usize,
-) -> anyhow::Result<Drain> {
-    let mut drains = Vec::new();
-    for _ in 0..options.repeat {
+    drains: &mut Vec<Drain>,
+) -> anyhow::Result<()> {
+    let times = if side == Side::Replicator { options.repeat } else { options.sink_repeat };
+    for _ in 0..times {
         let drain = drain(system, options, fill, side, replicas)
             .await
             .with_context(|| format!("drain {} into {replicas} replicas by {side}", fill.prefix))?;
@@ -157,30 +165,7 @@ async fn median(
         );
         drains.push(drain);
     }
-    drains.sort_by(|a, b| a.total_seconds.total_cmp(&b.total_seconds));
-    Ok(drains.swap_remove(drains.len() / 2))
-}
-
-/// Who is at work.
-enum Worker {
-    Daemon(Daemon),
-    Sinks(Sinks),
-}
-
-impl Worker {
-    async fn ensure_runs(&mut self, system: &System) -> anyhow::Result<()> {
-        match self {
-            Self::Daemon(daemon) => daemon.ensure_runs(),
-            Self::Sinks(sinks) => sinks.ensure_run(system).await,
-        }
-    }
-
-    fn cpu_seconds(&self, system: &System) -> anyhow::Result<f64> {
-        match self {
-            Self::Daemon(daemon) => daemon.cpu_seconds(),
-            Self::Sinks(_) => crate::process::cpu_seconds(system.pid("connect")?),
-        }
-    }
+    Ok(())
 }
 
 /// A moment with what every process had used by then.
@@ -199,29 +184,15 @@ async fn drain(
     let (tell, told) = mpsc::channel(16);
     let mut watchers = JoinSet::new();
     for server in 1..=replicas {
-        system.reset(server).await.with_context(|| format!("empty {}", server_name(server)))?;
-        if let Side::Sink(SinkKind { unnest: true, .. }) = side {
-            sink::add_casts(system, server).await?;
-        }
+        side.prepare(system, server).await.with_context(|| format!("empty {}", server_name(server)))?;
         watchers.spawn(watch::steps(system.connect(server, DATABASE).await?, fill.rows, tell.clone()));
     }
     drop(tell);
     let started = Instant::now();
-    let mut worker = match side {
-        Side::Replicator => {
-            Worker::Daemon(Daemon::start(system, &options.replicator, &fill.prefix, replicas)?)
-        }
-        Side::Sink(kind) => Worker::Sinks(Sinks::start(system, kind, fill, replicas).await?),
-    };
+    let mut worker = side.start(system, &options.replicator, &fill.prefix, replicas).await?;
     let marks = follow(system, &mut worker, told, replicas).await;
-    let (mut ended, mut peak_memory_mib) = (Ok(()), None);
-    match worker {
-        Worker::Daemon(daemon) => {
-            peak_memory_mib = daemon.peak_memory_mib().ok();
-            ended = daemon.stop().await;
-        }
-        Worker::Sinks(sinks) => ended = ended.and(sinks.stop(system).await),
-    }
+    let peak_memory_mib = worker.peak_memory_mib();
+    let ended = worker.stop(system).await;
     let marks = marks?;
     ended?;
     while let Some(watched) = watchers.join_next().await {
@@ -293,57 +264,4 @@ fn phase(from: &Mark, to: &Mark, rows: i64) -> Phase {
         (name.clone(), (used - before) * 1e6 / rows)
     });
     Phase { seconds, rows_per_second: rows / seconds, cpu_us_per_row: cpu.collect() }
-}
-
-fn table(drains: &[Drain]) -> Table {
-    let mut table = Table::new(&[
-        "format",
-        "replicas",
-        "side",
-        "inserts/s",
-        "updates/s",
-        "total s",
-        "CPU us/row ins: worker + broker + replicas",
-        "CPU us/row upd",
-        "peak MiB",
-        "against the best sink ins / upd",
-    ]);
-    for drain in drains {
-        let cpu = |phase: &Phase| {
-            format!(
-                "{:.1} + {:.1} + {:.1}",
-                phase.cpu_of("worker"),
-                phase.cpu_of("broker"),
-                phase.cpu_of_replicas()
-            )
-        };
-        let ratio = best_sink(drains, drain.replicas).map_or("-".to_owned(), |(inserts, updates)| {
-            format!(
-                "{:.1} / {:.1}",
-                drain.insert.rows_per_second / inserts,
-                drain.update.rows_per_second / updates
-            )
-        });
-        table.row(vec![
-            drain.format.to_owned(),
-            drain.replicas.to_string(),
-            drain.side.clone(),
-            format!("{:.0}", drain.insert.rows_per_second),
-            format!("{:.0}", drain.update.rows_per_second),
-            format!("{:.2}", drain.total_seconds),
-            cpu(&drain.insert),
-            cpu(&drain.update),
-            drain.peak_memory_mib.map_or("-".to_owned(), |mib| format!("{mib:.0}")),
-            ratio,
-        ]);
-    }
-    table
-}
-
-/// The fastest that any sink inserted and updated with so many replicas.
-fn best_sink(drains: &[Drain], replicas: usize) -> Option<(f64, f64)> {
-    let sinks = drains.iter().filter(|drain| drain.replicas == replicas && drain.side.starts_with("sink"));
-    sinks
-        .map(|drain| (drain.insert.rows_per_second, drain.update.rows_per_second))
-        .reduce(|best, one| (best.0.max(one.0), best.1.max(one.1)))
 }

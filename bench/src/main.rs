@@ -2,13 +2,19 @@
 
 #![expect(clippy::print_stdout, reason = "figures are told on standard output")]
 
+mod arrivals;
 mod connect;
 mod daemon;
 mod drain;
+mod environment;
 mod fill;
+mod latency;
 mod process;
 mod report;
+mod side;
 mod sink;
+mod stats;
+mod stream;
 mod system;
 mod watch;
 
@@ -29,6 +35,8 @@ struct Arguments {
 enum Scenario {
     /// The same filled topics into empty replicas: rows per second and CPU per row.
     Drain(drain::Options),
+    /// Single-row commits on an idle system: how long until every replica shows them.
+    Latency(latency::Options),
 }
 
 #[tokio::main]
@@ -36,5 +44,6 @@ async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     match &arguments.scenario {
         Scenario::Drain(options) => drain::run(&arguments.system, options).await,
+        Scenario::Latency(options) => latency::run(&arguments.system, options).await,
     }
 }

@@ -1,8 +1,20 @@
-//! What processes used, as the kernel counts it in `/proc`.
+//! Other programs: what processes used, as the kernel counts it in `/proc`, and what commands print.
 
 use std::fs;
+use std::process::{Command, Stdio};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
+
+/// Runs a command to its end: what it printed, without white space around it. An error when it fails, with what it said.
+pub(crate) async fn output(mut command: Command) -> anyhow::Result<String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    command.stdin(Stdio::null());
+    let run = tokio::task::spawn_blocking(move || command.output()).await?;
+    let output = run.with_context(|| format!("run {name}"))?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{name} failed ({}): {}", output.status, errors.trim());
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
 
 /// CPU seconds of a process and of all its descendants, ended ones included as soon as their parent has waited for them:
 /// a PostgreSQL server with its backends, or a JVM.
@@ -16,7 +28,7 @@ pub(crate) fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
             family.extend(children(pid));
         }
     }
-    anyhow::ensure!(ticks > 0 || ticks_of(pid).is_some(), "process {pid} does not exist");
+    ensure!(ticks > 0 || ticks_of(pid).is_some(), "process {pid} does not exist");
     #[expect(clippy::cast_precision_loss, reason = "ticks of a benchmark stay far below 2^53")]
     Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }

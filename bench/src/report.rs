@@ -1,10 +1,11 @@
-//! Reports: a table for people, the same as Markdown and the raw figures as JSON in files.
+//! Reports: text and tables for people as Markdown, printed too, and the raw figures as JSON.
 
 use std::fs;
 
 use anyhow::Context;
 use serde::Serialize;
 
+use crate::environment::Environment;
 use crate::system::System;
 
 /// Rows of text under a heading.
@@ -44,19 +45,40 @@ impl Table {
     }
 }
 
-/// Writes `NAME.md` and `NAME.json` into the folder for reports.
-pub(crate) fn write(
-    system: &System,
-    name: &str,
-    figures: &impl Serialize,
-    table: &Table,
-) -> anyhow::Result<()> {
-    fs::create_dir_all(&system.reports).context("make the folder for reports")?;
-    let file = |extension: &str| system.reports.join(format!("{name}.{extension}"));
-    fs::write(file("md"), table.markdown()).context("write the report")?;
-    fs::write(file("json"), serde_json::to_string_pretty(figures)?).context("write the figures")?;
-    println!("written: {} and {}", file("md").display(), file("json").display());
-    Ok(())
+/// One scenario's report.
+#[derive(Debug)]
+pub(crate) struct Report {
+    scenario: &'static str,
+    environment: Environment,
+    paragraphs: Vec<String>,
+}
+
+impl Report {
+    pub(crate) fn new(scenario: &'static str, environment: Environment) -> Self {
+        let paragraphs = vec![format!("# bench: {scenario}\n"), format!("{}\n", environment.text())];
+        Self { scenario, environment, paragraphs }
+    }
+
+    pub(crate) fn text(&mut self, text: &str) {
+        self.paragraphs.push(format!("{text}\n"));
+    }
+
+    pub(crate) fn table(&mut self, table: &Table) {
+        self.paragraphs.push(table.markdown());
+    }
+
+    /// Prints it, and writes `SCENARIO.md` and `SCENARIO.json` into the folder for reports.
+    pub(crate) fn finish(self, system: &System, figures: &impl Serialize) -> anyhow::Result<()> {
+        let text = self.paragraphs.join("\n");
+        println!("\n{text}");
+        fs::create_dir_all(&system.reports).context("make the folder for reports")?;
+        let file = |extension: &str| system.reports.join(format!("{}.{extension}", self.scenario));
+        fs::write(file("md"), text).context("write the report")?;
+        let all = serde_json::json!({ "environment": self.environment, "figures": figures });
+        fs::write(file("json"), serde_json::to_string_pretty(&all)?).context("write the figures")?;
+        println!("written: {} and {}", file("md").display(), file("json").display());
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, bail};
 
 use crate::connect::{self, Settings};
-use crate::fill::Fill;
+use crate::stream;
 use crate::system::{DATABASE, System};
 
 /// How the sink is set up.
@@ -42,11 +42,12 @@ impl FromStr for SinkKind {
 pub(crate) struct Sinks(Vec<String>);
 
 impl Sinks {
-    /// Creates one sink for each of the first `replicas` replicas. They begin with the topic's first record.
+    /// Creates one sink for each of the first `replicas` replicas, on the topics of `prefix`. They begin with the first
+    /// record.
     pub(crate) async fn start(
         system: &System,
         kind: SinkKind,
-        fill: &Fill,
+        prefix: &str,
         replicas: usize,
     ) -> anyhow::Result<Self> {
         let moment = SystemTime::now().duration_since(UNIX_EPOCH).context("read the clock")?.as_millis();
@@ -55,7 +56,7 @@ impl Sinks {
             // A name of its own: another run's consumer group has offsets.
             let name = format!("{kind}-{server}-{moment}");
             sinks.0.push(name.clone());
-            let created = connect::put(system, &name, &settings(system, kind, fill, server)?).await;
+            let created = connect::put(system, &name, &settings(system, kind, prefix, server)?).await;
             if created.is_err() {
                 sinks.stop(system).await.ok();
                 return created.map(|()| sinks);
@@ -89,7 +90,7 @@ pub(crate) async fn add_casts(system: &System, server: usize) -> anyhow::Result<
     Ok(())
 }
 
-fn settings(system: &System, kind: SinkKind, fill: &Fill, server: usize) -> anyhow::Result<Settings> {
+fn settings(system: &System, kind: SinkKind, prefix: &str, server: usize) -> anyhow::Result<Settings> {
     let port = system.postgres_port(server)?;
     let batch = kind.batch.to_string();
     let poll = kind.batch.max(500).to_string();
@@ -97,7 +98,7 @@ fn settings(system: &System, kind: SinkKind, fill: &Fill, server: usize) -> anyh
     let pairs = [
         ("connector.class", "io.debezium.connector.jdbc.JdbcSinkConnector".to_owned()),
         ("tasks.max", "1".to_owned()),
-        ("topics", fill.topic()),
+        ("topics", stream::table_topic(prefix)),
         // Without `stringtype` it can't write a text into a numeric column.
         ("connection.url", format!("jdbc:postgresql://127.0.0.1:{port}/{DATABASE}?stringtype=unspecified")),
         ("connection.username", "replicator".to_owned()),

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use clap::Args;
 use e2e::postgres;
 use tokio_postgres::Client;
@@ -127,11 +127,8 @@ impl System {
             .env("PGPORT", self.postgres_port(server)?.to_string())
             .env("PGUSER", "postgres")
             .env("PGPASSWORD", &self.postgres_password)
-            .env("PGDATABASE", DATABASE)
-            .stdin(Stdio::null());
-        let output = tokio::task::spawn_blocking(move || script.output()).await?.context("run init.sh")?;
-        let errors = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "init.sh {side} failed on {}: {errors}", server_name(server));
+            .env("PGDATABASE", DATABASE);
+        process::output(script).await.with_context(|| format!("initialise {}", server_name(server)))?;
         Ok(())
     }
 }

@@ -31,23 +31,38 @@ pub(crate) struct Seen {
     pub(crate) at: Instant,
 }
 
-/// Looks at one replica until it has made every step, and tells each.
-pub(crate) async fn steps(client: Client, last_key: i64, tell: mpsc::Sender<Seen>) -> anyhow::Result<()> {
-    let mut tick = interval(INTERVAL);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    for (step, query) in [(Step::First, FIRST), (Step::Inserted, INSERTED), (Step::Updated, UPDATED)] {
-        let statement = client.prepare(query).await.context("prepare to look at the replica")?;
-        loop {
-            let row = match step {
-                Step::First => client.query_one(&statement, &[]).await,
-                Step::Inserted | Step::Updated => client.query_one(&statement, &[&last_key]).await,
-            };
-            if row.context("look at the replica")?.get(0) {
-                tell.send(Seen { step, at: Instant::now() }).await.context("tell what was seen")?;
-                break;
-            }
-            tick.tick().await;
+impl Step {
+    fn query(self) -> &'static str {
+        match self {
+            Self::First => FIRST,
+            Self::Inserted => INSERTED,
+            Self::Updated => UPDATED,
         }
     }
+}
+
+/// Looks at one replica until it has made every step, and tells each.
+pub(crate) async fn steps(client: Client, last_key: i64, tell: mpsc::Sender<Seen>) -> anyhow::Result<()> {
+    for step in [Step::First, Step::Inserted, Step::Updated] {
+        let at = until(&client, step, last_key).await?;
+        tell.send(Seen { step, at }).await.context("tell what was seen")?;
+    }
     Ok(())
+}
+
+/// Looks at one replica until it has made the step: the moment.
+pub(crate) async fn until(client: &Client, step: Step, last_key: i64) -> anyhow::Result<Instant> {
+    let mut tick = interval(INTERVAL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let statement = client.prepare(step.query()).await.context("prepare to look at the replica")?;
+    loop {
+        let row = match step {
+            Step::First => client.query_one(&statement, &[]).await,
+            Step::Inserted | Step::Updated => client.query_one(&statement, &[&last_key]).await,
+        };
+        if row.context("look at the replica")?.get(0) {
+            return Ok(Instant::now());
+        }
+        tick.tick().await;
+    }
 }

@@ -1,0 +1,150 @@
+//! `latency`: single-row commits on an idle system, through the real connector.
+//!
+//! - *path*: from COMMIT's return on the leader until all three replicas show the row.
+//! - *readable*: from COMMIT's return until a consumer in this process has both records that an applier needs, the row and
+//!   the transaction's END. This is PostgreSQL's, the connector's and the broker's part.
+//! - *own part*: from there until all three replicas show the row. This is what a side adds.
+
+mod probe;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use clap::Args;
+use serde::Serialize;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::environment::Environment;
+use crate::fill::ensure_equal;
+use crate::report::{Report, Table};
+use crate::side::Side;
+use crate::stats::Percentiles;
+use crate::stream::{Format, Stream};
+use crate::system::{REPLICAS, System};
+
+use probe::{Probe, Sample};
+
+/// What the connector is told beyond the product's settings.
+const QUICK: &[(&str, &str)] = &[("poll.interval.ms", "1"), ("producer.override.linger.ms", "0")];
+
+/// Options of `latency`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Options {
+    /// Commits that are measured.
+    #[arg(long, default_value_t = 1000)]
+    commits: u32,
+    /// Commits before those, as fast as they arrive everywhere: connections, JIT and caches are warm after them.
+    #[arg(long, default_value_t = 300)]
+    warm_up: u32,
+    /// Commits per second.
+    #[arg(long, default_value_t = 20)]
+    rate: u32,
+    /// Who carries them: `replicator`, `sink-BATCH`, `sink-unnest-BATCH`.
+    #[arg(long, value_delimiter = ',', default_value = "replicator,sink-500")]
+    sides: Vec<Side>,
+    /// The replicator's program.
+    #[arg(long, env = "BENCH_REPLICATOR")]
+    replicator: PathBuf,
+}
+
+/// Percentiles in milliseconds.
+#[derive(Debug, Clone, Serialize)]
+struct Figures {
+    side: String,
+    format: &'static str,
+    path: Percentiles,
+    readable: Percentiles,
+    own: Percentiles,
+}
+
+/// Runs the scenario and writes its report.
+pub(crate) async fn run(system: &System, options: &Options) -> anyhow::Result<()> {
+    ensure!(options.commits > 0 && options.rate > 0, "--commits and --rate must be above 0");
+    let environment = Environment::of(system, &options.replicator).await?;
+    let mut all = Vec::new();
+    for &side in &options.sides {
+        // As each side is used: the sink reads nothing but events with schemas.
+        let format = if side.reads(Format::Plain) { Format::Plain } else { Format::Schema };
+        let samples =
+            through(system, options, side, format).await.with_context(|| format!("measure {side}"))?;
+        let of = |value: fn(&Sample) -> f64| {
+            Percentiles::of(samples.iter().map(value)).context("measure at least one commit")
+        };
+        all.push(Figures {
+            side: side.to_string(),
+            format: format.name(),
+            path: of(|sample| sample.path)?,
+            readable: of(|sample| sample.readable)?,
+            own: of(|sample| sample.own)?,
+        });
+    }
+    let mut report = Report::new("latency", environment);
+    report.text(&format!(
+        "{} single-row commits, {} per second, after {} that do not count; `poll.interval.ms=1`, `linger.ms=0`. \
+         Path: COMMIT's return until all {REPLICAS} replicas show the row. Readable: COMMIT's return until a consumer has \
+         row and END. Own part: from there until all replicas show the row.",
+        options.commits, options.rate, options.warm_up
+    ));
+    report.table(&table(&all));
+    report.finish(system, &all)
+}
+
+fn table(all: &[Figures]) -> Table {
+    let mut table = Table::new(&["side", "format", "part", "p50 ms", "p90 ms", "p99 ms", "max ms"]);
+    for figures in all {
+        let parts = [("path", figures.path), ("readable", figures.readable), ("own part", figures.own)];
+        for (part, p) in parts {
+            let mut cells = vec![figures.side.clone(), figures.format.to_owned(), part.to_owned()];
+            cells.extend([p.p50, p.p90, p.p99, p.max].map(|ms| format!("{ms:.2}")));
+            table.row(cells);
+        }
+    }
+    table
+}
+
+async fn through(
+    system: &System,
+    options: &Options,
+    side: Side,
+    format: Format,
+) -> anyhow::Result<Vec<Sample>> {
+    system.reset(0).await?;
+    for server in 1..=REPLICAS {
+        side.prepare(system, server).await?;
+    }
+    let stream = Stream::start(system, "latency", format, QUICK).await?;
+    // The first commit makes the topics, which a sink must find.
+    let probe = Probe::new(system).await?;
+    let mut worker = side.start(system, &options.replicator, stream.prefix(), REPLICAS).await?;
+    println!("{side}: {} commits, {} per second", options.commits, options.rate);
+    let measured = measure(system, options, probe, stream.prefix()).await;
+    let ran = worker.ensure_runs(system).await;
+    worker.stop(system).await?;
+    stream.discard(system).await?;
+    ran?;
+    let samples = measured?;
+    ensure_equal(system).await?;
+    Ok(samples)
+}
+
+async fn measure(
+    system: &System,
+    options: &Options,
+    probe: Probe,
+    prefix: &str,
+) -> anyhow::Result<Vec<Sample>> {
+    let mut probe = probe.follow(system, prefix).await?;
+    for _ in 0..options.warm_up {
+        probe.sample().await?;
+    }
+    let mut tick = interval(Duration::from_secs(1) / options.rate);
+    // Never two commits in flight: a late one delays those after it.
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut samples = Vec::new();
+    for _ in 0..options.commits {
+        tick.tick().await;
+        samples.push(probe.sample().await?);
+    }
+    Ok(samples)
+}
