@@ -2,14 +2,18 @@
 # Measures the replicator and its peers side by side on this machine; bench/README.md says what and how.
 #
 #   scripts/bench.sh [--keep] [--fresh] [--port-offset N] [--replicator FILE] SCENARIO [OPTION...]
+#   scripts/bench.sh --smoke
 #   scripts/bench.sh stop [--volumes]
+#   scripts/bench.sh service VERB SERVICE
 #
-#   SCENARIO           drain or latency; SCENARIO --help shows its options
+#   SCENARIO           drain, latency, memory or catchup; SCENARIO --help shows its options
+#   --smoke            every scenario with the replicator alone, very small: does the benchmark work?
 #   --keep             leaves leader, replicas, broker and Connect running, so that the next run starts at once
 #   --fresh            deletes the data of earlier runs first, the filled topics too
 #   --replicator FILE  measures this program instead of building the repository's
 #   --port-offset N    added to every port of .env (default 6000)
 #   stop               ends what --keep left running; with --volumes deletes its data
+#   service            start, stop, pause or resume one of the servers, as scripts/service.sh does; scenarios use it
 #
 # Data, logs and pids are in .run/bench/system, reports in .run/bench. Filled topics stay there and are used again.
 set -euo pipefail
@@ -23,13 +27,14 @@ source "$here/lib/install.sh"
 # shellcheck source=scripts/lib/stop-native.sh
 source "$here/lib/stop-native.sh"
 
-offset=6000 keep='' fresh='' volumes='' replicator='' scenario=()
+offset=6000 keep='' fresh='' volumes='' smoke='' replicator='' with_sink=yes scenario=()
 while (($#)); do
   case $1 in
     --port-offset) offset=${2:?--port-offset wants a number} && shift ;;
     --keep) keep=yes ;;
     --fresh) fresh=yes ;;
     --volumes) volumes=yes ;;
+    --smoke) smoke=yes ;;
     --replicator) replicator=$(realpath "${2:?--replicator wants a file}") && shift ;;
     -h | --help) print_help "${BASH_SOURCE[0]}" && exit ;;
     -*) die "unknown argument '$1'; --help shows what there is" 2 ;;
@@ -38,8 +43,11 @@ while (($#)); do
   esac
   shift
 done
+if [[ -n $smoke ]]; then scenario=(smoke); fi
 ((${#scenario[@]})) || die "which scenario? --help shows what there is" 2
 if [[ ${scenario[*]} == 'stop --volumes' ]]; then volumes=yes; fi
+# What measures no sink needs no sink's jars.
+if [[ ${scenario[0]} != @(drain|latency) || " ${scenario[*]} " == *' --sides replicator '* ]]; then with_sink=; fi
 
 # Heaps for a load, not for a demo.
 BROKER_HEAP=${BROKER_HEAP:-'-Xms256m -Xmx256m'}
@@ -53,7 +61,7 @@ sink_library=$reports/lib
 
 # The Connect worker finds both.
 prepare_connect() {
-  mkdir -p "$state/connect"
+  mkdir -p "$state/connect" "$sink_library/plugins"
   fill_template "$repository/debezium/connect.properties" BROKER_PORT="$(port_of broker)" \
     CONNECT_PORT="$(port_of connect)" LIB="$library_directory/plugins,$sink_library" >"$state/connect/connect.properties"
 }
@@ -73,6 +81,8 @@ fetch_sink() {
   }
   sha256sum <"$repository/bench/sink/pom.xml" >"$sink_library/pom.sha256"
   step_done "$started" "jars of bench/sink/pom.xml fetched"
+  # A worker that runs has not seen them.
+  if is_running connect; then stop_service connect; fi
 }
 
 start_servers() {
@@ -83,7 +93,7 @@ start_servers() {
     fetch_jars
     step_done "$started" "jars of debezium/pom.xml fetched"
   fi
-  if ! sink_is_current; then fetch_sink; fi
+  if [[ -n $with_sink ]] && ! sink_is_current; then fetch_sink; fi
   for name in "${infrastructure_services[@]}"; do
     if is_running "$name"; then continue; fi
     require_free_port "$name"
@@ -106,10 +116,32 @@ stop_unless_kept() {
   exit "$status"
 }
 
-if [[ ${scenario[0]} == stop ]]; then
-  stop_native
-  exit
-fi
+# one_service VERB SERVICE: of servers that run, or have run; who calls it has the lock.
+one_service() {
+  is_service "$2" || die "no service '$2'; there are: ${infrastructure_services[*]}" 2
+  local pid
+  case $1 in
+    start) need_for_service "$2" && { is_running "$2" || start_service "$2"; } ;;
+    stop) stop_service "$2" ;;
+    pause | resume)
+      pid=$(running_pid "$2") || die "$2 does not run"
+      if [[ $1 == pause ]]; then signal_tree STOP "$pid"; else signal_tree CONT "$pid"; fi
+      ;;
+    *) die "unknown verb '$1'; there are: start stop pause resume" 2 ;;
+  esac
+}
+
+case ${scenario[0]} in
+  stop)
+    stop_native
+    exit
+    ;;
+  service)
+    ((${#scenario[@]} == 3)) || die "usage: bench.sh service VERB SERVICE" 2
+    one_service "${scenario[1]}" "${scenario[2]}"
+    exit
+    ;;
+esac
 need_cargo
 need_postgres
 need_java
@@ -128,6 +160,18 @@ fi
 export APP_WRITER_PASSWORD APP_READER_PASSWORD DEBEZIUM_PASSWORD REPLICATOR_PASSWORD POSTGRES_PASSWORD
 ports=$(for name in leader replica-1 replica-2 replica-3; do port_of "$name"; done | paste -s -d ,)
 # A process of this script, not the script: servers have to be stopped after it.
-BENCH_STATE=$state BENCH_POSTGRES_BIN=$postgres_bin BENCH_REPORTS=$reports BENCH_POSTGRES_PORTS=$ports BENCH_BROKER_PORT=$(port_of broker) \
-  BENCH_CONNECT_PORT=$(port_of connect) BENCH_REPLICATOR_PORT=$(port_of replicator) BENCH_REPLICATOR=$replicator \
-  "$(program bench)" "${scenario[@]}"
+measure() {
+  BENCH_STATE=$state BENCH_POSTGRES_BIN=$postgres_bin BENCH_REPORTS=$reports BENCH_POSTGRES_PORTS=$ports \
+    BENCH_PORT_OFFSET=$port_offset BENCH_BROKER_PORT=$(port_of broker) BENCH_CONNECT_PORT=$(port_of connect) \
+    BENCH_REPLICATOR_PORT=$(port_of replicator) BENCH_REPLICATOR=$replicator "$(program bench)" "$@"
+}
+
+if [[ -z $smoke ]]; then
+  measure "${scenario[@]}"
+else
+  reports+=/smoke
+  measure drain --rows 3000 --replicas 3 --sides replicator
+  measure latency --commits 20 --warm-up 5 --sides replicator
+  measure catchup --seconds 2 --around 2 --rate 50
+  measure memory --shapes narrow --narrow-rows 5000 --around 1 --freeze-seconds 1
+fi

@@ -3,12 +3,16 @@
 #![expect(clippy::print_stdout, reason = "figures are told on standard output")]
 
 mod arrivals;
+mod catchup;
 mod connect;
 mod daemon;
 mod drain;
 mod environment;
 mod fill;
+mod lag;
 mod latency;
+mod load;
+mod memory;
 mod process;
 mod report;
 mod side;
@@ -37,6 +41,10 @@ enum Scenario {
     Drain(drain::Options),
     /// Single-row commits on an idle system: how long until every replica shows them.
     Latency(latency::Options),
+    /// One replica's server is stopped under a steady load: the others' lag, and how fast it catches up.
+    Catchup(catchup::Options),
+    /// Very large transactions: the replicator's peak memory, and what small transactions and other replicas notice.
+    Memory(memory::Options),
 }
 
 #[tokio::main]
@@ -45,5 +53,7 @@ async fn main() -> anyhow::Result<()> {
     match &arguments.scenario {
         Scenario::Drain(options) => drain::run(&arguments.system, options).await,
         Scenario::Latency(options) => latency::run(&arguments.system, options).await,
+        Scenario::Catchup(options) => catchup::run(&arguments.system, options).await,
+        Scenario::Memory(options) => memory::run(&arguments.system, options).await,
     }
 }

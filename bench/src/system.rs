@@ -33,6 +33,9 @@ pub(crate) struct System {
     /// Ports of the leader and the replicas, in this order.
     #[arg(long, env = "BENCH_POSTGRES_PORTS", value_delimiter = ',', hide = true)]
     postgres_ports: Vec<u16>,
+    /// What was added to every port.
+    #[arg(long, env = "BENCH_PORT_OFFSET", hide = true)]
+    port_offset: u16,
     #[arg(long, env = "BENCH_BROKER_PORT", hide = true)]
     broker_port: u16,
     #[arg(long, env = "BENCH_CONNECT_PORT", hide = true)]
@@ -91,6 +94,14 @@ impl System {
         let file = self.state.join("pids").join(format!("{service}.pid"));
         let text = fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
         text.trim().parse().with_context(|| format!("read the pid of {service}"))
+    }
+
+    /// Starts, stops, pauses or resumes a service, and returns when it has: `verb` is one of `scripts/service.sh`.
+    pub(crate) async fn service(&self, verb: &str, service: &str) -> anyhow::Result<()> {
+        let mut script = Command::new(e2e::repository().join("scripts/bench.sh"));
+        script.args(["--port-offset", &self.port_offset.to_string(), "service", verb, service]);
+        process::output(script).await.with_context(|| format!("{verb} {service}"))?;
+        Ok(())
     }
 
     /// CPU seconds used by these services so far.
