@@ -25,6 +25,8 @@ const KNOWN: &[&str] = &[
     "source.modes.decimal",
     "source.modes.time_precision",
     "source.modes.binary",
+    "source.modes.interval",
+    "source.modes.unknown_types",
     "source.kafka.*",
     "leader.url",
     "connect.url",

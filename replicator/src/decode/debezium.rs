@@ -44,7 +44,7 @@ use serde_json::value::RawValue;
 
 pub use error::{DecodeError, ValueError};
 pub use loss::{Extent, LossyColumn, lossy_columns};
-pub use modes::{BinaryMode, DecimalMode, Modes, TimeMode};
+pub use modes::{BinaryMode, DecimalMode, IntervalMode, Modes, TimeMode, UnknownTypes};
 
 use self::codec::ColumnCodec;
 use self::embedded::{Known, Schemas};

@@ -120,12 +120,17 @@ fn kind(of: &TypeRow<'_>) -> ColumnKind {
         "line" => ColumnKind::Shape(Shape::Line),
         "lseg" => ColumnKind::Shape(Shape::Lseg),
         "box" => ColumnKind::Shape(Shape::Box),
+        "name" => ColumnKind::Name,
         "path" => ColumnKind::Shape(Shape::Path),
         "polygon" => ColumnKind::Shape(Shape::Polygon),
         "circle" => ColumnKind::Shape(Shape::Circle),
-        "text" | "varchar" | "bpchar" | "char" | "name" | "uuid" | "json" | "jsonb" | "xml" | "inet"
-        | "cidr" | "macaddr" | "macaddr8" | "tsvector" | "int4range" | "int8range" | "numrange"
-        | "tsrange" | "tstzrange" | "daterange" => ColumnKind::Text,
+        // Printed as a name by the leader's search path, or not at all, and read by the replica's.
+        name if name.starts_with("reg") => {
+            ColumnKind::NotCarried("a reference to the leader's catalog means another object on a replica")
+        }
+        "text" | "varchar" | "bpchar" | "char" | "uuid" | "json" | "jsonb" | "xml" | "inet" | "cidr"
+        | "macaddr" | "macaddr8" | "tsvector" | "int4range" | "int8range" | "numrange" | "tsrange"
+        | "tstzrange" | "daterange" => ColumnKind::Text,
         _ => ColumnKind::Opaque,
     }
 }

@@ -70,6 +70,8 @@ pub enum ColumnKind {
     Shape(Shape),
     /// An enumeration.
     Enum,
+    /// `name`, which Debezium's stream does not know as a type (its snapshot does).
+    Name,
     /// An array of one dimension; elements as their own kind.
     Array(Box<ArrayKind>),
     /// What the type's input function reads and PostgreSQL itself printed: text types, uuid, json, built-in ranges, network

@@ -30,27 +30,29 @@ pub(crate) struct Record {
 
 /// How a replica is fed.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Options {
+pub(crate) struct Options<'a> {
     pub(crate) prefix: &'static str,
     pub(crate) exclude: &'static [&'static str],
     /// Columns of which values may be lost.
-    pub(crate) allow_lossy: &'static [&'static str],
+    pub(crate) allow_lossy: &'a [String],
     pub(crate) modes: Modes,
+    /// Whether the connector writes transaction metadata.
+    pub(crate) transactions: Transactions,
     pub(crate) placeholder: &'static str,
     pub(crate) parcel_changes: usize,
     /// Parcels that are applied together.
     pub(crate) group: usize,
 }
 
-impl Options {
+impl Options<'_> {
     /// How the events are read.
     pub(crate) fn decoding(&self, exclude: &[String]) -> DecodeSettings {
         DecodeSettings {
             placeholder: self.placeholder.to_owned(),
             excluded: exclude.to_vec(),
             modes: self.modes,
-            allow_lossy: self.allow_lossy.iter().map(|&column| column.to_owned()).collect(),
-            transactions: Transactions::Required,
+            allow_lossy: self.allow_lossy.to_vec(),
+            transactions: self.transactions,
         }
     }
 }
@@ -71,7 +73,7 @@ fn limits(parcel_changes: usize) -> LaneLimits {
 pub(crate) async fn feed(
     replica: &Cluster,
     records: &[Record],
-    options: Options,
+    options: Options<'_>,
     stop_after: Option<usize>,
 ) -> anyhow::Result<Vec<Applied>> {
     feed_as(replica, records, options, stop_after, &Help::default()).await
@@ -90,7 +92,7 @@ pub(crate) struct Help {
 pub(crate) async fn feed_as(
     replica: &Cluster,
     records: &[Record],
-    options: Options,
+    options: Options<'_>,
     stop_after: Option<usize>,
     help: &Help,
 ) -> anyhow::Result<Vec<Applied>> {
@@ -117,13 +119,14 @@ pub(crate) async fn feed_as(
         repeats: vec![],
         limits: limits(options.parcel_changes),
     });
-    let partitions = partitions(records, options.prefix);
+    let partitions = partitions(records, options);
     partitions.iter().for_each(|p| core.add_partition(p.clone()));
     for record in records {
         let name = TopicPartition { topic: record.topic.as_str().into(), partition: record.partition };
         let index = partitions.iter().position(|p| *p == name).context("a partition of the list")?;
         let needed = checkpoint.offsets.get(&name).copied().unwrap_or(0);
-        if index == 0 || record.offset >= needed {
+        let is_spine = index == 0 && options.transactions == Transactions::Required;
+        if is_spine || record.offset >= needed {
             let place = Place { partition: PartitionIndex(u32::try_from(index)?), offset: record.offset };
             core.accept(&raw(record, place))?;
         }
@@ -203,10 +206,13 @@ pub(crate) fn raw(record: &Record, place: Place) -> RawRecord<'_> {
     }
 }
 
-/// All partitions; the transaction topic's first.
-fn partitions(records: &[Record], prefix: &str) -> Vec<TopicPartition> {
-    let spine = format!("{prefix}.transaction");
-    let mut found: Vec<TopicPartition> = vec![TopicPartition { topic: spine.as_str().into(), partition: 0 }];
+/// All partitions; the transaction topic's first, if there is one.
+fn partitions(records: &[Record], options: Options<'_>) -> Vec<TopicPartition> {
+    let spine = format!("{}.transaction", options.prefix);
+    let mut found = match options.transactions {
+        Transactions::Required => vec![TopicPartition { topic: spine.as_str().into(), partition: 0 }],
+        Transactions::Absent => Vec::new(),
+    };
     for record in records {
         let partition = TopicPartition { topic: record.topic.as_str().into(), partition: record.partition };
         if !found.contains(&partition) {

@@ -1,8 +1,8 @@
 //! Events captured from the real connector, replayed into a real replica, against the leader's final rows.
 //!
 //! `golden/workload.sql` is what ran on the leader; `golden/expected/*.tsv` is what it held afterwards. Two of its tables
-//! are left out here: `types`, which has columns that Debezium's wire can't carry, and `ddl`, whose columns change under
-//! way.
+//! are left out here: `types`, which has columns that Debezium's wire can't carry (`golden_lossy.rs` looks at it), and
+//! `ddl`, whose columns change under way.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,8 @@ use e2e::postgres::{Cluster, Role};
 use serde::Deserialize;
 
 use replicator::decode::debezium::{
-    BinaryMode, Boundary, DecimalMode, Decoded, Decoder, Modes, TimeMode, decode_boundary,
+    BinaryMode, Boundary, DecimalMode, Decoded, Decoder, IntervalMode, Modes, TimeMode, Transactions,
+    UnknownTypes, decode_boundary,
 };
 use replicator::replica::catalog;
 use replicator::vocabulary::offset::{PartitionIndex, Place};
@@ -19,7 +20,7 @@ use replicator::vocabulary::offset::{PartitionIndex, Place};
 use crate::feed::{Options, Record, feed, raw};
 
 /// Tables whose rows are compared, and the file of each.
-const TABLES: &[(&str, &str)] = &[
+pub(crate) const TABLES: &[(&str, &str)] = &[
     ("public.accounts", "public.accounts"),
     ("public.transfers", "public.transfers"),
     ("public.toast", "public.toast"),
@@ -41,7 +42,7 @@ const TABLES: &[(&str, &str)] = &[
     ("public.late", "public.late"),
 ];
 
-fn golden(file: &str) -> PathBuf {
+pub(crate) fn golden(file: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/it/golden").join(file)
 }
 
@@ -64,7 +65,7 @@ pub(crate) fn captured(file: &str) -> anyhow::Result<Vec<Record>> {
 }
 
 /// A replica with the leader's tables, and nothing in them.
-async fn replica() -> anyhow::Result<Cluster> {
+pub(crate) async fn replica() -> anyhow::Result<Cluster> {
     let cluster = Cluster::replica("golden").await?;
     let workload = std::fs::read_to_string(golden("workload.sql"))?;
     let schema = workload.split("-- rows for the snapshot").next().context("the part before the rows")?;
@@ -109,7 +110,7 @@ async fn assert_golden(cluster: &Cluster, how: &str) -> anyhow::Result<()> {
 }
 
 /// How the golden connectors were set up.
-pub(crate) const OPTIONS: Options = Options {
+pub(crate) const OPTIONS: Options<'static> = Options {
     prefix: "c0",
     exclude: &["public.types", "public.ddl"],
     allow_lossy: &[],
@@ -117,7 +118,10 @@ pub(crate) const OPTIONS: Options = Options {
         decimal: DecimalMode::String,
         time_precision: TimeMode::Microseconds,
         binary: BinaryMode::Bytes,
+        interval: IntervalMode::String,
+        unknown_types: UnknownTypes::Included,
     },
+    transactions: Transactions::Required,
     placeholder: "__debezium_unavailable_value",
     parcel_changes: 10_000,
     group: 1,

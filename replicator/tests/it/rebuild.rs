@@ -18,7 +18,8 @@ use tokio_postgres::Client;
 use crate::feed::{Options, Record, acquire, feed};
 use crate::golden;
 
-const OPTIONS: Options = Options { prefix: "app", parcel_changes: 1_000, group: 10, ..golden::OPTIONS };
+const OPTIONS: Options<'static> =
+    Options { prefix: "app", parcel_changes: 1_000, group: 10, ..golden::OPTIONS };
 
 /// A leader and its replica, and what the connector would have written between them.
 struct Fixture {

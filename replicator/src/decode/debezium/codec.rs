@@ -14,6 +14,8 @@ pub(super) enum Codec {
     Boolean,
     Integer,
     Float,
+    /// Money as a rounded number.
+    MoneyFloat,
     /// Digits in a string.
     DecimalText,
     /// An unscaled number as bytes; holds the scale.
@@ -83,7 +85,7 @@ pub(super) fn of_table<'f>(
         let codec = codec(&column.kind, wire);
         ColumnCodec {
             unchanged: placeholders.tokens(&column.kind, &codec),
-            nulls: nulls(&column.kind, &codec),
+            nulls: nulls(&column.kind, &codec, wire),
             loss: loss::of_every_value(&column.kind, wire),
             allow_lossy: allow_lossy(&column.name),
             codec,
@@ -99,7 +101,10 @@ fn codec(kind: &ColumnKind, wire: Wire<'_>) -> Codec {
         ColumnKind::Float => Codec::Float,
         ColumnKind::Numeric(scale) => decimal(*scale, wire),
         // Debezium's money.fraction.digits is 2 unless it was changed, which only a schema tells.
-        ColumnKind::Money => decimal(Some(2), wire),
+        ColumnKind::Money => match decimal(Some(2), wire) {
+            Codec::Float => Codec::MoneyFloat,
+            exact => exact,
+        },
         ColumnKind::Date => Codec::Date,
         ColumnKind::Time(precision) => Codec::Time(time_unit(*precision, wire)),
         ColumnKind::TimeTz => Codec::ZonedTime,
@@ -111,7 +116,7 @@ fn codec(kind: &ColumnKind, wire: Wire<'_>) -> Codec {
         ColumnKind::VarBit => Codec::KnownBits,
         ColumnKind::Hstore => Codec::Hstore,
         ColumnKind::Shape(shape) => Codec::Shape(*shape),
-        ColumnKind::Enum | ColumnKind::Text => Codec::Text,
+        ColumnKind::Enum | ColumnKind::Name | ColumnKind::Text => Codec::Text,
         ColumnKind::Array(array) => Codec::Array(Box::new(element(array, wire))),
         ColumnKind::NotCarried(_) | ColumnKind::NotSent(_) => Codec::None,
         ColumnKind::Opaque => binary(wire).map_or(Codec::None, Codec::Opaque),
@@ -185,23 +190,15 @@ pub(super) fn binary(wire: Wire<'_>) -> Option<BinaryMode> {
     }
 }
 
-/// Debezium has no placeholder for most arrays and for the larger shapes, and its own placeholder does not survive the
-/// string forms of bytes: then an unchanged value is NULL (observed).
-fn nulls(kind: &ColumnKind, codec: &Codec) -> Nulls {
-    match (kind, codec) {
-        (ColumnKind::NotSent(_), _) => Nulls::MayBeLost,
-        // One NULL among the elements makes the whole array NULL (observed).
-        (ColumnKind::Array(array), _) if matches!(array.element, ColumnKind::Enum | ColumnKind::Opaque) => {
-            Nulls::MayBeLost
-        }
-        (ColumnKind::Array(array), Codec::Array(element)) => {
-            let survives = !matches!(element.as_ref(), Codec::Bytes(BinaryMode::Hex));
-            if array.has_placeholder && survives { Nulls::Real } else { Nulls::MayBeUnchanged }
-        }
-        (_, Codec::Bytes(BinaryMode::Base64 | BinaryMode::Base64UrlSafe))
-        | (_, Codec::Opaque(BinaryMode::Base64 | BinaryMode::Base64UrlSafe))
-        | (_, Codec::VariableScale | Codec::KnownBits)
-        | (_, Codec::Shape(Shape::Path | Shape::Polygon)) => Nulls::MayBeUnchanged,
-        _ => Nulls::Real,
+/// Where NULL may be what became of a value, it is not taken for NULL.
+fn nulls(kind: &ColumnKind, codec: &Codec, wire: Wire<'_>) -> Nulls {
+    if matches!(kind, ColumnKind::NotSent(_)) || loss::of_nulls(kind, wire.modes).is_some() {
+        Nulls::MayBeLost
+    } else if matches!(codec, Codec::VariableScale | Codec::KnownBits)
+        || loss::of_unchanged(kind, wire).is_some()
+    {
+        Nulls::MayBeUnchanged
+    } else {
+        Nulls::Real
     }
 }

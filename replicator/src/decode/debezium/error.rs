@@ -90,10 +90,17 @@ impl DecodeError {
             DecodeError::UnknownTable(table) => format!(
                 "Create {table} on the replica as it is on the leader, or leave it out: source.exclude_tables = [\"{table}\"]."
             ),
-            DecodeError::Shape { .. } => {
-                "Make the replica's table as it is on the leader: `replicator check` prints the SQL. A column that the \
-                 connector can't carry needs include.unknown.datatypes=true; source.allow_lossy leaves it as it is."
-                    .to_owned()
+            DecodeError::Shape { table, missing, .. } => {
+                let names: Vec<_> = missing.iter().map(|column| format!("\"{table}.{column}\"")).collect();
+                let left_out = format!(
+                    " A column that the connector can't carry needs include.unknown.datatypes=true; source.allow_lossy = [{}] \
+                     leaves it as it is.",
+                    names.join(", ")
+                );
+                format!(
+                    "Make the replica's table as it is on the leader: `replicator check` prints the SQL.{}",
+                    if missing.is_empty() { "" } else { &left_out }
+                )
             }
             DecodeError::NoOldRow(table) | DecodeError::IncompleteKey { table, .. } => {
                 format!("On the leader: ALTER TABLE {table} REPLICA IDENTITY FULL;")
@@ -101,9 +108,9 @@ impl DecodeError {
             DecodeError::Value { error: ValueError::Lossy { setting, .. }, table, column } => {
                 format!("{setting} The column is \"{table}.{column}\".")
             }
-            DecodeError::Value { error: ValueError::OutOfRange { .. }, .. } => {
-                format!("Perhaps the connector's settings are others than source.modes says. {NO_SETTING}")
-            }
+            DecodeError::Value { error: ValueError::OutOfRange { .. }, table, column } => format!(
+                "Perhaps the connector's settings are others than source.modes says. {NO_SETTING} The column is \"{table}.{column}\"."
+            ),
             _ => "Look at the record itself; `replicator check` compares the connector's settings with what this version reads."
                 .to_owned(),
         }

@@ -2,7 +2,7 @@
 //! the first event comes.
 
 use super::codec::{Wire, binary};
-use super::modes::{BinaryMode, DecimalMode, Modes, TimeMode};
+use super::modes::{BinaryMode, DecimalMode, IntervalMode, Modes, TimeMode, UnknownTypes};
 use crate::vocabulary::schema::{Catalog, ColumnKind, Shape, TableName};
 
 /// What is lost of every value of a column, and the setting that keeps it.
@@ -21,7 +21,7 @@ pub(super) const NO_SETTING: &str = "Leave the column out with the connector's c
 pub enum Extent {
     /// Every value is refused.
     Every,
-    /// Updates that leave a large value alone are refused: it comes as NULL, unless the old row comes too.
+    /// NULL is refused in updates, because it may stand for a large value that did not change, unless the old row comes, too.
     Unchanged,
     /// NULL is refused, because it may stand for a value.
     Null,
@@ -60,17 +60,17 @@ pub fn lossy_columns(catalog: &Catalog, modes: Modes) -> Vec<LossyColumn> {
                 add(Extent::Every, loss.what, loss.setting.to_owned());
                 continue;
             }
-            if let Some(what) = of_nulls(&column.kind) {
-                add(Extent::Null, what, NO_SETTING.to_owned());
-            } else if let Some(what) = of_unchanged(&column.kind, modes) {
+            if let Some(loss) = of_nulls(&column.kind, modes) {
+                add(Extent::Null, loss.what, loss.setting.to_owned());
+            } else if let Some(what) = of_unchanged(&column.kind, wire) {
                 add(
                     Extent::Unchanged,
                     what,
                     format!("On the leader: ALTER TABLE {} REPLICA IDENTITY FULL;", table.name),
                 );
             }
-            for what in of_some_values(&column.kind, modes) {
-                add(Extent::Rare, what, NO_SETTING.to_owned());
+            for loss in of_some_values(&column.kind, modes) {
+                add(Extent::Rare, loss.what, loss.setting.to_owned());
             }
         }
     }
@@ -80,7 +80,10 @@ pub fn lossy_columns(catalog: &Catalog, modes: Modes) -> Vec<LossyColumn> {
 /// What is lost of every value.
 pub(super) fn of_every_value(kind: &ColumnKind, wire: Wire<'_>) -> Option<Loss> {
     let lost = |what| Some(Loss { what, setting: NO_SETTING });
+    let left_out = wire.field.is_none() && wire.modes.unknown_types == UnknownTypes::LeftOut;
     match kind {
+        ColumnKind::Opaque if left_out => Some(LEFT_OUT),
+        ColumnKind::Interval => interval(wire),
         ColumnKind::NotCarried(what) | ColumnKind::NotSent(what) => lost(what),
         ColumnKind::VarBit => lost("Debezium does not carry the length of a bit varying value"),
         ColumnKind::TimeTz => time_tz(wire),
@@ -120,8 +123,20 @@ fn time_tz(wire: Wire<'_>) -> Option<Loss> {
     })
 }
 
+fn interval(wire: Wire<'_>) -> Option<Loss> {
+    let numeric = match wire.field {
+        Some(field) => field.kind == "int64",
+        None => {
+            wire.modes.interval == IntervalMode::Numeric && wire.modes.time_precision != TimeMode::Structured
+        }
+    };
+    numeric.then_some(Loss {
+        what: "interval.handling.mode=numeric turns months and days into microseconds",
+        setting: "Set interval.handling.mode=string in the connector and source.modes.interval.",
+    })
+}
+
 fn decimal(variable_scale: bool, wire: Wire<'_>) -> Option<Loss> {
-    let setting = "Set decimal.handling.mode=string in the connector and source.modes.decimal.";
     let (rounded, stripped) = match wire.field {
         Some(field) => {
             (field.kind == "double", field.name.as_deref() == Some("io.debezium.data.VariableScaleDecimal"))
@@ -132,11 +147,11 @@ fn decimal(variable_scale: bool, wire: Wire<'_>) -> Option<Loss> {
         ),
     };
     if rounded {
-        return Some(Loss { what: "decimal.handling.mode=double rounds", setting });
+        return Some(Loss { what: "decimal.handling.mode=double rounds", setting: DECIMAL });
     }
     stripped.then_some(Loss {
         what: "decimal.handling.mode=precise drops the zeros at the end of a number without a fixed scale",
-        setting,
+        setting: DECIMAL,
     })
 }
 
@@ -168,69 +183,120 @@ fn timestamp(precision: u8, wire: Wire<'_>) -> Option<Loss> {
     })
 }
 
+const DECIMAL: &str = "Set decimal.handling.mode=string in the connector and source.modes.decimal.";
+
 const MICROSECONDS: &str =
     "Set time.precision.mode=microseconds in the connector and source.modes.time_precision.";
 
 const CONNECT: Loss =
     Loss { what: "time.precision.mode=connect cuts to milliseconds", setting: MICROSECONDS };
 
+const LEFT_OUT: Loss = Loss {
+    what: "include.unknown.datatypes=false leaves types that Debezium does not know out of its events, or sends NULL",
+    setting: "Set include.unknown.datatypes=true in the connector, and source.modes.unknown_types = \"included\".",
+};
+
 /// What NULL may stand for.
-fn of_nulls(kind: &ColumnKind) -> Option<&'static str> {
+pub(super) fn of_nulls(kind: &ColumnKind, modes: Modes) -> Option<Loss> {
     match kind {
         ColumnKind::Array(array) if matches!(array.element, ColumnKind::Enum | ColumnKind::Opaque) => {
-            Some("Debezium sends an array of this type as NULL when one of its elements is NULL")
+            Some(Loss {
+                what: "Debezium sends an array of this type as NULL when one of its elements is NULL",
+                setting: NO_SETTING,
+            })
         }
+        // Its snapshot knows the type, its stream does not (observed).
+        ColumnKind::Name if modes.unknown_types == UnknownTypes::LeftOut => Some(LEFT_OUT),
         _ => None,
     }
 }
 
-/// Whether an unchanged value that is stored out of line comes as NULL.
-fn of_unchanged(kind: &ColumnKind, modes: Modes) -> Option<&'static str> {
-    let base64 = matches!(modes.binary, BinaryMode::Base64 | BinaryMode::Base64UrlSafe);
-    let text = matches!(modes.time_precision, TimeMode::Isostring | TimeMode::Structured);
+/// Whether an unchanged value that is stored out of line comes as NULL: Debezium has no placeholder for most arrays and
+/// for the larger shapes, and its own does not survive each form of bytes and dates (observed).
+pub(super) fn of_unchanged(kind: &ColumnKind, wire: Wire<'_>) -> Option<&'static str> {
     let unmarked = match kind {
         ColumnKind::Array(array) => {
             !array.has_placeholder
-                || array.element == ColumnKind::Bytea && modes.binary != BinaryMode::Bytes
-                || array.element == ColumnKind::Date && text
+                || array.element == ColumnKind::Bytea && !bytes_are_bytes(wire)
+                || array.element == ColumnKind::Date && !dates_are_plain_numbers(wire)
         }
-        ColumnKind::Bytea | ColumnKind::Opaque => base64,
+        ColumnKind::Bytea | ColumnKind::Opaque => {
+            matches!(binary(wire), Some(BinaryMode::Base64 | BinaryMode::Base64UrlSafe))
+        }
         ColumnKind::Shape(Shape::Path | Shape::Polygon) => true,
         _ => false,
     };
     unmarked.then_some("Debezium sends a large value that an update leaves alone as NULL")
 }
 
+/// Whether the elements of an array of bytea were bytes before they became JSON.
+fn bytes_are_bytes(wire: Wire<'_>) -> bool {
+    match wire.field.and_then(|field| field.items.as_deref()) {
+        Some(item) => item.kind == "bytes",
+        None => wire.modes.binary == BinaryMode::Bytes,
+    }
+}
+
+/// Whether the elements of an array of dates are numbers that Debezium did not wrap into a date of Kafka Connect's.
+fn dates_are_plain_numbers(wire: Wire<'_>) -> bool {
+    match wire.field.and_then(|field| field.items.as_deref()) {
+        Some(item) => item.name.as_deref() == Some("io.debezium.time.Date"),
+        None => !matches!(
+            wire.modes.time_precision,
+            TimeMode::Isostring | TimeMode::Structured | TimeMode::Connect
+        ),
+    }
+}
+
 /// What is lost of some values, as far as an event does not show it.
-fn of_some_values(kind: &ColumnKind, modes: Modes) -> Vec<&'static str> {
-    let clock_is_text = matches!(modes.time_precision, TimeMode::Isostring | TimeMode::Structured);
+fn of_some_values(kind: &ColumnKind, modes: Modes) -> Vec<Loss> {
+    let lost = |what| Loss { what, setting: NO_SETTING };
     match kind {
-        ColumnKind::Date => vec!["a snapshot of Debezium's turns years before Christ into years after"],
-        ColumnKind::Time(_) if clock_is_text => {
-            vec!["time.precision.mode=isostring turns 24:00 into 00:00, structured into NULL"]
-        }
-        ColumnKind::Timestamp(precision)
-            if *precision < 6 && modes.time_precision == TimeMode::Microseconds =>
-        {
-            vec!["timestamps after 294247-01-10 arrive as infinity"]
+        ColumnKind::Date => vec![Loss {
+            what: "a snapshot of Debezium's turns years before Christ into years after",
+            setting: "Fill replicas by copies: snapshot.mode = \"copy\" here, snapshot.mode=no_data in the connector.",
+        }],
+        ColumnKind::Time(_) => match modes.time_precision {
+            TimeMode::Isostring => vec![Loss {
+                what: "time.precision.mode=isostring turns 24:00 into 00:00",
+                setting: MICROSECONDS,
+            }],
+            TimeMode::Structured => vec![Loss {
+                what: "time.precision.mode=structured sends 24:00 as NULL",
+                setting: MICROSECONDS,
+            }],
+            _ => Vec::new(),
+        },
+        ColumnKind::Timestamp(precision) if overflows(*precision, modes.time_precision) => {
+            vec![lost("timestamps after 294247-01-10 arrive as infinity, or as a number that is refused")]
         }
         ColumnKind::Numeric(_) if modes.decimal == DecimalMode::Precise => {
-            vec!["decimal.handling.mode=precise sends NaN as NULL"]
+            vec![Loss { what: "decimal.handling.mode=precise sends NaN as NULL", setting: DECIMAL }]
         }
         ColumnKind::Shape(Shape::Polygon) => {
-            vec!["a polygon whose last point repeats its first arrives without it"]
+            vec![lost("a polygon whose last point repeats its first arrives without it")]
         }
         ColumnKind::Array(array) => {
-            let mut lost = vec!["an array's lower bounds other than 1 are lost"];
+            let mut found = vec![lost("an array's lower bounds other than 1 are lost")];
             match array.element {
-                ColumnKind::Time(_) => lost.push("24:00 in an array of time arrives as 00:00"),
+                ColumnKind::Time(_) => found.push(lost("24:00 in an array of time arrives as 00:00")),
                 ColumnKind::Date | ColumnKind::Timestamp(_) | ColumnKind::TimestampTz => {
-                    lost.push("years before Christ in an array arrive as years after");
+                    found
+                        .push(lost("dates before 1582-10-15 in an array are refused: they arrive as others"));
                 }
                 _ => {}
             }
-            lost
+            found
         }
         _ => Vec::new(),
+    }
+}
+
+/// Whether a timestamp is a number of microseconds, which 64 bits can't hold for PostgreSQL's last thirty years.
+fn overflows(precision: u8, mode: TimeMode) -> bool {
+    match mode {
+        TimeMode::Microseconds => true,
+        TimeMode::Adaptive | TimeMode::AdaptiveTimeMicroseconds => precision > 3,
+        _ => false,
     }
 }

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How the connector writes values. An event with an embedded schema tells it better, and then this is not asked.
+/// How the connector writes values. An event with an embedded schema tells most of it better.
 ///
-/// Only settings that no value gives away: an hstore is a string or an object, an interval a string or a number, and so
-/// on, whatever the connector was told.
+/// Only settings that no value gives away, or that lose values: an hstore is a string or an object, whatever the connector
+/// was told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Modes {
@@ -15,6 +15,10 @@ pub struct Modes {
     pub time_precision: TimeMode,
     /// The connector's `binary.handling.mode`.
     pub binary: BinaryMode,
+    /// The connector's `interval.handling.mode`.
+    pub interval: IntervalMode,
+    /// The connector's `include.unknown.datatypes`.
+    pub unknown_types: UnknownTypes,
 }
 
 /// `decimal.handling.mode`.
@@ -67,6 +71,28 @@ pub enum BinaryMode {
     Hex,
 }
 
+/// `interval.handling.mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IntervalMode {
+    /// ISO 8601.
+    #[default]
+    String,
+    /// Microseconds, in which a month is 30.4375 days.
+    Numeric,
+}
+
+/// `include.unknown.datatypes`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnknownTypes {
+    /// `true`: values of types that Debezium does not know come as bytes of PostgreSQL's text.
+    #[default]
+    Included,
+    /// `false`: their columns are left out of events.
+    LeftOut,
+}
+
 impl Modes {
     /// The connector's settings as modes: what `source.modes` has to be for events without schemas. A setting that this
     /// version does not know is returned as the error.
@@ -80,11 +106,19 @@ impl Modes {
         const DECIMAL: &str = "decimal.handling.mode";
         const TIME: &str = "time.precision.mode";
         const BINARY: &str = "binary.handling.mode";
+        const INTERVAL: &str = "interval.handling.mode";
+        const UNKNOWN: &str = "include.unknown.datatypes";
         // Debezium's defaults are not those of this version.
         Ok(Modes {
             decimal: parse(setting(DECIMAL).unwrap_or("precise")).ok_or(DECIMAL)?,
             time_precision: parse(setting(TIME).unwrap_or("adaptive")).ok_or(TIME)?,
             binary: parse(setting(BINARY).unwrap_or("bytes")).ok_or(BINARY)?,
+            interval: parse(setting(INTERVAL).unwrap_or("numeric")).ok_or(INTERVAL)?,
+            unknown_types: match setting(UNKNOWN).unwrap_or("false") {
+                "true" => UnknownTypes::Included,
+                "false" => UnknownTypes::LeftOut,
+                _ => return Err(UNKNOWN),
+            },
         })
     }
 }
@@ -97,6 +131,10 @@ mod tests {
     fn a_connector_without_settings_has_debeziums_defaults() {
         let defaults = Modes::of_connector(|_| None).unwrap();
         assert_eq!((defaults.decimal, defaults.time_precision), (DecimalMode::Precise, TimeMode::Adaptive));
+        assert_eq!(
+            (defaults.interval, defaults.unknown_types),
+            (IntervalMode::Numeric, UnknownTypes::LeftOut)
+        );
         let url_safe =
             Modes::of_connector(|key| (key == "binary.handling.mode").then_some("base64-url-safe"));
         assert_eq!(url_safe.map(|m| m.binary), Ok(BinaryMode::Base64UrlSafe));

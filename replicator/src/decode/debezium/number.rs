@@ -24,6 +24,20 @@ pub(super) fn append_number(raw: &str, out: &mut String) -> Result<(), ValueErro
     Ok(())
 }
 
+/// A `money` that `decimal.handling.mode=double` rounded: its input function knows no exponents.
+pub(super) fn append_money_float(raw: &str, out: &mut String) -> Result<(), ValueError> {
+    // The largest double that the type holds; the next one is beyond 92233720368547758.07.
+    const MOST: f64 = 92_233_720_368_547_744.0;
+    match raw.parse::<f64>() {
+        Ok(value) if value.abs() <= MOST => {
+            out.push_str(&format!("{value:.2}"));
+            Ok(())
+        }
+        Ok(_) => Err(ValueError::OutOfRange { what: "money" }),
+        Err(_) => Err(ValueError::unexpected("a number", raw)),
+    }
+}
+
 /// `decimal.handling.mode=string`.
 pub(super) fn append_decimal_text(raw: &str, out: &mut String) -> Result<(), ValueError> {
     match string(raw, "a decimal number in a string (decimal.handling.mode=string)")?.as_ref() {

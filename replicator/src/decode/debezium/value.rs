@@ -8,7 +8,9 @@ use super::binary::{append_bits, append_bytea, append_known_bits, bytes};
 use super::codec::Codec;
 use super::geometry::append_shape;
 use super::hstore::append_hstore;
-use super::number::{append_decimal_text, append_float, append_unscaled, append_variable_scale};
+use super::number::{
+    append_decimal_text, append_float, append_money_float, append_unscaled, append_variable_scale,
+};
 use super::temporal::{
     append_date, append_instant, append_interval, append_time, append_timestamp, append_zoned_time,
 };
@@ -23,6 +25,7 @@ pub(super) fn append_value(codec: &Codec, raw: &str, out: &mut String) -> Result
             _ => return Err(ValueError::unexpected("true or false", raw)),
         },
         Codec::Float => append_float(raw, out)?,
+        Codec::MoneyFloat => append_money_float(raw, out)?,
         Codec::DecimalText => append_decimal_text(raw, out)?,
         Codec::Unscaled(scale) => append_unscaled(*scale, raw, out)?,
         Codec::VariableScale => append_variable_scale(raw, out)?,
@@ -99,6 +102,7 @@ mod tests {
             (Codec::Integer, "-9223372036854775808", "-9223372036854775808"),
             (Codec::Float, "3.4028235e+38", "3.4028235e+38"),
             (Codec::Float, "\"-Infinity\"", "-Infinity"),
+            (Codec::MoneyFloat, "-1.2345678E7", "-12345678.00"),
             (Codec::DecimalText, "\"1.500\"", "1.500"),
             (Codec::DecimalText, "\"POSITIVE_INFINITY\"", "Infinity"),
             (Codec::DecimalText, "\"NAN\"", "NaN"),
@@ -118,6 +122,7 @@ mod tests {
             (Codec::Text, "17"),
             (Codec::Boolean, "1"),
             (Codec::Float, "\"1.5\""),
+            (Codec::MoneyFloat, "-9.223372036854776E16"),
             (Codec::Bytes(BinaryMode::Bytes), "\"not base64!\""),
             (Codec::Opaque(BinaryMode::Bytes), "{\"wkb\":\"AQ==\"}"),
             (Codec::Opaque(BinaryMode::Bytes), "\"/w==\""),
