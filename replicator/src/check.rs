@@ -7,10 +7,12 @@ mod broker;
 mod connector;
 mod leader;
 mod replicas;
+mod values;
 
 use std::fmt;
 
 use crate::config::Config;
+use crate::decode::debezium::Transactions;
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,32 +56,78 @@ impl Finding {
     }
 }
 
+/// What readers of a replica may rely on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guarantee {
+    /// Each target transaction holds whole transactions of the leader.
+    TransactionConsistent,
+    /// Each table goes through the leader's states in their order, but not together with the others.
+    PerTableOrder,
+    /// Each row goes through its states in their order, as long as it has a key.
+    Eventual,
+}
+
+/// In which order events come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// Every topic has one partition.
+    OfTables,
+    /// A topic has several: only events of one key are in order.
+    OfKeys,
+}
+
+impl Guarantee {
+    fn of(transactions: Transactions, order: Order) -> Self {
+        match (transactions, order) {
+            // Put together by their numbers, whatever partitions they come from.
+            (Transactions::Required, _) => Guarantee::TransactionConsistent,
+            (Transactions::Absent, Order::OfTables) => Guarantee::PerTableOrder,
+            (Transactions::Absent, Order::OfKeys) => Guarantee::Eventual,
+        }
+    }
+}
+
+impl fmt::Display for Guarantee {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Guarantee::TransactionConsistent => "transaction-consistent replicas, exactly once",
+            Guarantee::PerTableOrder => {
+                "per-table order, exactly once: no transactions over tables, no tokens"
+            }
+            Guarantee::Eventual => "eventual: each row in its own order, no transactions, no tokens",
+        })
+    }
+}
+
 /// All findings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     /// In the order in which they were looked at: leader, connector, topics, replicas.
     pub findings: Vec<Finding>,
+    /// What the set-up gives when nothing is wrong with it.
+    pub guarantee: Guarantee,
 }
 
 /// Looks at everything that is configured.
 pub async fn run(config: &Config) -> Report {
     let mut findings = Vec::new();
-    let leader = match &config.leader {
+    let mut leader = match &config.leader {
         Some(leader) => leader::check(leader, &mut findings).await,
         None => {
-            findings.push(Finding::warning("leader: not configured, not looked at", "Set leader.url."));
+            findings.push(Finding::unreachable("leader: not configured, not looked at", "Set leader.url."));
             None
         }
     };
     match &config.connect {
-        Some(connect) => connector::check(connect, config, leader.as_ref(), &mut findings).await,
+        Some(connect) => connector::check(connect, config, leader.as_mut(), &mut findings).await,
         None => {
-            findings.push(Finding::warning("connector: not configured, not looked at", "Set connect.url."));
+            findings
+                .push(Finding::unreachable("connector: not configured, not looked at", "Set connect.url."));
         }
     }
-    broker::check(config, &mut findings).await;
+    let order = broker::check(config, &mut findings).await;
     replicas::check(config, leader.as_ref(), &mut findings).await;
-    Report { findings }
+    Report { findings, guarantee: Guarantee::of(config.source.transactions, order) }
 }
 
 impl Report {
@@ -110,9 +158,9 @@ impl fmt::Display for Report {
         }
         let count = |severity| self.findings.iter().filter(|f| f.severity == severity).count();
         let verdict = match (self.is_good(), self.is_incomplete()) {
-            (true, _) => "guarantee: transaction-consistent replicas, exactly once",
-            (false, true) => "guarantee: unknown, not everything could be looked at",
-            (false, false) => "guarantee: none before the errors are mended",
+            (true, _) => format!("guarantee: {}", self.guarantee),
+            (false, true) => "guarantee: unknown, not everything could be looked at".to_owned(),
+            (false, false) => "guarantee: none before the errors are mended".to_owned(),
         };
         writeln!(
             f,
@@ -130,10 +178,17 @@ mod tests {
 
     #[test]
     fn warnings_alone_keep_the_guarantee_and_an_unknown_does_not() {
-        let report = |findings| Report { findings };
+        let report = |findings| Report { findings, guarantee: Guarantee::TransactionConsistent };
         assert!(report(vec![Finding::good("a"), Finding::warning("b", "c")]).is_good());
         let unknown = report(vec![Finding::good("a"), Finding::unreachable("b", "c")]);
         assert!(!unknown.is_good() && unknown.is_incomplete());
         assert!(unknown.to_string().contains("UNKNOWN b\n        c\n"), "{unknown}");
+    }
+
+    #[test]
+    fn without_transactions_the_topics_decide() {
+        assert_eq!(Guarantee::of(Transactions::Required, Order::OfKeys), Guarantee::TransactionConsistent);
+        assert_eq!(Guarantee::of(Transactions::Absent, Order::OfTables), Guarantee::PerTableOrder);
+        assert_eq!(Guarantee::of(Transactions::Absent, Order::OfKeys), Guarantee::Eventual);
     }
 }

@@ -247,6 +247,8 @@ prepare_replicator() {
 [source]
 brokers = "127.0.0.1:$(port_of broker)"
 topic_prefix = "app"
+# As in debezium/register-postgres.json.
+placeholder = "unchanged-5d2c0a6f9b7e4c1d8a3f60b2e94d7158"
 
 [leader]
 url = "$(database_url replicator "$REPLICATOR_PASSWORD" leader)"

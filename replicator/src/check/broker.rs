@@ -1,10 +1,11 @@
 //! The topics: are they there, and in an order that can be relied on?
 
-use super::Finding;
+use super::{Finding, Order};
 use crate::config::Config;
 use crate::source::kafka::{KafkaSource, SourceError};
 
-pub(super) async fn check(config: &Config, findings: &mut Vec<Finding>) {
+/// In which order the topics give events; the better one when they could not be looked at.
+pub(super) async fn check(config: &Config, findings: &mut Vec<Finding>) -> Order {
     let found = match KafkaSource::new(config.kafka(), "replicator.check") {
         Ok(source) => source.discover().await,
         Err(error) => Err(error),
@@ -13,11 +14,11 @@ pub(super) async fn check(config: &Config, findings: &mut Vec<Finding>) {
         Ok(partitions) => partitions,
         Err(error @ SourceError::Unavailable(_)) => {
             findings.push(Finding::unreachable(format!("topics: {error}"), error.hint()));
-            return;
+            return Order::OfTables;
         }
         Err(error) => {
             findings.push(Finding::error(format!("topics: {error}"), error.hint()));
-            return;
+            return Order::OfTables;
         }
     };
     let several: Vec<_> = partitions.iter().filter(|p| p.partition == 1).collect();
@@ -36,5 +37,7 @@ pub(super) async fn check(config: &Config, findings: &mut Vec<Finding>) {
             partitions.len(),
             config.source.topic_prefix
         )));
+        return Order::OfTables;
     }
+    Order::OfKeys
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::Finding;
 use super::leader::Leader;
+use super::{Finding, values};
 use crate::config::{Config, ConnectConfig};
+use crate::decode::debezium::Transactions;
 
 /// A setting that has to have one of these values; the first is the one to recommend. An empty string among them says that
 /// the default will do.
@@ -20,11 +21,6 @@ struct Required {
 /// What breaks without each of them is told in `debezium/register-postgres.md` at length.
 const REQUIRED: &[Required] = &[
     Required { key: "plugin.name", values: &["pgoutput"], otherwise: "the publication is not used" },
-    Required {
-        key: "provide.transaction.metadata",
-        values: &["true"],
-        otherwise: "transactions can't be put together",
-    },
     Required { key: "skipped.operations", values: &["none"], otherwise: "truncates are lost" },
     Required {
         key: "value.converter",
@@ -37,18 +33,10 @@ const REQUIRED: &[Required] = &[
         otherwise: "NULL arrives as the column's default",
     },
     Required {
-        key: "decimal.handling.mode",
-        values: &["string"],
-        otherwise: "numeric values lose scale or NaN",
+        key: "hstore.handling.mode",
+        values: &["json", "map", ""],
+        otherwise: "hstore values can't be read",
     },
-    Required {
-        key: "time.precision.mode",
-        values: &["microseconds"],
-        otherwise: "units of time are ambiguous",
-    },
-    Required { key: "interval.handling.mode", values: &["string"], otherwise: "months become 30.4375 days" },
-    Required { key: "hstore.handling.mode", values: &["json", ""], otherwise: "hstore values can't be read" },
-    Required { key: "binary.handling.mode", values: &["bytes", ""], otherwise: "bytea values can't be read" },
     Required {
         key: "include.unknown.datatypes",
         values: &["true"],
@@ -71,7 +59,7 @@ struct State {
 pub(super) async fn check(
     connect: &ConnectConfig,
     config: &Config,
-    leader: Option<&Leader>,
+    leader: Option<&mut Leader>,
     findings: &mut Vec<Finding>,
 ) {
     let (settings, status) = match ask(connect).await {
@@ -93,23 +81,47 @@ pub(super) async fn check(
     };
     check_status(connect, &status, findings);
     check_settings(&settings, config, findings);
+    let modes = values::check_modes(&settings, config, findings);
+    let Some(leader) = leader else { return };
+    leader.leave_out(&plain_names(&settings, "column.exclude.list"));
     let setting = |key: &str, default: &str| settings.get(key).cloned().unwrap_or_else(|| default.to_owned());
-    if let Some(leader) = leader {
-        let tables: Vec<String> = setting("table.include.list", "")
-            .split(',')
-            // The list holds regular expressions; plain names only have their dots escaped.
-            .map(|t| t.trim().replace("\\.", "."))
-            .filter(|t| !t.is_empty() && !t.contains(['*', '(', '[', '|', '+']))
-            .collect();
-        let (publication, slot) =
-            (setting("publication.name", "dbz_publication"), setting("slot.name", "debezium"));
-        if let Err(error) = leader.check_stream(&publication, &slot, &tables, findings).await {
+    let included = plain_names(&settings, "table.include.list");
+    let (publication, slot) =
+        (setting("publication.name", "dbz_publication"), setting("slot.name", "debezium"));
+    let published = match leader.check_stream(&publication, &slot, &included, findings).await {
+        Ok(published) => published,
+        Err(error) => {
             findings.push(Finding::unreachable(
                 format!("leader: the publication can't be looked at: {error}"),
                 "Grant the role of leader.url access to the catalogs.",
             ));
+            return;
         }
-    }
+    };
+    let Some(modes) = modes else { return };
+    let mut captured = published;
+    // With a regular expression in the list, every published table may be meant.
+    let is_narrowed = included.len() == entries(&settings, "table.include.list").count();
+    let left_out = plain_names(&settings, "table.exclude.list");
+    captured.retain(|table| {
+        (included.is_empty() || !is_narrowed || included.contains(&table.name))
+            && !left_out.contains(&table.name)
+            && !config.source.exclude_tables.contains(&table.name)
+    });
+    values::check_columns(&leader.catalog, modes, &captured, &config.source.allow_lossy, findings);
+}
+
+/// What stands in one of the connector's lists.
+fn entries<'s>(settings: &'s HashMap<String, String>, list: &str) -> impl Iterator<Item = &'s str> {
+    let entries = settings.get(list).map(String::as_str).unwrap_or_default().split(',');
+    entries.map(str::trim).filter(|entry| !entry.is_empty())
+}
+
+/// The names in one of the connector's lists of regular expressions. Plain names only have their dots escaped; what is more
+/// than that is left out.
+fn plain_names(settings: &HashMap<String, String>, list: &str) -> Vec<String> {
+    let names = entries(settings, list).map(|name| name.replace("\\.", "."));
+    names.filter(|name| !name.contains(['*', '(', '[', '|', '+', '?', '{', '\\'])).collect()
 }
 
 /// The connector's settings and status; none when it is not registered.
@@ -160,17 +172,26 @@ fn check_settings(settings: &HashMap<String, String>, config: &Config, findings:
             ));
         }
     }
+    check_transactions(get("provide.transaction.metadata"), config.source.transactions, findings);
     if get("topic.prefix") != config.source.topic_prefix {
         findings.push(Finding::error(
             format!("connector: topic.prefix is \"{}\"", get("topic.prefix")),
             format!("Set source.topic_prefix to it; it is \"{}\" here.", config.source.topic_prefix),
         ));
     }
-    let placeholder = settings.get("unavailable.value.placeholder");
-    if placeholder.is_some_and(|p| *p != config.source.placeholder) {
+    // Debezium's default (`CommonConnectorConfig.UNAVAILABLE_VALUE_PLACEHOLDER`).
+    let default = "__debezium_unavailable_value";
+    let placeholder = settings.get("unavailable.value.placeholder").map_or(default, String::as_str);
+    if placeholder != config.source.placeholder {
         findings.push(Finding::error(
             "connector: unavailable.value.placeholder differs from source.placeholder, and would be written as data",
             "Set source.placeholder to the connector's value.",
+        ));
+    } else if placeholder == default {
+        findings.push(Finding::warning(
+            "connector: unavailable.value.placeholder is Debezium's default: an update that writes this text is taken for one \
+             that leaves the column alone",
+            "Set it to a long random text in the connector, and source.placeholder to the same, when everything has been applied.",
         ));
     }
     if matches!(get("heartbeat.interval.ms"), "" | "0") || get("heartbeat.action.query").is_empty() {
@@ -184,22 +205,41 @@ fn check_settings(settings: &HashMap<String, String>, config: &Config, findings:
     }
 }
 
+/// Whether the connector says which transaction an event belongs to, where that is relied upon.
+fn check_transactions(metadata: &str, wanted: Transactions, findings: &mut Vec<Finding>) {
+    match (wanted, metadata) {
+        (Transactions::Required, "true") => {}
+        (Transactions::Required, _) => findings.push(Finding::error(
+            "connector: provide.transaction.metadata is not true: transactions can't be put together",
+            "\"provide.transaction.metadata\": \"true\"",
+        )),
+        (Transactions::Absent, _) => findings.push(Finding::warning(
+            "connector: source.transactions is \"absent\": readers may see a part of a transaction, and tokens are not honoured",
+            "\"provide.transaction.metadata\": \"true\", and source.transactions = \"required\"",
+        )),
+    }
+}
+
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::check::Severity;
 
-    fn config() -> Config {
+    /// The placeholder of the shipped connector.
+    const SHIPPED: &str = "unchanged-5d2c0a6f9b7e4c1d8a3f60b2e94d7158";
+
+    pub(in crate::check) fn config() -> Config {
         let variables = [
             ("REPLICATOR__SOURCE__BROKERS", "localhost:19092"),
             ("REPLICATOR__SOURCE__TOPIC_PREFIX", "app"),
             ("REPLICATOR__REPLICAS__0__NAME", "replica-1"),
             ("REPLICATOR__REPLICAS__0__URL", "postgres://r:p@localhost:5433/app"),
         ];
+        let variables = variables.into_iter().chain([("REPLICATOR__SOURCE__PLACEHOLDER", SHIPPED)]);
         crate::config::load(None, variables.map(|(k, v)| (k.to_owned(), v.to_owned()))).unwrap().config
     }
 
-    fn registered() -> HashMap<String, String> {
+    pub(in crate::check) fn registered() -> HashMap<String, String> {
         #[derive(Deserialize)]
         struct Registration {
             config: HashMap<String, String>,
@@ -217,14 +257,38 @@ mod tests {
 
     #[test]
     fn each_required_setting_is_missed_when_it_is_gone() {
-        for required in REQUIRED.iter().filter(|r| !r.values.contains(&"")) {
+        let required = REQUIRED.iter().filter(|r| !r.values.contains(&"")).map(|r| r.key);
+        for key in required.chain(["provide.transaction.metadata"]) {
             let mut settings = registered();
-            settings.remove(required.key);
+            settings.remove(key);
             let mut findings = Vec::new();
             check_settings(&settings, &config(), &mut findings);
-            assert_eq!(findings.len(), 1, "{}: {findings:?}", required.key);
+            assert_eq!(findings.len(), 1, "{key}: {findings:?}");
             assert_eq!(findings[0].severity, Severity::Error);
-            assert!(findings[0].what.contains(required.key));
+            assert!(findings[0].what.contains(key));
         }
+    }
+
+    #[test]
+    fn another_placeholder_on_either_side_is_an_error() {
+        let (mut ours, mut theirs) = (config(), registered());
+        theirs.remove("unavailable.value.placeholder");
+        let found = |theirs: &HashMap<String, String>, ours: &Config| {
+            let mut findings = Vec::new();
+            check_settings(theirs, ours, &mut findings);
+            findings.into_iter().map(|f| f.severity).filter(|s| *s != Severity::Good).collect::<Vec<_>>()
+        };
+        assert_eq!(found(&theirs, &ours), [Severity::Error], "the connector has its default");
+        ours.source.placeholder = "__debezium_unavailable_value".to_owned();
+        assert_eq!(found(&theirs, &ours), [Severity::Warning], "both have it");
+        assert_eq!(found(&registered(), &ours), [Severity::Error], "we have the default");
+    }
+
+    #[test]
+    fn regular_expressions_are_not_taken_for_names() {
+        let list = "public\\.posts, public.users,public\\.(a|b),cdc\\..*,";
+        let settings = HashMap::from([("table.include.list".to_owned(), list.to_owned())]);
+        assert_eq!(plain_names(&settings, "table.include.list"), ["public.posts", "public.users"]);
+        assert!(plain_names(&settings, "column.exclude.list").is_empty());
     }
 }

@@ -1,5 +1,6 @@
 //! The leader: can its changes be read, and do they carry what is needed?
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_postgres::{Client, NoTls};
@@ -7,7 +8,16 @@ use tokio_postgres::{Client, NoTls};
 use super::Finding;
 use crate::config::LeaderConfig;
 use crate::replica::catalog;
-use crate::vocabulary::schema::Catalog;
+use crate::vocabulary::schema::{Catalog, Column, Table};
+
+/// A table of the publication.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Published {
+    /// As `schema.table`.
+    pub(super) name: String,
+    /// Whether updates bring the whole old row (`REPLICA IDENTITY FULL`).
+    pub(super) old_rows: bool,
+}
 
 /// What the other checks need to know of the leader.
 #[derive(Debug)]
@@ -65,15 +75,33 @@ async fn look(config: &LeaderConfig, findings: &mut Vec<Finding>) -> anyhow::Res
 }
 
 impl Leader {
-    /// The publication that the connector reads, and the slot that it reads through.
+    /// Forgets columns, as `schema.table.column`, that the connector leaves out: replicas don't have them either.
+    pub(super) fn leave_out(&mut self, columns: &[String]) {
+        if columns.is_empty() {
+            return;
+        }
+        let without = |table: &Arc<Table>| {
+            let stays = |column: &Column| !columns.contains(&format!("{}.{}", table.full_name, column.name));
+            let kept: Vec<Column> = table.columns.iter().filter(|column| stays(column)).cloned().collect();
+            let key = table
+                .key
+                .iter()
+                .filter_map(|&i| kept.iter().position(|column| column.name == table.columns[i].name));
+            let key = key.collect();
+            Table::new(table.name.clone(), kept, key)
+        };
+        self.catalog = Catalog::new(self.catalog.tables().map(without));
+    }
+
+    /// The publication that the connector reads, and the slot that it reads through. Returns the published tables.
     pub(super) async fn check_stream(
         &self,
         publication: &str,
         slot: &str,
         tables: &[String],
         findings: &mut Vec<Finding>,
-    ) -> anyhow::Result<()> {
-        self.check_publication(publication, tables, findings).await?;
+    ) -> anyhow::Result<Vec<Published>> {
+        let published = self.check_publication(publication, tables, findings).await?;
         let row = self
             .client
             .query_opt(
@@ -96,7 +124,7 @@ impl Leader {
             ),
             Some((true, status)) => Finding::good(format!("leader: slot {slot} is being read, WAL {status}")),
         });
-        Ok(())
+        Ok(published)
     }
 
     async fn check_publication(
@@ -104,7 +132,7 @@ impl Leader {
         publication: &str,
         tables: &[String],
         findings: &mut Vec<Finding>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Vec<Published>> {
         let row = self
             .client
             .query_opt(
@@ -120,7 +148,7 @@ impl Leader {
                 format!("leader: there is no publication {publication}"),
                 format!("CREATE PUBLICATION {publication} FOR TABLE {};", tables.join(", ")),
             ));
-            return Ok(());
+            return Ok(Vec::new());
         };
         let published: Vec<String> = row.get(2);
         let all_operations = row.get::<_, bool>(0) && row.get::<_, bool>(1);
@@ -152,27 +180,27 @@ impl Leader {
         &self,
         published: &[String],
         findings: &mut Vec<Finding>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Vec<Published>> {
         let rows = self
             .client
             .query(
-                "SELECT n.nspname || '.' || c.relname
+                "SELECT n.nspname || '.' || c.relname, c.relreplident = 'f',
+                        c.relreplident = 'n'
+                        OR c.relreplident = 'd'
+                           AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)
                  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                  WHERE n.nspname || '.' || c.relname = ANY ($1)
-                   AND (c.relreplident = 'n'
-                        OR c.relreplident = 'd'
-                           AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary))
                  ORDER BY 1",
                 &[&published],
             )
             .await?;
-        findings.extend(rows.iter().map(|row| {
+        findings.extend(rows.iter().filter(|row| row.get::<_, bool>(2)).map(|row| {
             let table: &str = row.get(0);
             Finding::error(
                 format!("leader: {table} has no key in the WAL, its updates and deletes can't be applied"),
                 format!("ALTER TABLE {table} REPLICA IDENTITY FULL;  -- or give it a primary key"),
             )
         }));
-        Ok(())
+        Ok(rows.iter().map(|row| Published { name: row.get(0), old_rows: row.get(1) }).collect())
     }
 }

@@ -30,7 +30,8 @@ fn texts() -> Vec<String> {
         "line\nend\r\n\ttab and trailing space ",
         "ünïcödé, 中文, עברית, 👩‍👩‍👧, e\u{301} is not \u{e9}, \u{feff}BOM, \u{1F}unit separator",
         "{\"json\": [1, 2.50, null]} <b>&amp;</b> %s $1 {} NULL",
-        "__debezium_unavailable_valu",
+        // What stands for an unchanged value when the connector is not told otherwise.
+        "__debezium_unavailable_value",
         "\u{10FFFF}\u{80}",
         " ",
     ]
@@ -67,6 +68,9 @@ pub(super) async fn fidelity(system: Rc<System>) -> anyhow::Result<()> {
             format!("INSERT INTO accounts (id, owner, balance) VALUES (-{id}, 'fidelity', '{number}')");
         writer.batch_execute(&insert).await?;
     }
+    let update = "UPDATE posts SET content = 'before' WHERE content = $1";
+    writer.execute(update, &[&texts[4]]).await?;
+    writer.execute("UPDATE posts SET content = $1 WHERE content = 'before'", &[&texts[4]]).await?;
     // The same bytes again, now as updates; the empty text and NULL are two values.
     writer.batch_execute("UPDATE accounts SET note = '' WHERE id = -900001").await?;
     writer.batch_execute("UPDATE posts SET version = 9223372036854775807 WHERE user_id = 'fidelity'").await?;
