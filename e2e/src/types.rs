@@ -5,9 +5,11 @@
 
 mod families;
 mod modes;
+mod published;
 
 pub use families::{EXTENSIONS, FAMILIES, LARGE, TYPES};
 pub use modes::{BASE, MODES, Mode};
+pub use published::promised;
 
 /// One column and the values that it is tried with, in PostgreSQL's text form.
 #[derive(Debug, Clone, Copy)]

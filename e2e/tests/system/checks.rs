@@ -10,6 +10,7 @@ mod lanes;
 mod peer_failures;
 mod registration;
 mod rows;
+mod types;
 mod web;
 mod workload;
 
@@ -38,6 +39,10 @@ pub(crate) const ALL: &[Check] = &[
         run: |s| Box::pin(registration::both(s)),
     },
     Check { name: "every_value_arrives_as_it_was_written", run: |s| Box::pin(rows::fidelity(s)) },
+    Check {
+        name: "every_type_that_is_promised_arrives_through_the_connector",
+        run: |s| Box::pin(types::matrix(s)),
+    },
     Check { name: "a_truncate_reaches_every_replica", run: |s| Box::pin(rows::truncate(s)) },
     Check { name: "a_post_made_through_the_api_is_on_every_replica", run: |s| Box::pin(web::post(s)) },
     Check {

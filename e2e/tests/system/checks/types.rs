@@ -1,0 +1,136 @@
+//! The types that `docs/types.md` promises, through the running connector to all three replicas.
+
+use std::rc::Rc;
+
+use anyhow::{Context, ensure};
+use e2e::types::{self, EXTENSIONS, FAMILIES, Family};
+use e2e::wait;
+use serde_json::Value;
+use tokio_postgres::Client;
+
+use crate::system::{Login, PATIENCE, REPLICAS, System, answer};
+
+/// Where the tables are, so that they are gone with one word.
+const SCHEMA: &str = "matrix";
+
+/// Inserts, updates, updates to NULL and updates of another column, of every value. The snapshot's path is taken by the
+/// captured events of `replicator/tests/it/types.rs`.
+pub(super) async fn matrix(system: Rc<System>) -> anyhow::Result<()> {
+    let families = types::promised(FAMILIES)?;
+    for service in REPLICAS.into_iter().chain(["leader"]) {
+        let client = session(&system, service).await?;
+        client
+            .batch_execute(&schema(&families))
+            .await
+            .with_context(|| format!("make the tables of {service}"))?;
+    }
+    let leader = session(&system, "leader").await?;
+    leader.batch_execute(&format!("ALTER PUBLICATION cdc ADD TABLES IN SCHEMA {SCHEMA}")).await?;
+    let mut config = connector(&system).await?;
+    let before = config.clone();
+    let included = config["table.include.list"].as_str().context("the connector's tables")?;
+    config["table.include.list"] = format!("{included},{SCHEMA}\\..*").into();
+    configure(&system, &leader, &config).await?;
+
+    let outcome = fill_and_compare(&system, &leader, &families).await;
+    configure(&system, &leader, &before).await?;
+    for service in REPLICAS.into_iter().chain(["leader"]) {
+        let drop = format!("DROP SCHEMA {SCHEMA} CASCADE");
+        session(&system, service).await?.batch_execute(&drop).await?;
+    }
+    outcome
+}
+
+async fn session(system: &System, service: &str) -> anyhow::Result<Client> {
+    let client = system.connect(service, Login::Owner).await?;
+    client
+        .batch_execute(&format!(
+            "SET default_transaction_read_only = off; SET search_path = {SCHEMA}, public; SET timezone = 'UTC';
+             SET datestyle = 'ISO'; SET intervalstyle = 'postgres'"
+        ))
+        .await?;
+    Ok(client)
+}
+
+fn schema(families: &[Family]) -> String {
+    let mut sql: String = EXTENSIONS
+        .iter()
+        .map(|name| format!("CREATE EXTENSION IF NOT EXISTS {name} SCHEMA public;\n"))
+        .collect();
+    sql.push_str(&format!("CREATE SCHEMA {SCHEMA};\n{}\n", types::TYPES));
+    families.iter().for_each(|family| sql.push_str(&family.table_sql()));
+    for role in ["replicator", "debezium"] {
+        // Each side has one of them.
+        sql.push_str(&format!(
+            "DO $$ BEGIN IF EXISTS (SELECT FROM pg_roles WHERE rolname = '{role}') THEN
+                 GRANT USAGE ON SCHEMA {SCHEMA} TO {role};
+                 GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON ALL TABLES IN SCHEMA {SCHEMA} TO {role};
+             END IF; END $$;\n"
+        ));
+    }
+    sql
+}
+
+async fn connector(system: &System) -> anyhow::Result<Value> {
+    let (status, config) = system.get("connect", "/connectors/postgres-connector/config").await?;
+    ensure!(status == 200, "the connector's configuration: {status} {config}");
+    Ok(config)
+}
+
+/// Gives the connector another configuration and waits until a new task reads the slot: the old one would pass new tables
+/// over.
+async fn configure(system: &System, leader: &Client, config: &Value) -> anyhow::Result<()> {
+    let query = "SELECT active_pid FROM pg_replication_slots WHERE slot_name = 'cdc'";
+    let reader = async || anyhow::Ok(leader.query_one(query, &[]).await?.get::<_, Option<i32>>(0));
+    let old = reader().await?;
+    let url = system.http_url("connect", "/connectors/postgres-connector/config")?;
+    let (status, body) = answer(system.http().put(url).json(config)).await?;
+    ensure!(status == 200, "the connector's new configuration is answered with {status}: {body}");
+    wait::until("a new task to read the slot", PATIENCE, async || match reader().await {
+        Ok(Some(pid)) if Some(pid) != old => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await
+}
+
+async fn fill_and_compare(system: &System, leader: &Client, families: &[Family]) -> anyhow::Result<()> {
+    for family in families {
+        for script in family.stream_sql() {
+            leader.batch_execute(&script).await.with_context(|| format!("write {}", family.name))?;
+        }
+    }
+    system.await_replicas().await?;
+    let mut values = 0;
+    for family in families {
+        let expected = rows(leader, family).await?;
+        ensure!(!expected.is_empty(), "{} has no rows", family.name);
+        values += expected.iter().map(|(_, texts)| texts.len()).sum::<usize>();
+        for name in REPLICAS {
+            let found = rows(&session(system, name).await?, family).await?;
+            ensure!(found.len() == expected.len(), "{name}: {} rows of {}", found.len(), family.name);
+            for ((id, texts), (_, wanted)) in found.iter().zip(&expected) {
+                let different = texts.iter().zip(wanted).position(|(text, wanted)| text != wanted);
+                if let Some(column) = different {
+                    let column = family.columns[column].sql_type;
+                    anyhow::bail!(
+                        "{name}: {}, row {id}: {column} is not what it is on the leader",
+                        family.name
+                    );
+                }
+            }
+        }
+    }
+    let types: usize = families.iter().map(|family| family.columns.len()).sum();
+    println!("  {types} types, {values} values of the leader equal on three replicas");
+    Ok(())
+}
+
+/// Each row's id and its columns as texts.
+async fn rows(client: &Client, family: &Family) -> anyhow::Result<Vec<(i32, Vec<Option<String>>)>> {
+    let columns: Vec<_> =
+        family.columns.iter().map(|c| format!("{}::text", types::quoted(c.sql_type))).collect();
+    let table = types::quoted(family.name);
+    let query = format!("SELECT id, ARRAY[{}]::text[] FROM {table} ORDER BY id", columns.join(", "));
+    let rows = client.query(&query, &[]).await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
