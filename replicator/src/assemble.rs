@@ -19,8 +19,11 @@
 //!   writes everything from there on again, with the same xid and `total_order` (observed, connector 3.7): within the
 //!   open transaction the order number tells, for applied ones `source.sequence`, the xid or END's LSN ([`passed`]).
 //! - A head of a later transaction while counts are unmet proves that events are missing: an error names the place.
-//! - Numbers that begin again within a transaction (connectors before 3.7), or a commit LSN at or below the watermark that
-//!   never passed here (a leader restored to an older state), are errors too: what they hide can't be told from repetitions.
+//! - A transaction that begins twice may have been counted anew ([`generations`]): it is put together by WAL positions, once
+//!   its END is known and every partition has been read to where it ended then. Where a table has several partitions, or
+//!   where boundaries share one of several with rows, that can't be done, and counting anew is an error.
+//! - A commit LSN at or below the watermark that never passed here (a leader restored to an older state) is an error, too:
+//!   what it hides can't be told from repetitions.
 //! - An event that has not arrived yet is waited for; [`Assembler::waiting_for`] says what for.
 //!
 //! How tables are spread over topics and partitions makes no difference: a table's partitions, or tables that share one,
@@ -29,7 +32,9 @@
 //! Without transaction metadata ([`Transactions::Absent`](crate::decode::debezium::Transactions)) there is no spine: events come out as [`Event::Loose`], each
 //! partition's in its order, those at the heads by their position in the WAL.
 
+mod advance;
 mod error;
+mod generations;
 mod open;
 mod passed;
 mod queue;
@@ -37,11 +42,13 @@ mod queues;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 pub use error::AssembleError;
 use open::{End, Open};
 use passed::Passed;
 use queue::{DataQueue, Item, SpineItem, SpineQueue};
-use queues::{CollectionId, DataQueues};
+use queues::DataQueues;
 
 use crate::decode::debezium::{Boundary, Collection, CopiedRow, DecodeError, Decoded};
 use crate::vocabulary::change::Change;
@@ -73,6 +80,8 @@ pub struct Assembler {
     open: Option<Open>,
     passed: Passed,
     watermark: CommitLsn,
+    /// Whether a table's rows may come through several partitions.
+    split: bool,
 }
 
 /// What `next` found out about the open transaction.
@@ -94,7 +103,52 @@ impl Assembler {
             open: None,
             passed: Passed::new(repeats),
             watermark,
+            split: false,
         }
+    }
+
+    /// Rows of one table may come through several partitions.
+    pub fn split(&mut self) {
+        self.split = true;
+    }
+
+    /// Whether [`Assembler::set_ends`] is needed to go on.
+    pub fn wants_ends(&self) -> bool {
+        let shares = self.shares_a_partition();
+        self.open.as_ref().is_some_and(|o| o.begun_again && o.end.is_some() && o.ends.is_none() && !shares)
+    }
+
+    /// Tells the offsets after the last record of those data partitions that may still hold records of the open transaction.
+    pub fn set_ends(&mut self, ends: BTreeMap<PartitionIndex, i64>) {
+        if let Some(open) = &mut self.open {
+            open.ends = Some(ends);
+        }
+    }
+
+    /// The partitions that have to be read to an end and have nothing waiting, with the offset that would come next.
+    pub fn unreached(&self) -> Vec<(PartitionIndex, i64)> {
+        let ends = self.open.as_ref().and_then(|open| open.ends.as_ref());
+        let empty = ends.into_iter().flatten().filter(|(partition, _)| self.queued(**partition).0 == 0);
+        empty
+            .filter_map(|(p, end)| Some((*p, self.position(*p).unwrap_or(0))).filter(|(_, at)| at < end))
+            .collect()
+    }
+
+    /// A partition holds no record before its end.
+    pub fn set_reached(&mut self, partition: PartitionIndex) {
+        if let Some(ends) = self.open.as_mut().and_then(|open| open.ends.as_mut()) {
+            ends.remove(&partition);
+        }
+    }
+
+    /// Whether rows and boundaries stand in one partition.
+    fn shares_a_partition(&self) -> bool {
+        self.spine.partition.is_some_and(|spine| self.data.of(spine).is_some())
+    }
+
+    /// Whether a transaction that begins twice can be put together by positions.
+    fn can_merge(&self) -> bool {
+        !self.split && (!self.shares_a_partition() || self.data.count() == 1)
     }
 
     /// Learns of the copy that the replica was made from. Transactions that it covers are applied, whatever their commit
@@ -302,6 +356,10 @@ impl Assembler {
             }
         }
         self.spine.pop();
+        let can_merge = self.can_merge();
+        if let Some(open) = self.open.as_mut().filter(|open| open.xid == next) {
+            open.begun_again |= can_merge;
+        }
         Ok(true)
     }
 
@@ -339,128 +397,6 @@ impl Assembler {
         self.data.retire(xid, &self.passed);
     }
 
-    /// One turn of the open transaction, which goes back into place unless it ended.
-    fn advance(&mut self, mut open: Open) -> Result<Turn, AssembleError> {
-        if let Some(end) = &open.end {
-            let Committed { xid, lsn, committed_at_ms } = end.committed;
-            if lsn <= self.watermark || self.passed.is_copied(xid) {
-                self.pass(xid, lsn, committed_at_ms);
-                return Ok(if open.emitted { Turn::Give(Event::Discard(xid)) } else { Turn::Again });
-            }
-            if open.taken >= end.total {
-                self.check_counts(&open, end)?;
-                self.watermark = lsn;
-                self.pass(xid, lsn, committed_at_ms);
-                return Ok(Turn::Give(Event::Commit(end.committed)));
-            }
-        }
-        let turn = match self.choose(&open)? {
-            Choice::Take(slot) => self.take(&mut open, slot),
-            Choice::Again => Turn::Again,
-            Choice::Wait => Turn::Wait,
-        };
-        self.open = Some(open);
-        Ok(turn)
-    }
-
-    /// As many events as END counts were taken: the same of each table?
-    fn check_counts(&self, open: &Open, end: &End) -> Result<(), AssembleError> {
-        let mut wrong = end.counts.iter().filter(|(collection, n)| open.seen(*collection) != *n);
-        let (collection, expected) = match wrong.next() {
-            Some((collection, expected)) => (Some(*collection), *expected),
-            None if open.taken != end.total => (None, end.total),
-            None => return Ok(()),
-        };
-        let (name, seen) = match collection {
-            Some(collection) => (self.data.name(collection).to_string(), open.seen(collection)),
-            None => ("all tables".to_owned(), open.taken),
-        };
-        Err(AssembleError::Miscounted { xid: open.xid, lsn: end.committed.lsn, name, expected, seen })
-    }
-
-    /// What comes next in the open transaction.
-    fn choose(&mut self, open: &Open) -> Result<Choice, AssembleError> {
-        let best = self.data.lowest(open.xid, open.next_order, &self.passed);
-        match (best, &open.end) {
-            (Some((order, slot)), _) if order == open.next_order => Ok(Choice::Take(slot)),
-            (Some((order, slot)), _) if order < open.next_order => self.drop_repeat(open, slot),
-            // A number is left out: events of a table that is not read here, or not arrived yet. Once END is known, so are
-            // all repetitions before it; then every queue that may hold the number must show its head before anything
-            // later is taken. Before END nothing later is taken at all.
-            (Some((_, slot)), Some(end))
-                if open.unmet(end).all(|(collection, _)| self.is_shown(collection)) =>
-            {
-                Ok(Choice::Take(slot))
-            }
-            (None, Some(end)) => {
-                if self.data.drop_repeats(&self.passed) {
-                    return Ok(Choice::Again);
-                }
-                self.check_missing(open, end).map(|()| Choice::Wait)
-            }
-            _ => Ok(Choice::Wait),
-        }
-    }
-
-    /// Whether every partition that may hold the next event of a collection shows its head. Where none is known, the topic is
-    /// new and not read yet: what comes through it may have any number.
-    fn is_shown(&self, collection: CollectionId) -> bool {
-        let mut holders = self.data.holders(collection).peekable();
-        holders.peek().is_some() && holders.all(DataQueue::shows_its_head)
-    }
-
-    /// A number that was taken before comes again. A repetition lies where it lay the first time.
-    fn drop_repeat(&mut self, open: &Open, slot: usize) -> Result<Choice, AssembleError> {
-        let (partition, offset) = self.data.place(slot);
-        match self.data.take(slot, &self.passed) {
-            Some(again) if again.lsn > open.last_lsn => {
-                Err(AssembleError::Renumbered { xid: open.xid, order: again.total_order, partition, offset })
-            }
-            _ => {
-                self.data.duplicates += 1;
-                Ok(Choice::Again)
-            }
-        }
-    }
-
-    /// No head belongs to the open transaction although END counts more: is that proof, or is a queue just empty?
-    fn check_missing(&self, open: &Open, end: &End) -> Result<(), AssembleError> {
-        for (collection, expected) in open.unmet(end) {
-            let mut blocking = None;
-            for queue in self.data.holders(collection) {
-                // What can't be read may be what is missing; its own error says more.
-                if !queue.shows_its_head() {
-                    return Ok(());
-                }
-                blocking = Some(queue);
-            }
-            if let Some(queue) = blocking {
-                return Err(AssembleError::Missing {
-                    xid: open.xid,
-                    lsn: end.committed.lsn,
-                    collection: self.data.name(collection).clone(),
-                    expected,
-                    seen: open.seen(collection),
-                    partition: queue.partition,
-                    offset: queue.next_offset(),
-                });
-            }
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, open: &mut Open, slot: usize) -> Turn {
-        let Some(event) = self.data.take(slot, &self.passed) else { return Turn::Again };
-        open.took(event.collection, event.total_order, event.lsn);
-        match event.change {
-            Some(change) => {
-                open.emitted = true;
-                Turn::Give(Event::Change(change))
-            }
-            None => Turn::Again,
-        }
-    }
-
     /// What the open transaction lacks, in words; none between transactions.
     pub fn waiting_for(&self) -> Option<String> {
         let open = self.open.as_ref()?;
@@ -483,14 +419,4 @@ impl Assembler {
         let unknown = |c: &_| self.data.holders(*c).next().is_none();
         open.unmet(end).map(|(c, _)| c).filter(unknown).map(|c| self.data.name(c).clone()).collect()
     }
-}
-
-/// What is to be done with the heads.
-enum Choice {
-    /// This queue's head comes next.
-    Take(usize),
-    /// Repetitions were dropped; look again.
-    Again,
-    /// It can't be known yet.
-    Wait,
 }

@@ -135,8 +135,8 @@ impl AssembleError {
                 "The connector was reset, or its slot was lost. Copy the replica afresh from a new snapshot."
             }
             AssembleError::Miscounted { .. } | AssembleError::Renumbered { .. } => {
-                "Debezium before 3.7 counts anew when it is restarted inside a transaction. Use 3.7 or later, then copy the \
-                 replica afresh."
+                "Debezium counted a transaction anew when it was restarted inside it. Copy the replica afresh: `replicator rebuild \
+                 REPLICA`. Tables with one partition each don't need that."
             }
             AssembleError::WentBack { .. } | AssembleError::PositionWentBack { .. } => {
                 "The leader was restored to an older state, or another server took its place. Copy the replica afresh from \

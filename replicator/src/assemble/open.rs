@@ -1,7 +1,11 @@
 //! The transaction that has begun and not ended.
 
+use std::collections::BTreeMap;
+
+use super::generations::Progress;
 use super::queues::CollectionId;
 use crate::vocabulary::lsn::{Lsn, Xid};
+use crate::vocabulary::offset::PartitionIndex;
 use crate::vocabulary::parcel::Committed;
 
 /// How far the open transaction has been taken.
@@ -21,6 +25,12 @@ pub(super) struct Open {
     pub(super) begun_at: i64,
     /// Whether a change was given out.
     pub(super) emitted: bool,
+    /// Whether it began a second time, so that numbers may have begun again, too.
+    pub(super) begun_again: bool,
+    /// Then: up to where partitions have to be read.
+    pub(super) ends: Option<BTreeMap<PartitionIndex, i64>>,
+    /// How far each queue has given its events.
+    progress: Vec<Progress>,
 }
 
 /// What END says.
@@ -44,6 +54,9 @@ impl Open {
             end: None,
             begun_at,
             emitted: false,
+            begun_again: false,
+            ends: None,
+            progress: Vec::new(),
         }
     }
 
@@ -56,6 +69,18 @@ impl Open {
         self.taken += 1;
         self.next_order = total_order + 1;
         self.last_lsn = lsn;
+    }
+
+    pub(super) fn progress(&self, slot: usize) -> Progress {
+        self.progress.get(slot).copied().unwrap_or_default()
+    }
+
+    /// A queue's head was taken or dropped.
+    pub(super) fn passed(&mut self, slot: usize, order: u64, lsn: Lsn) {
+        if self.progress.len() <= slot {
+            self.progress.resize(slot + 1, Progress::default());
+        }
+        self.progress[slot].pass(order, lsn);
     }
 
     pub(super) fn seen(&self, collection: CollectionId) -> u64 {

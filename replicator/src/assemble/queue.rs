@@ -110,6 +110,15 @@ impl DataQueue {
         !matches!(self.head(), None | Some(Item::Refused(_)))
     }
 
+    /// Whether all that stands before `end` has come: what waits is shown by the head.
+    pub(super) fn is_read_to(&self, end: i64) -> bool {
+        match self.head() {
+            Some(Item::Refused(_)) => false,
+            Some(_) => true,
+            None => self.position.unwrap_or(0) >= end,
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }

@@ -263,6 +263,23 @@ impl DataQueues {
         }
     }
 
+    /// A queue's head, when it is an event of this transaction.
+    pub(super) fn head_of(&self, slot: usize, xid: Xid) -> Option<&Counted> {
+        self.queues[slot].head_of(xid)
+    }
+
+    /// The queue whose head has the lowest position in a transaction.
+    pub(super) fn lowest_position(&mut self, xid: Xid, passed: &Passed) -> Option<usize> {
+        self.cover(passed);
+        let heads =
+            self.queues.iter().enumerate().filter_map(|(slot, queue)| Some((slot, queue.head_of(xid)?)));
+        heads.min_by_key(|(_, head)| (head.lsn, head.total_order)).map(|(slot, _)| slot)
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.queues.len()
+    }
+
     /// Where a queue's head stands.
     pub(super) fn place(&self, slot: usize) -> (PartitionIndex, i64) {
         (self.queues[slot].partition, self.queues[slot].next_offset())

@@ -202,6 +202,7 @@ impl LaneCore {
         self.needed_from.push(needed_from.unwrap_or(0));
         if self.split {
             self.builder.split();
+            self.assembler.split();
         }
         if !is_only_spine {
             let messages = *topic == *format!("{}.message", self.topic_prefix);
@@ -336,6 +337,7 @@ impl LaneCore {
                     self.builder.loose(change, &mut self.assembler, self.phase.current())
                 }
                 Some(Event::Discard(xid)) => self.builder.discard(xid)?,
+                None if self.assembler.wants_ends() => return Ok(Turn::NeedsEnds),
                 None => {
                     let copied = self.builder.flush(&mut self.assembler, self.phase.current());
                     return Ok(copied.map_or(Turn::Starved, Turn::Parcel));
@@ -362,17 +364,37 @@ impl LaneCore {
     /// Partitions whose end has to be reached before the replica is live, and that have given nothing for now: with the
     /// offset that would come next.
     pub fn unreached(&self) -> Vec<(TopicPartition, i64)> {
-        self.phase.unreached(&self.names, &self.assembler)
+        let mut unreached = self.phase.unreached(&self.names, &self.assembler);
+        let of_transaction = self.assembler.unreached();
+        unreached.extend(
+            of_transaction
+                .into_iter()
+                .map(|(index, next)| (self.names.get(index), next.max(self.needed_from[index.get()]))),
+        );
+        unreached
     }
 
     /// There is no record between a partition's position and its end as it was told: only marks of Kafka's own
     /// transactions, or records of aborted ones.
     pub fn set_reached(&mut self, partition: &TopicPartition) {
         self.phase.set_reached(partition);
+        let index = self.names.all().iter().position(|p| p == partition);
+        if let Some(index) = index.and_then(|index| u32::try_from(index).ok()) {
+            self.assembler.set_reached(PartitionIndex(index));
+        }
     }
 
     /// The offsets after the last record of every partition, as of now.
     pub fn set_ends(&mut self, ends: BTreeMap<TopicPartition, i64>) {
+        if self.assembler.wants_ends() {
+            let names = self.names.all();
+            let unread =
+                (0u32..).zip(names.iter().zip(&self.needed_from)).filter_map(|(index, (name, from))| {
+                    let end = *ends.get(name)?;
+                    (*from < end).then_some((PartitionIndex(index), end))
+                });
+            self.assembler.set_ends(unread.collect());
+        }
         self.phase.set_ends(ends);
     }
 

@@ -104,7 +104,9 @@ impl<'a> Daemon<'a> {
             match self.core.turn()? {
                 Turn::Starved => return Ok(()),
                 Turn::NeedsEnds => {
-                    let ends = self.topics.partitions.iter().cloned().zip(self.topics.copied_to.clone());
+                    let ends =
+                        self.topics.records.iter().map(|records| i64::try_from(records.len()).unwrap());
+                    let ends = self.topics.partitions.iter().cloned().zip(ends);
                     self.core.set_ends(ends.collect::<BTreeMap<_, _>>());
                 }
                 Turn::Parcel(parcel) => {
