@@ -113,7 +113,9 @@ impl Lane {
         expected: usize,
     ) -> Result<Self, LaneError> {
         start.check()?;
-        let mut source = KafkaSource::new(settings.kafka.clone(), &format!("replicator.{id}"))?;
+        let expected_partitions = start.offsets.len().max(start.catalog.tables().count());
+        let client_id = format!("replicator.{id}");
+        let mut source = KafkaSource::new(settings.kafka.clone(), &client_id, expected_partitions)?;
         let partitions = source.discover().await?;
         // Taken for a new one later, it would be read from its beginning.
         if let Some(missing) = start.offsets.keys().find(|p| source.needs(p) && !partitions.contains(p)) {

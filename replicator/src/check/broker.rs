@@ -6,7 +6,7 @@ use crate::source::kafka::{KafkaSource, SourceError};
 
 /// In which order the topics give events; the better one when they could not be looked at.
 pub(super) async fn check(config: &Config, findings: &mut Vec<Finding>) -> Order {
-    let found = match KafkaSource::new(config.kafka(), "replicator.check") {
+    let found = match KafkaSource::new(config.kafka(), "replicator.check", 1) {
         Ok(source) => source.discover().await,
         Err(error) => Err(error),
     };

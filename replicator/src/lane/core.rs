@@ -400,7 +400,7 @@ impl LaneCore {
 
     /// What the open transaction lacks, in words.
     pub fn waiting_for(&self) -> Option<String> {
-        self.assembler.waiting_for()
+        self.assembler.waiting_for().or_else(|| self.phase.waiting_for())
     }
 
     /// Whether the open transaction counts tables whose topic is not known yet.

@@ -127,6 +127,12 @@ impl PhaseTracker {
         idle.map(|(_, partition, position)| (partition, position)).collect()
     }
 
+    /// What keeps a copied replica from being live when nothing comes, in words.
+    pub(super) fn waiting_for(&self) -> Option<String> {
+        self.fenced_until
+            .map(|until| format!("the copy is complete as of {until}: a commit behind that has to come"))
+    }
+
     /// A partition holds no record before its end.
     pub(super) fn set_reached(&mut self, partition: &TopicPartition) {
         if let Some(ends) = &mut self.ends {

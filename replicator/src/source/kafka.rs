@@ -174,12 +174,13 @@ impl std::fmt::Debug for KafkaSource {
 }
 
 impl KafkaSource {
-    /// Makes the consumer. Nothing is read before [`KafkaSource::add`].
+    /// Makes the consumer. Nothing is read before [`KafkaSource::add`]. `partitions` is about how many that will be: they
+    /// share the memory for what has been fetched and not taken.
     ///
     /// # Errors
     /// When librdkafka refuses the options.
-    pub fn new(settings: KafkaSettings, client_id: &str) -> Result<Self, SourceError> {
-        let consumer = client::config(&settings, client_id)
+    pub fn new(settings: KafkaSettings, client_id: &str, partitions: usize) -> Result<Self, SourceError> {
+        let consumer = client::config(&settings, client_id, partitions)
             .create_with_context(Context::default())
             .map_err(|e| SourceError::Unusable(format!("the consumer can't be made: {e}")))?;
         Ok(KafkaSource {

@@ -59,7 +59,7 @@ pub(super) async fn fill(
 
 /// The offsets after the last record of every partition.
 async fn ends(kafka: &KafkaSettings) -> Result<Offsets, LaneError> {
-    let source = KafkaSource::new(kafka.clone(), "replicator.ends")?;
+    let source = KafkaSource::new(kafka.clone(), "replicator.ends", 1)?;
     let partitions = source.discover().await?;
     let bounds = source.bounds(partitions).await?;
     // librdkafka joins its threads, which may be within a system call.

@@ -19,7 +19,7 @@ pub(super) fn without_records(
     positions: Vec<(TopicPartition, i64)>,
 ) -> Result<Vec<TopicPartition>, SourceError> {
     let failed = |error: KafkaError| SourceError::Unavailable(format!("looking for records: {error}"));
-    let mut config = client::config(settings, "replicator.probe");
+    let mut config = client::config(settings, "replicator.probe", 1);
     config.set("enable.partition.eof", "true");
     let consumer: BaseConsumer<Context> = config.create_with_context(Context::default()).map_err(failed)?;
     let mut empty = Vec::new();
