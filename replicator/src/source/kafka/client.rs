@@ -13,11 +13,11 @@ use crate::decode::debezium::Transactions;
 use crate::vocabulary::offset::TopicPartition;
 
 /// What all partitions together may have waiting in librdkafka, in kB.
-const QUEUED_KBYTES: usize = 16 << 10;
+const QUEUED_KBYTES: usize = 24 << 10;
 
 /// The bounds of one partition's share: with less a busy one runs dry between two fetches, and more brought nothing.
 const MIN_QUEUED_KBYTES: usize = 512;
-const MAX_QUEUED_KBYTES: usize = 4 << 10;
+const MAX_QUEUED_KBYTES: usize = 8 << 10;
 
 /// The consumer's options. `settings.options` come last and win.
 pub(super) fn config(settings: &KafkaSettings, client_id: &str, partitions: usize) -> ClientConfig {
@@ -44,8 +44,9 @@ pub(super) fn config(settings: &KafkaSettings, client_id: &str, partitions: usiz
         ("fetch.queue.backoff.ms", "1"),
         // A partition whose queue is full is left out of a fetch. Then the broker holds that fetch back for this long if the other
         // partitions have nothing new, and there is no second fetch meanwhile: with the default of 500 a backlog came at 25 000
-        // rows/s, whatever the replicas could take. Records that are there are never held back.
-        ("fetch.wait.max.ms", "20"),
+        // rows/s, whatever the replicas could take. Records that are there are never held back. An idle lane asks a hundred times a
+        // second.
+        ("fetch.wait.max.ms", "10"),
         ("fetch.error.backoff.ms", "50"),
         ("reconnect.backoff.max.ms", "1000"),
         ("socket.keepalive.enable", "true"),
