@@ -17,9 +17,9 @@
 //! What this relies on, and what it does when it does not hold:
 //! - After a restart the connector goes back to any point that it had passed, also into the middle of a transaction, and
 //!   writes everything from there on again, with the same xid and `total_order` (observed, connector 3.7): within the
-//!   open transaction the order number tells, for applied ones `source.sequence`, the xid or END's LSN ([`passed`]).
+//!   open transaction the order number tells, for applied ones `source.sequence`, the xid or END's LSN (`passed`).
 //! - A head of a later transaction while counts are unmet proves that events are missing: an error names the place.
-//! - A transaction that begins twice may have been counted anew ([`generations`]): it is put together by WAL positions, once
+//! - A transaction that begins twice may have been counted anew (`generations`): it is put together by WAL positions, once
 //!   its END is known and every partition has been read to where it ended then. Where a table has several partitions, or
 //!   where boundaries share one of several with rows, that can't be done, and counting anew is an error.
 //! - A commit LSN at or below the watermark that never passed here (a leader restored to an older state) is an error, too:
