@@ -226,17 +226,19 @@ fn panics(logs: &Path) -> anyhow::Result<Vec<String>> {
 
 /// One replicator, and no small disk.
 async fn tear_down(system: &System, attack: &Attack) -> anyhow::Result<()> {
-    if attack.disk.is_some() {
+    if let Some(disk) = &attack.disk {
         system.service("stop", "replicator").await?;
         let replica = system.repair(REPLICAS[2]).await?;
         for statement in [
             "ALTER DATABASE app RESET default_tablespace",
             "ALTER TABLE ALL IN TABLESPACE small SET TABLESPACE pg_default",
             "ALTER INDEX ALL IN TABLESPACE small SET TABLESPACE pg_default",
-            "DROP TABLESPACE small",
+            "CHECKPOINT",
         ] {
             replica.batch_execute(statement).await.with_context(|| statement.to_owned())?;
         }
+        disk.remove_leftovers()?;
+        replica.batch_execute("DROP TABLESPACE small").await.context("drop the tablespace")?;
     }
     attack.daemons.stop().await
 }

@@ -38,6 +38,19 @@ impl SmallDisk {
         self.folder.path().join("tables")
     }
 
+    /// Removes what a killed server has left behind: files of tables whose making never committed belong to nobody, and
+    /// PostgreSQL never removes them. Every table has to have moved away.
+    pub(super) fn remove_leftovers(&self) -> anyhow::Result<()> {
+        for version in fs::read_dir(self.location()).context("look into the tablespace")? {
+            for database in fs::read_dir(version?.path()).context("look into a version's folder")? {
+                for file in fs::read_dir(database?.path()).context("look into a database's folder")? {
+                    fs::remove_file(file?.path()).context("remove a leftover")?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Takes all the room that is left; returns how many bytes that was.
     pub(super) fn fill(&self) -> anyhow::Result<(Filler, u64)> {
         let path = self.folder.path().join("filler");
