@@ -99,7 +99,6 @@ part_e2e() {
   need chromium chromium
   need chromedriver chromium-driver
   check "the whole system" cargo test --locked --release --workspace --test system
-  check "the benchmark, with a handful of rows" scripts/bench.sh --smoke
 }
 
 for part in "${parts[@]}"; do "part_$part"; done
