@@ -36,6 +36,9 @@ use tokio::task::{LocalSet, spawn_local};
 use checks::Check;
 use system::System;
 
+/// How much of a failure's cause the last lines repeat.
+const CAUSE_CHARACTERS: usize = 600;
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     // What cargo's own harness would print, for tools that ask.
@@ -81,7 +84,7 @@ async fn run(chosen: &[&Check]) -> anyhow::Result<usize> {
     }
     let failed = tokio::select! {
         failed = run_checks(&system, chosen) => failed,
-        _ = tokio::signal::ctrl_c() => vec!["interrupted"],
+        _ = tokio::signal::ctrl_c() => vec!["interrupted".to_owned()],
     };
     if !failed.is_empty() {
         println!("{}", system.describe().await);
@@ -95,11 +98,13 @@ async fn run(chosen: &[&Check]) -> anyhow::Result<usize> {
         chosen.len(),
         started.elapsed()
     );
-    failed.iter().for_each(|name| println!("  FAILED: {name}"));
+    failed.iter().for_each(|failure| println!("  FAILED: {failure}"));
     Ok(failed.len())
 }
 
-async fn run_checks(system: &Rc<System>, chosen: &[&Check]) -> Vec<&'static str> {
+/// Runs the checks one after the other. Returns a line for each that failed, with its cause: whoever has the end of the
+/// output only must not have to guess.
+async fn run_checks(system: &Rc<System>, chosen: &[&Check]) -> Vec<String> {
     let mut failed = Vec::new();
     for check in chosen {
         println!("check {} ...", check.name);
@@ -110,7 +115,9 @@ async fn run_checks(system: &Rc<System>, chosen: &[&Check]) -> Vec<&'static str>
             Ok(()) => println!("check {} ... ok ({:.1?})\n", check.name, started.elapsed()),
             Err(error) => {
                 println!("check {} ... FAILED ({:.1?}): {error:#}\n", check.name, started.elapsed());
-                failed.push(check.name);
+                let cause: String =
+                    format!("{error:#}").replace('\n', " ").chars().take(CAUSE_CHARACTERS).collect();
+                failed.push(format!("{}: {cause}", check.name));
             }
         }
     }
