@@ -1,10 +1,13 @@
 //! What comes next in the open transaction.
 
+use std::collections::BTreeMap;
+
 use super::error::AssembleError;
 use super::open::{End, Open};
 use super::queue::DataQueue;
 use super::queues::CollectionId;
 use super::{Assembler, Event, Turn};
+use crate::vocabulary::offset::PartitionIndex;
 use crate::vocabulary::parcel::Committed;
 
 /// What is to be done with the heads.
@@ -30,12 +33,6 @@ impl Assembler {
                 self.pass(xid, lsn, committed_at_ms);
                 return Ok(if open.emitted { Turn::Give(Event::Discard(xid)) } else { Turn::Again });
             }
-            if open.taken >= end.total && !open.begun_again {
-                self.check_counts(&open, end)?;
-                self.watermark = lsn;
-                self.pass(xid, lsn, committed_at_ms);
-                return Ok(Turn::Give(Event::Commit(end.committed)));
-            }
         }
         let choice = if open.begun_again { self.choose_by_position(&open)? } else { self.choose(&open)? };
         let turn = match choice {
@@ -56,20 +53,22 @@ impl Assembler {
     /// As many events as END counts were taken: the same of each table?
     fn check_counts(&self, open: &Open, end: &End) -> Result<(), AssembleError> {
         let mut wrong = end.counts.iter().filter(|(collection, n)| open.seen(*collection) != *n);
-        let (collection, expected) = match wrong.next() {
-            Some((collection, expected)) => (Some(*collection), *expected),
-            None if open.taken != end.total => (None, end.total),
+        let (name, expected, seen) = match wrong.next() {
+            Some((collection, expected)) => {
+                (self.data.name(*collection).to_string(), *expected, open.seen(*collection))
+            }
+            None if open.taken != end.total => ("all tables".to_owned(), end.total, open.taken),
             None => return Ok(()),
-        };
-        let (name, seen) = match collection {
-            Some(collection) => (self.data.name(collection).to_string(), open.seen(collection)),
-            None => ("all tables".to_owned(), open.taken),
         };
         Err(AssembleError::Miscounted { xid: open.xid, lsn: end.committed.lsn, name, expected, seen })
     }
 
     /// What comes next in the open transaction.
     fn choose(&mut self, open: &Open) -> Result<Choice, AssembleError> {
+        if let Some(end) = open.end.as_ref().filter(|end| open.taken >= end.total) {
+            self.check_counts(open, end)?;
+            return Ok(Choice::Commit(end.committed));
+        }
         let best = self.data.lowest(open.xid, open.next_order, &self.passed);
         match (best, &open.end) {
             (Some((order, slot)), _) if order == open.next_order => Ok(Choice::Take(slot)),
@@ -103,44 +102,40 @@ impl Assembler {
     /// known. Where everything stands in one partition its own order will do.
     fn choose_by_position(&mut self, open: &Open) -> Result<Choice, AssembleError> {
         let lowest = self.data.lowest_position(open.xid, &self.passed);
-        let (Some(end), alone) = (&open.end, self.shares_a_partition()) else {
-            return Ok(match lowest {
-                Some(slot) if self.shares_a_partition() => self.take_or_drop(open, slot),
-                _ => Choice::Wait,
-            });
+        let is_read = |ends: &BTreeMap<PartitionIndex, i64>| {
+            ends.iter().all(|(partition, end)| self.data.of(*partition).is_none_or(|q| q.is_read_to(*end)))
         };
-        let all_shown = alone
-            || open.ends.as_ref().is_some_and(|ends| {
-                ends.iter()
-                    .all(|(partition, end)| self.data.of(*partition).is_none_or(|q| q.is_read_to(*end)))
-            });
-        match lowest {
+        let all_shown =
+            self.shares_a_partition() || open.end.is_some() && open.ends.as_ref().is_some_and(is_read);
+        match (lowest, &open.end) {
             _ if !all_shown => Ok(Choice::Wait),
-            Some(slot) => Ok(self.take_or_drop(open, slot)),
-            None if open.taken < end.total => Err(AssembleError::Miscounted {
+            (Some(slot), _) if self.is_repeated(open, slot) => Ok(Choice::Drop(slot)),
+            (Some(slot), _) => Ok(Choice::Take(slot)),
+            // More than END counts is no wonder here: after a restart it counts what came since.
+            (None, Some(end)) if open.taken >= end.total => Ok(Choice::Commit(end.committed)),
+            (None, Some(end)) => Err(AssembleError::Miscounted {
                 xid: open.xid,
                 lsn: end.committed.lsn,
                 name: "all tables".to_owned(),
                 expected: end.total,
                 seen: open.taken,
             }),
-            None => Ok(Choice::Commit(end.committed)),
+            (None, None) => Ok(Choice::Wait),
         }
     }
 
-    fn take_or_drop(&self, open: &Open, slot: usize) -> Choice {
+    /// Whether a queue's head has been taken within the open transaction before.
+    fn is_repeated(&self, open: &Open, slot: usize) -> bool {
         let head = self.data.head_of(slot, open.xid);
-        match head.is_some_and(|head| open.progress(slot).is_repeated(head.total_order, head.lsn)) {
-            true => Choice::Drop(slot),
-            false => Choice::Take(slot),
-        }
+        head.is_some_and(|head| open.progress(slot).is_repeated(head.total_order, head.lsn))
     }
 
     /// A number that was taken before comes again. A repetition lies where it lay the first time.
     fn drop_repeat(&mut self, open: &mut Open, slot: usize) -> Result<Turn, AssembleError> {
         let Some(head) = self.data.head_of(slot, open.xid) else { return Ok(Turn::Again) };
         let (order, lsn) = (head.total_order, head.lsn);
-        if !self.split && !open.progress(slot).is_repeated(order, lsn) || self.split && lsn > open.last_lsn {
+        let is_new = if self.split { lsn > open.last_lsn } else { !self.is_repeated(open, slot) };
+        if is_new {
             if self.can_merge() {
                 // Its second BEGIN has not been read yet.
                 open.begun_again = true;
@@ -182,11 +177,7 @@ impl Assembler {
     }
 
     fn take(&mut self, open: &mut Open, slot: usize) -> Turn {
-        if !open.begun_again
-            && self.can_merge()
-            && let Some(head) = self.data.head_of(slot, open.xid)
-            && open.progress(slot).is_repeated(head.total_order, head.lsn)
-        {
+        if !open.begun_again && self.can_merge() && self.is_repeated(open, slot) {
             // The right number, and not the right event: it was counted anew.
             open.begun_again = true;
             return Turn::Again;
