@@ -194,14 +194,7 @@ mod tests {
     }
 
     fn findings(old_rows: bool, allow_lossy: &[&str]) -> Vec<Finding> {
-        let column = |name: &str, kind| Column {
-            name: name.to_owned(),
-            type_name: name.to_owned(),
-            cast: name.to_owned(),
-            kind,
-            generated: false,
-            identity_always: false,
-        };
+        let column = |name, kind| Column::of_type(name, name, kind);
         let flags = ArrayKind { element: ColumnKind::Boolean, has_placeholder: false };
         let columns = vec![
             column("id", ColumnKind::Integer),

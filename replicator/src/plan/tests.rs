@@ -8,22 +8,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::vocabulary::offset::{PartitionIndex, Place};
 use crate::vocabulary::row::{Cell, Key, Row, RowBuilder};
-use crate::vocabulary::schema::{Column, ColumnKind, Table, TableName};
+use crate::vocabulary::schema::{Column, Table, TableName};
 
 fn table(name: &str) -> Arc<Table> {
-    let column = |name: &str| Column {
-        name: name.to_owned(),
-        type_name: "text".to_owned(),
-        cast: "text".to_owned(),
-        kind: ColumnKind::Text,
-        generated: false,
-        identity_always: false,
-    };
-    Arc::new(Table::new(
-        TableName::new("public", name),
-        vec![column("id"), column("a"), column("b")],
-        vec![0],
-    ))
+    Arc::new(Table::new(TableName::new("public", name), ["id", "a", "b"].map(Column::text).to_vec(), vec![0]))
 }
 
 /// A row of key, a and b; none for a column that the event does not carry.

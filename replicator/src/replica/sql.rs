@@ -369,14 +369,7 @@ mod tests {
     use crate::vocabulary::schema::{Column, ColumnKind};
 
     fn table(key: Vec<usize>) -> Table {
-        let column = |name: &str, type_name: &str| Column {
-            name: name.to_owned(),
-            type_name: type_name.to_owned(),
-            cast: type_name.split('(').next().unwrap_or_default().to_owned(),
-            kind: ColumnKind::Text,
-            generated: false,
-            identity_always: false,
-        };
+        let column = |name, type_name| Column::of_type(name, type_name, ColumnKind::Text);
         let columns = vec![column("id", "uuid"), column("we\"ird", "text"), column("n", "numeric(12,2)")];
         Table::new(TableName::new("public", "My Table"), columns, key)
     }

@@ -130,6 +130,26 @@ pub struct Column {
     pub identity_always: bool,
 }
 
+#[cfg(test)]
+impl Column {
+    /// An ordinary column of type `text`.
+    pub(crate) fn text(name: &str) -> Self {
+        Self::of_type(name, "text", ColumnKind::Text)
+    }
+
+    /// An ordinary column of this type.
+    pub(crate) fn of_type(name: &str, type_name: &str, kind: ColumnKind) -> Self {
+        Column {
+            name: name.to_owned(),
+            type_name: type_name.to_owned(),
+            cast: type_name.split('(').next().unwrap_or_default().to_owned(),
+            kind,
+            generated: false,
+            identity_always: false,
+        }
+    }
+}
+
 /// What an event that was written when its table had no such column says about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Filler {

@@ -8,14 +8,7 @@ use crate::vocabulary::row::Cell;
 use crate::vocabulary::schema::{Column, ColumnKind};
 
 fn column(name: &str, kind: ColumnKind) -> Column {
-    Column {
-        name: name.to_owned(),
-        type_name: "text".to_owned(),
-        cast: "text".to_owned(),
-        kind,
-        generated: false,
-        identity_always: false,
-    }
+    Column::of_type(name, "text", kind)
 }
 
 fn decoder_of(transactions: Transactions) -> Decoder {

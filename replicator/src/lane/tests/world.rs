@@ -7,7 +7,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use crate::vocabulary::offset::TopicPartition;
-use crate::vocabulary::schema::{Column, ColumnKind, Table, TableName};
+use crate::vocabulary::schema::{Column, Table, TableName};
 
 pub(super) const PREFIX: &str = "app";
 pub(super) const PLACEHOLDER: &str = "__debezium_unavailable_value";
@@ -19,16 +19,12 @@ const TABLES: [(&str, &[&str], usize); 3] =
     [("items", &["id", "a", "b"], 1), ("pairs", &["x", "y", "v"], 2), ("log", &["a", "b"], 0)];
 
 pub(super) fn tables() -> Vec<Table> {
-    let column = |name: &&str| Column {
-        name: (*name).to_owned(),
-        type_name: "text".to_owned(),
-        cast: "text".to_owned(),
-        kind: ColumnKind::Text,
-        generated: false,
-        identity_always: false,
-    };
     let table = |(name, columns, key): &(&str, &[&str], usize)| {
-        Table::new(TableName::new("public", *name), columns.iter().map(column).collect(), (0..*key).collect())
+        Table::new(
+            TableName::new("public", *name),
+            columns.iter().map(|name| Column::text(name)).collect(),
+            (0..*key).collect(),
+        )
     };
     TABLES.iter().map(table).collect()
 }

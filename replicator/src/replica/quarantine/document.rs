@@ -80,18 +80,10 @@ mod tests {
 
     use super::*;
     use crate::vocabulary::offset::{PartitionIndex, Place};
-    use crate::vocabulary::schema::{Column, ColumnKind, TableName};
+    use crate::vocabulary::schema::{Column, TableName};
 
     fn table(key: Vec<usize>) -> Arc<Table> {
-        let column = |name: &str| Column {
-            name: name.to_owned(),
-            type_name: "text".to_owned(),
-            cast: "text".to_owned(),
-            kind: ColumnKind::Text,
-            generated: false,
-            identity_always: false,
-        };
-        let columns = ["v", "a", "b", "w"].map(column).to_vec();
+        let columns = ["v", "a", "b", "w"].map(Column::text).to_vec();
         Arc::new(Table::new(TableName::new("public", "t"), columns, key))
     }
 
