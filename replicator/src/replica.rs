@@ -6,6 +6,7 @@ pub mod apply;
 pub mod bind;
 pub mod catalog;
 pub mod checkpoint;
+pub(crate) mod connection;
 pub mod control;
 pub mod copy;
 pub mod definition;

@@ -17,10 +17,13 @@ pub async fn load(client: &Client) -> Result<Catalog, ReplicaError> {
     Ok(assemble(&rows))
 }
 
+/// The name in a row's first two columns.
+pub(crate) fn table_name(row: &PgRow) -> TableName {
+    TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1))
+}
+
 fn assemble(rows: &[PgRow]) -> Catalog {
-    let name_of =
-        |row: &PgRow| TableName::new(row.get::<_, &str>("table_schema"), row.get::<_, &str>("table_name"));
-    let tables = rows.chunk_by(|a, b| name_of(a) == name_of(b)).map(|columns| {
+    let tables = rows.chunk_by(|a, b| table_name(a) == table_name(b)).map(|columns| {
         let mut key: Vec<(i32, usize)> = columns
             .iter()
             .enumerate()
@@ -28,7 +31,7 @@ fn assemble(rows: &[PgRow]) -> Catalog {
             .collect();
         key.sort_unstable();
         let table = Table::new(
-            name_of(&columns[0]),
+            table_name(&columns[0]),
             columns.iter().map(column).collect(),
             key.into_iter().map(|(_, i)| i).collect(),
         );

@@ -9,10 +9,9 @@ use tokio_postgres::types::Type;
 use super::ReplicaError;
 use super::copy::CopyScope;
 use super::session::Session;
-use crate::text::push_fmt;
 use crate::vocabulary::fence::{Fence, Fences};
 use crate::vocabulary::lsn::{CommitLsn, Lsn, Xid};
-use crate::vocabulary::offset::{Offsets, PartitionNames, TopicPartition};
+use crate::vocabulary::offset::{self, Offsets, PartitionNames, TopicPartition};
 use crate::vocabulary::parcel::{CommitPoint, ReplicaPhase, TableCopy};
 use crate::vocabulary::schema::TableName;
 
@@ -173,7 +172,7 @@ pub struct Advance {
     watermark: Option<String>,
     xid: Option<i64>,
     committed_at_ms: Option<i64>,
-    offsets: HashMap<String, i64>,
+    offsets: Offsets,
     transactions: i64,
     changes: i64,
     copies: Vec<TableCopy>,
@@ -190,26 +189,13 @@ impl Advance {
             self.transactions += 1;
         }
         self.changes += i64::try_from(changes).unwrap_or(i64::MAX);
-        self.offsets.extend(
-            point.offsets.iter().map(|(partition, offset)| (names.get(*partition).to_string(), *offset)),
-        );
+        self.offsets.extend(point.offsets.iter().map(|(partition, offset)| (names.get(*partition), *offset)));
         self.copies.extend(point.copies.iter().cloned());
     }
 
     /// Whether it takes one statement, which may be sent without waiting for what comes before.
     pub fn is_one_statement(&self) -> bool {
         self.copies.is_empty()
-    }
-
-    fn offsets_json(&self) -> String {
-        let mut json = String::from("{");
-        for (i, (partition, offset)) in self.offsets.iter().enumerate() {
-            let comma = if i == 0 { "" } else { "," };
-            // Kafka's topic names need no escaping in JSON.
-            push_fmt(&mut json, format_args!("{comma}\"{partition}\":{offset}"));
-        }
-        json.push('}');
-        json
     }
 }
 
@@ -278,7 +264,7 @@ impl CheckpointWriter {
                     &advance.watermark,
                     &advance.xid,
                     &advance.committed_at_ms,
-                    &advance.offsets_json(),
+                    &offset::to_json(&advance.offsets),
                     &advance.transactions,
                     &advance.changes,
                 ],

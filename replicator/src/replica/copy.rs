@@ -5,11 +5,11 @@ use futures_util::SinkExt as _;
 use tokio_postgres::CopyInSink;
 
 use super::ReplicaError;
+use super::catalog::table_name;
 use super::session::Session;
 use super::sql::quoted_table;
-use crate::text::push_fmt;
 use crate::vocabulary::fence::Fence;
-use crate::vocabulary::offset::Offsets;
+use crate::vocabulary::offset::{self, Offsets};
 use crate::vocabulary::schema::TableName;
 
 /// What `replicator rebuild` asked of this replica.
@@ -74,7 +74,7 @@ pub async fn wanted(session: &Session) -> Result<Vec<TableName>, ReplicaError> {
         .query("SELECT table_schema, table_name FROM replicator.rebuild ORDER BY 1, 2", &[])
         .await
         .map_err(|source| ReplicaError::Postgres { action: "read what is to be copied", source })?;
-    Ok(rows.iter().map(|row| TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1))).collect())
+    Ok(rows.iter().map(table_name).collect())
 }
 
 /// The tables of which a snapshot or a copy has been made.
@@ -87,7 +87,7 @@ pub async fn fed(session: &Session) -> Result<Vec<TableName>, ReplicaError> {
         .query("SELECT table_schema, table_name FROM replicator.table_state ORDER BY 1, 2", &[])
         .await
         .map_err(|source| ReplicaError::Postgres { action: "read what was copied", source })?;
-    Ok(rows.iter().map(|row| TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1))).collect())
+    Ok(rows.iter().map(table_name).collect())
 }
 
 /// Takes back what was asked. False when nothing was.
@@ -121,7 +121,7 @@ pub async fn begin(
         .client()
         .execute(
             "SELECT replicator.begin_rebuild($1, $2, $3::text::pg_lsn, $4::text::jsonb, $5, $6)",
-            &[&epoch, &snapshot, &lsn, &json(offsets), &schemas, &names],
+            &[&epoch, &snapshot, &lsn, &offset::to_json(offsets), &schemas, &names],
         )
         .await
         .map_err(|source| ReplicaError::Postgres { action: "begin the copy", source })?;
@@ -203,15 +203,4 @@ impl<'a> Replacement<'a> {
 /// Names as two parameters.
 fn columns(tables: &[TableName]) -> (Vec<&str>, Vec<&str>) {
     tables.iter().map(|table| (table.schema.as_str(), table.name.as_str())).unzip()
-}
-
-fn json(offsets: &Offsets) -> String {
-    let mut json = String::from("{");
-    for (i, (partition, offset)) in offsets.iter().enumerate() {
-        let comma = if i == 0 { "" } else { "," };
-        // Kafka's topic names need no escaping in JSON.
-        push_fmt(&mut json, format_args!("{comma}\"{partition}\":{offset}"));
-    }
-    json.push('}');
-    json
 }

@@ -2,40 +2,21 @@
 
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::Client;
 
 use super::ReplicaError;
+use super::connection::{CONNECT_SECONDS, Connection, TEXT_FORM};
 use super::error::describe;
 
-/// As the sessions of the replicas print and read values, and never anything but reading. A row that a policy hides makes an
-/// error: it must not be taken for deleted.
+/// Beside [`TEXT_FORM`]: never anything but reading. A row that a policy hides makes an error: it must not be taken for deleted.
 const SETTINGS: &str = "
     SET default_transaction_read_only = on;
-    SET search_path = pg_catalog;
-    SET DateStyle = 'ISO, YMD';
-    SET IntervalStyle = postgres;
-    SET TimeZone = 'UTC';
-    SET extra_float_digits = 1;
-    SET bytea_output = hex;
     SET row_security = off;
     SET statement_timeout = '30s'";
 
-/// How long connecting may take.
-const CONNECT_SECONDS: u64 = 10;
-
 /// A connection that reads from the leader. It ends with this value.
 #[derive(Debug)]
-pub struct LeaderSession {
-    client: Client,
-    connection: JoinHandle<()>,
-}
-
-impl Drop for LeaderSession {
-    fn drop(&mut self) {
-        self.connection.abort();
-    }
-}
+pub struct LeaderSession(Connection);
 
 impl LeaderSession {
     /// Connects.
@@ -51,21 +32,13 @@ impl LeaderSession {
 
     async fn open(url: &tokio_postgres::Config) -> Result<Self, ReplicaError> {
         let failed = |error: tokio_postgres::Error| ReplicaError::Leader(describe(&error));
-        let mut url = url.clone();
-        url.application_name("replicator").tcp_user_timeout(Duration::from_secs(30));
-        let (client, connection) = url.connect(NoTls).await.map_err(failed)?;
-        let connection = tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error = %error, "connection to the leader ended");
-            }
-        });
-        let session = LeaderSession { client, connection };
-        session.client.batch_execute(SETTINGS).await.map_err(failed)?;
-        Ok(session)
+        let connection = Connection::open(url, "replicator").await.map_err(failed)?;
+        connection.batch_execute(&format!("{TEXT_FORM}{SETTINGS}")).await.map_err(failed)?;
+        Ok(LeaderSession(connection))
     }
 
     /// The driver's client.
     pub fn client(&self) -> &Client {
-        &self.client
+        &self.0
     }
 }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use tokio_postgres::Client;
 
 use self::diff::{Mismatch, Own, Refusal, Remedy};
+use super::catalog::table_name;
 use super::definition::{self, TableDefinition, TypeDefinition, TypeKind};
 use super::leader::LeaderSession;
 use super::session::Session;
@@ -254,7 +255,7 @@ async fn named(client: &Client, full_name: &str) -> Result<Option<TableName>, Re
         )
         .await
         .map_err(failed)?;
-    Ok(row.map(|row| TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1))))
+    Ok(row.as_ref().map(table_name))
 }
 
 /// All partitions below a table, those first that others are divided from.
@@ -272,7 +273,7 @@ async fn partitions(client: &Client, name: &TableName) -> Result<Vec<TableName>,
         )
         .await
         .map_err(failed)?;
-    Ok(rows.iter().map(|row| TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1))).collect())
+    Ok(rows.iter().map(table_name).collect())
 }
 
 /// The replica's types of the same names.

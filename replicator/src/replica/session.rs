@@ -4,19 +4,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, NoTls, Statement};
+use tokio_postgres::{Client, Statement};
 
 use super::ReplicaError;
+use super::connection::{CONNECT_SECONDS, Connection, TEXT_FORM};
 use super::sql::{self, Shape, Stage, Verb};
 use crate::vocabulary::schema::Table;
 
-/// Settings of every session that applies.
+/// Settings of every session that applies, beside [`TEXT_FORM`].
 ///
 /// - `session_replication_role`: triggers and foreign keys stay silent, as in native logical replication.
-/// - `search_path`, `standard_conforming_strings`, `DateStyle`, `IntervalStyle`, `TimeZone`, `extra_float_digits`: a text value means the same here as
-///   where it was printed.
+/// - `standard_conforming_strings`: a literal means the same here as where it was printed.
 /// - `synchronous_commit`: safe, since the checkpoint commits with the rows; a crash loses both and they come again.
 /// - the planner: updates join a few rows of parameters with a big table, for which only the index is right. Without
 ///   this, a stale estimate makes it hash the table. There is nothing to learn from the values either: one plan for all.
@@ -27,12 +26,7 @@ use crate::vocabulary::schema::Table;
 const SETTINGS: &str = "
     SET session_replication_role = replica;
     SET default_transaction_read_only = off;
-    SET search_path = pg_catalog;
     SET standard_conforming_strings = on;
-    SET DateStyle = 'ISO, YMD';
-    SET IntervalStyle = postgres;
-    SET TimeZone = 'UTC';
-    SET extra_float_digits = 1;
     SET synchronous_commit = off;
     SET enable_seqscan = off;
     SET enable_hashjoin = off;
@@ -48,24 +42,13 @@ const SETTINGS: &str = "
     SET tcp_keepalives_count = 3;
     SET tcp_user_timeout = '30s'";
 
-/// How long connecting and its first answers may take.
-const CONNECT_SECONDS: u64 = 10;
-
 /// A connection that applies.
 #[derive(Debug)]
 pub struct Session {
-    client: Client,
-    connection: JoinHandle<()>,
+    connection: Connection,
     statements: HashMap<(Arc<str>, Shape), Statement>,
     stages: HashMap<(Arc<str>, Verb), Stage>,
     may_stage: bool,
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        // Without this the driver's task would hold the socket, and with it the advisory lock, until the server notices.
-        self.connection.abort();
-    }
 }
 
 impl Session {
@@ -83,36 +66,17 @@ impl Session {
 
     async fn open(url: &tokio_postgres::Config) -> Result<Self, ReplicaError> {
         let failed = |source| ReplicaError::Postgres { action: "connect to the replica", source };
-        let mut url = url.clone();
-        url.application_name("replicator")
-            .keepalives_idle(Duration::from_secs(10))
-            .keepalives_interval(Duration::from_secs(5))
-            .keepalives_retries(3)
-            .tcp_user_timeout(Duration::from_secs(30));
-        let (client, connection) = url.connect(NoTls).await.map_err(failed)?;
-        let connection = tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                // Whoever uses the client gets the error too, and reports it with what was being done.
-                tracing::debug!(error = %error, "connection to a replica ended");
-            }
-        });
-        let mut session = Session {
-            client,
-            connection,
-            statements: HashMap::new(),
-            stages: HashMap::new(),
-            may_stage: false,
-        };
+        let connection = Connection::open(url, "replicator").await.map_err(failed)?;
         let failed = |source| ReplicaError::Postgres { action: "set up the session", source };
-        session.client.batch_execute(SETTINGS).await.map_err(failed)?;
+        connection.batch_execute(&format!("{TEXT_FORM}{SETTINGS}")).await.map_err(failed)?;
         let may = "SELECT has_database_privilege(current_database(), 'TEMPORARY')";
-        session.may_stage = session.client.query_one(may, &[]).await.map_err(failed)?.get(0);
-        Ok(session)
+        let may_stage = connection.query_one(may, &[]).await.map_err(failed)?.get(0);
+        Ok(Session { connection, statements: HashMap::new(), stages: HashMap::new(), may_stage })
     }
 
     /// The driver's client.
     pub fn client(&self) -> &Client {
-        &self.client
+        &self.connection
     }
 
     /// The statement of this shape, prepared once per table.
@@ -128,7 +92,7 @@ impl Session {
         let stage = match shape.staged() {
             Some(verb) => {
                 let stage = self.stage(table, verb);
-                self.client.batch_execute(&sql::stage(table, verb, stage)).await.map_err(failed)?;
+                self.connection.batch_execute(&sql::stage(table, verb, stage)).await.map_err(failed)?;
                 stage
             }
             None => Stage::default(),
@@ -136,7 +100,7 @@ impl Session {
         let (sql, parameters) = shape.sql(table, stage);
         let parameter = if shape.takes_arrays() { Type::TEXT_ARRAY } else { Type::TEXT };
         let statement =
-            self.client.prepare_typed(&sql, &vec![parameter; parameters]).await.map_err(failed)?;
+            self.connection.prepare_typed(&sql, &vec![parameter; parameters]).await.map_err(failed)?;
         self.statements.insert(key, statement.clone());
         Ok(statement)
     }

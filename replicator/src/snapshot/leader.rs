@@ -4,26 +4,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use tokio::task::JoinHandle;
-use tokio_postgres::{Client, NoTls};
 
 use super::shape::{CopyColumn, CopyTable, Published, Shape};
 use super::{LeaderSettings, SnapshotError, parse_fence};
+use crate::replica::catalog::table_name;
+use crate::replica::connection::{CONNECT_SECONDS, Connection, TEXT_FORM};
 use crate::replica::session::Session;
 use crate::vocabulary::fence::Fence;
 use crate::vocabulary::schema::TableName;
 
-/// How long connecting and its first answers may take.
-const CONNECT_SECONDS: u64 = 10;
-
-/// What a value's text form depends on, as in the sessions that apply. Rows that a policy would hide make an error.
+/// Beside [`TEXT_FORM`]. Rows that a policy would hide make an error.
 const SETTINGS: &str = "
-    SET search_path = pg_catalog;
-    SET DateStyle = 'ISO, YMD';
-    SET IntervalStyle = postgres;
-    SET TimeZone = 'UTC';
-    SET extra_float_digits = 1;
-    SET bytea_output = hex;
     SET row_security = off;
     SET statement_timeout = 0;
     SET idle_in_transaction_session_timeout = 0;
@@ -47,17 +38,10 @@ const COLUMNS: &str = "
 /// A read-only transaction on the leader that sees one moment.
 #[derive(Debug)]
 pub struct LeaderSnapshot {
-    client: Client,
-    connection: JoinHandle<()>,
+    /// Ends with this value, and with it the transaction, which keeps the leader from cleaning up.
+    connection: Connection,
     fence: Fence,
     publication: Option<String>,
-}
-
-impl Drop for LeaderSnapshot {
-    fn drop(&mut self) {
-        // Ends the transaction, which keeps the leader from cleaning up.
-        self.connection.abort();
-    }
 }
 
 impl LeaderSnapshot {
@@ -66,16 +50,16 @@ impl LeaderSnapshot {
     /// # Errors
     /// When the leader does not answer, or refuses.
     pub async fn open(settings: &LeaderSettings) -> Result<Self, SnapshotError> {
-        let (client, connection) = connect(settings).await?;
+        let connection = connect(settings).await?;
         let failed = |source| SnapshotError::Leader { action: "take a snapshot of the leader", source };
-        client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(failed)?;
-        let row = client.query_one("SELECT pg_current_snapshot()::text", &[]).await.map_err(failed)?;
+        connection.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(failed)?;
+        let row = connection.query_one("SELECT pg_current_snapshot()::text", &[]).await.map_err(failed)?;
         // A statement of its own, after the one that took the snapshot: every commit that the snapshot sees was inserted
         // before this position.
         let after =
-            client.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await.map_err(failed)?;
+            connection.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await.map_err(failed)?;
         let fence = parse_fence(row.get(0), after.get(0))?;
-        Ok(LeaderSnapshot { client, connection, fence, publication: settings.publication.clone() })
+        Ok(LeaderSnapshot { connection, fence, publication: settings.publication.clone() })
     }
 
     /// Checks that somebody keeps the changes from now on: a copy is complete only together with its stream.
@@ -83,9 +67,9 @@ impl LeaderSnapshot {
     /// # Errors
     /// [`SnapshotError::NoSlot`] when nobody does.
     pub(super) async fn check_slot(settings: &LeaderSettings) -> Result<(), SnapshotError> {
-        let (client, connection) = connect(settings).await?;
+        let connection = connect(settings).await?;
         let failed = |source| SnapshotError::Leader { action: "look for the connector's slot", source };
-        let found = client
+        let found = connection
             .query_one(
                 "SELECT EXISTS (SELECT FROM pg_replication_slots
                                 WHERE slot_type = 'logical' AND database = current_database()
@@ -94,7 +78,6 @@ impl LeaderSnapshot {
             )
             .await
             .map_err(failed)?;
-        connection.abort();
         if found.get(0) { Ok(()) } else { Err(SnapshotError::NoSlot) }
     }
 
@@ -110,7 +93,7 @@ impl LeaderSnapshot {
     /// When the leader does not answer, or there are none.
     pub async fn tables(&self, settings: &LeaderSettings) -> Result<Vec<TableName>, SnapshotError> {
         let rows = self
-            .client
+            .connection
             .query(
                 "WITH published AS (
                      SELECT DISTINCT p.schemaname, p.tablename, c.oid
@@ -126,7 +109,7 @@ impl LeaderSnapshot {
             )
             .await
             .map_err(|source| SnapshotError::Leader { action: "read the leader's publications", source })?;
-        let names = rows.iter().map(|row| TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1)));
+        let names = rows.iter().map(table_name);
         let names: Vec<_> = names.filter(|name| !settings.excludes(name)).collect();
         // The stream would go on from here with nothing copied.
         if names.is_empty() {
@@ -142,7 +125,7 @@ impl LeaderSnapshot {
     pub(crate) async fn shape(&self, replica: &Session, table: &TableName) -> Result<Shape, SnapshotError> {
         let failed = |source| SnapshotError::Leader { action: "read the leader's catalog", source };
         let published = self.published(table).await?;
-        let there = self.client.query(COLUMNS, &[&table.schema, &table.name]).await.map_err(failed)?;
+        let there = self.connection.query(COLUMNS, &[&table.schema, &table.name]).await.map_err(failed)?;
         let here = replica.client().query(COLUMNS, &[&table.schema, &table.name]).await;
         let here = here.map_err(|source| crate::replica::ReplicaError::Postgres {
             action: "read the replica's catalog",
@@ -156,7 +139,7 @@ impl LeaderSnapshot {
     /// Since PostgreSQL 15 a publication may carry some columns or rows only.
     async fn published(&self, table: &TableName) -> Result<Published, SnapshotError> {
         let rows = self
-            .client
+            .connection
             .query(
                 "SELECT DISTINCT ARRAY(SELECT jsonb_array_elements_text(to_jsonb(p) -> 'attnames')),
                         to_jsonb(p) ->> 'rowfilter', to_jsonb(p) ? 'attnames'
@@ -180,7 +163,7 @@ impl LeaderSnapshot {
         &self,
         statement: &str,
     ) -> Result<impl Stream<Item = Result<Bytes, tokio_postgres::Error>> + use<>, SnapshotError> {
-        self.client.copy_out(statement).await.map_err(Self::interrupted)
+        self.connection.copy_out(statement).await.map_err(Self::interrupted)
     }
 
     /// The error of a copy that broke off.
@@ -190,18 +173,12 @@ impl LeaderSnapshot {
 }
 
 /// Connects, with the settings that a value's text depends on.
-async fn connect(settings: &LeaderSettings) -> Result<(Client, JoinHandle<()>), SnapshotError> {
+async fn connect(settings: &LeaderSettings) -> Result<Connection, SnapshotError> {
     let failed = |source| SnapshotError::Leader { action: "connect to the leader", source };
-    let mut url = settings.url.clone();
-    url.application_name("replicator copy")
-        .keepalives_idle(Duration::from_secs(10))
-        .tcp_user_timeout(Duration::from_secs(30));
     let connecting = async {
-        let (client, connection) = url.connect(NoTls).await.map_err(failed)?;
-        // Whoever uses the client gets its errors.
-        let connection = tokio::spawn(async move { connection.await.unwrap_or_default() });
-        client.batch_execute(SETTINGS).await.map_err(failed)?;
-        Ok((client, connection))
+        let connection = Connection::open(&settings.url, "replicator copy").await.map_err(failed)?;
+        connection.batch_execute(&format!("{TEXT_FORM}{SETTINGS}")).await.map_err(failed)?;
+        Ok(connection)
     };
     let limit = Duration::from_secs(CONNECT_SECONDS);
     tokio::time::timeout(limit, connecting).await.unwrap_or(Err(SnapshotError::TimedOut(CONNECT_SECONDS)))

@@ -5,6 +5,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use crate::text::push_fmt;
+
 /// One partition of one topic.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicPartition {
@@ -104,6 +106,18 @@ pub struct Place {
 
 /// The first offset still needed, per partition.
 pub type Offsets = BTreeMap<TopicPartition, i64>;
+
+/// Offsets as a JSON object, the form in which a checkpoint keeps them: `{"topic/partition": offset}`.
+pub fn to_json(offsets: &Offsets) -> String {
+    let mut json = String::from("{");
+    for (i, (partition, offset)) in offsets.iter().enumerate() {
+        let comma = if i == 0 { "" } else { "," };
+        // Kafka's topic names need no escaping in JSON.
+        push_fmt(&mut json, format_args!("{comma}\"{partition}\":{offset}"));
+    }
+    json.push('}');
+    json
+}
 
 #[cfg(test)]
 mod tests {

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{document, keys_of};
 use crate::replica::apply::Applier;
+use crate::replica::catalog::table_name;
 use crate::replica::checkpoint::CheckpointWriter;
 use crate::replica::session::Session;
 use crate::replica::{ReplicaError, catalog};
@@ -135,7 +136,7 @@ pub(super) async fn skipped_tables(session: &Session) -> Result<HashSet<TableNam
         .query("SELECT table_schema, table_name FROM replicator.diverged WHERE skipped > 0", &[])
         .await
         .map_err(|source| ReplicaError::Postgres { action: "read the quarantine", source })?;
-    Ok(rows.iter().map(|row| TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1))).collect())
+    Ok(rows.iter().map(table_name).collect())
 }
 
 /// Tries to apply kept changes, in the order in which they came, as one transaction; none in `ids` means all. What goes
