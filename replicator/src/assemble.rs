@@ -19,9 +19,11 @@
 //!   writes everything from there on again, with the same xid and `total_order` (observed, connector 3.7): within the
 //!   open transaction the order number tells, for applied ones `source.sequence`, the xid or END's LSN (`passed`).
 //! - A head of a later transaction while counts are unmet proves that events are missing: an error names the place.
-//! - A transaction that begins twice may have been counted anew (`generations`): it is put together by WAL positions, once
-//!   its END is known and every partition has been read to where it ended then. Where a table has several partitions, or
-//!   where boundaries share one of several with rows, that can't be done, and counting anew is an error.
+//! - A transaction that begins twice may have been counted anew, and some of its events twice (`generations`): it is put
+//!   together by WAL positions, once its END is known, every partition has been read to where it ended then, and the rest
+//!   shows its heads. END's counts don't tell then when it is complete, and END may be there before rows that were sent
+//!   before it: each table's last event tells, by its number. Where a table has several partitions, or where boundaries
+//!   share one of several with rows, that can't be done, and counting anew is an error.
 //! - A commit LSN at or below the watermark that never passed here (a leader restored to an older state) is an error, too:
 //!   what it hides can't be told from repetitions.
 //! - An event that has not arrived yet is waited for; [`Assembler::waiting_for`] says what for.
@@ -53,7 +55,7 @@ use queues::DataQueues;
 use crate::decode::debezium::{Boundary, Collection, CopiedRow, DecodeError, Decoded};
 use crate::vocabulary::change::Change;
 use crate::vocabulary::fence::Fence;
-use crate::vocabulary::lsn::{CommitLsn, Xid};
+use crate::vocabulary::lsn::{CommitLsn, Lsn, Xid};
 use crate::vocabulary::offset::PartitionIndex;
 use crate::vocabulary::parcel::Committed;
 
@@ -321,7 +323,7 @@ impl Assembler {
                     let offset = self.spine.next_offset();
                     return Err(AssembleError::Refused { partition, offset, error: error.clone() });
                 }
-                Some(SpineItem::Boundary(Boundary::Begin { xid })) => self.begin(*xid)?,
+                Some(SpineItem::Boundary(Boundary::Begin { xid, lsn })) => self.begin(*xid, *lsn)?,
                 Some(SpineItem::Boundary(Boundary::End { xid, lsn, committed_at_ms, counts })) => {
                     let committed = Committed { xid: *xid, lsn: *lsn, committed_at_ms: *committed_at_ms };
                     let counts = counts.clone();
@@ -335,10 +337,10 @@ impl Assembler {
     }
 
     /// BEGIN at the head of the spine. Whether it was consumed.
-    fn begin(&mut self, next: Xid) -> Result<bool, AssembleError> {
+    fn begin(&mut self, next: Xid, from: Lsn) -> Result<bool, AssembleError> {
         let Some(open) = &self.open else {
             let offset = self.spine.pop();
-            self.open = Some(Open::new(next, offset));
+            self.open = Some(Open::new(next, offset, from));
             return Ok(true);
         };
         // The same begins again after a connector restart: its rows repeat from number 1 and are recognised by it.
@@ -359,6 +361,7 @@ impl Assembler {
         let can_merge = self.can_merge();
         if let Some(open) = self.open.as_mut().filter(|open| open.xid == next) {
             open.begun_again |= can_merge;
+            open.begun_from = from;
         }
         Ok(true)
     }
@@ -373,7 +376,7 @@ impl Assembler {
         let Some(open) = &mut self.open else {
             // The connector went on inside a transaction that it had begun before its restart, and whose BEGIN this
             // assembler has already passed.
-            self.open = Some(Open::new(xid, self.spine.next_offset()));
+            self.open = Some(Open::new(xid, self.spine.next_offset(), Lsn::default()));
             return Ok(true);
         };
         if open.xid != xid {
@@ -403,6 +406,19 @@ impl Assembler {
         let Some(end) = &open.end else {
             return Some(format!("transaction {} waits for its END in the transaction topic", open.xid));
         };
+        if open.begun_again {
+            let Some((collection, number)) = open.unended(end).next() else {
+                return Some(format!(
+                    "transaction {} was begun again, and waits for its last change",
+                    open.xid
+                ));
+            };
+            return Some(format!(
+                "transaction {} was begun again, and waits for the last change of {}, number {number}",
+                open.xid,
+                self.data.name(collection)
+            ));
+        }
         let (collection, expected) = open.unmet(end).next()?;
         Some(format!(
             "transaction {} waits for changes of {}: {} of {expected} have come",

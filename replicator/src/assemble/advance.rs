@@ -20,6 +20,8 @@ enum Choice {
     Commit(Committed),
     /// Repetitions were dropped; look again.
     Again,
+    /// Numbers contradict each other: the transaction was begun again.
+    BegunAgain,
     /// It can't be known yet.
     Wait,
 }
@@ -39,6 +41,10 @@ impl Assembler {
             Choice::Take(slot) => self.take(&mut open, slot),
             Choice::Drop(slot) => self.drop_repeat(&mut open, slot)?,
             Choice::Again => Turn::Again,
+            Choice::BegunAgain => {
+                open.begun_again = true;
+                Turn::Again
+            }
             Choice::Wait => Turn::Wait,
             Choice::Commit(committed) => {
                 self.watermark = committed.lsn;
@@ -66,8 +72,11 @@ impl Assembler {
     /// What comes next in the open transaction.
     fn choose(&mut self, open: &Open) -> Result<Choice, AssembleError> {
         if let Some(end) = open.end.as_ref().filter(|end| open.taken >= end.total) {
-            self.check_counts(open, end)?;
-            return Ok(Choice::Commit(end.committed));
+            return match self.check_counts(open, end) {
+                Ok(()) => Ok(Choice::Commit(end.committed)),
+                Err(_) if self.can_merge() => Ok(Choice::BegunAgain),
+                Err(error) => Err(error),
+            };
         }
         let best = self.data.lowest(open.xid, open.next_order, &self.passed);
         match (best, &open.end) {
@@ -85,7 +94,12 @@ impl Assembler {
                 if self.data.drop_repeats(&self.passed) {
                     return Ok(Choice::Again);
                 }
-                self.check_missing(open, end).map(|()| Choice::Wait)
+                match self.check_missing(open, end) {
+                    Ok(()) => Ok(Choice::Wait),
+                    // What came again may have been counted again.
+                    Err(_) if open.has_repeated && self.can_merge() => Ok(Choice::BegunAgain),
+                    Err(error) => Err(error),
+                }
             }
             _ => Ok(Choice::Wait),
         }
@@ -100,41 +114,55 @@ impl Assembler {
 
     /// What comes next in a transaction that was begun again: the lowest position among the heads, once all of them are
     /// known. Where everything stands in one partition its own order will do.
+    ///
+    /// How many events there are END does not tell: it counts those since a restart only, or some of them twice. The
+    /// transaction is complete when each collection's last event has come.
     fn choose_by_position(&mut self, open: &Open) -> Result<Choice, AssembleError> {
         let lowest = self.data.lowest_position(open.xid, &self.passed);
         let is_read = |ends: &BTreeMap<PartitionIndex, i64>| {
             ends.iter().all(|(partition, end)| self.data.of(*partition).is_none_or(|q| q.is_read_to(*end)))
         };
-        let all_shown =
-            self.shares_a_partition() || open.end.is_some() && open.ends.as_ref().is_some_and(is_read);
+        // Rows of an interrupted attempt, which END may not count, were stored before the connector went on behind them: they
+        // stand before the ends. Rows of the last attempt, which END counts, may not have arrived when it did.
+        let last_shown = |end: &End| open.unended(end).all(|(collection, _)| self.is_shown(collection));
+        let all_shown = self.shares_a_partition()
+            || open.ends.as_ref().is_some_and(is_read) && open.end.as_ref().is_some_and(last_shown);
         match (lowest, &open.end) {
             _ if !all_shown => Ok(Choice::Wait),
             (Some(slot), _) if self.is_repeated(open, slot) => Ok(Choice::Drop(slot)),
             (Some(slot), _) => Ok(Choice::Take(slot)),
-            // More than END counts is no wonder here: after a restart it counts what came since.
-            (None, Some(end)) if open.taken >= end.total => Ok(Choice::Commit(end.committed)),
-            (None, Some(end)) => Err(AssembleError::Miscounted {
-                xid: open.xid,
-                lsn: end.committed.lsn,
-                name: "all tables".to_owned(),
-                expected: end.total,
-                seen: open.taken,
-            }),
+            (None, Some(end)) => {
+                if self.data.drop_repeats(&self.passed) {
+                    return Ok(Choice::Again);
+                }
+                if open.has_last(end) && open.unended(end).next().is_none() {
+                    return Ok(Choice::Commit(end.committed));
+                }
+                if !end.counts.iter().all(|(collection, _)| self.is_shown(*collection)) {
+                    return Ok(Choice::Wait);
+                }
+                // Later transactions' events, where the last of this one should stand before them.
+                let wanted = open.unended(end).next().map(|(collection, _)| collection);
+                let name = wanted
+                    .map_or("all tables".to_owned(), |collection| self.data.name(collection).to_string());
+                let (xid, lsn) = (open.xid, end.committed.lsn);
+                let (expected, seen) = (end.total, open.taken);
+                Err(AssembleError::Miscounted { xid, lsn, name, expected, seen })
+            }
             (None, None) => Ok(Choice::Wait),
         }
     }
 
     /// Whether a queue's head has been taken within the open transaction before.
     fn is_repeated(&self, open: &Open, slot: usize) -> bool {
-        let head = self.data.head_of(slot, open.xid);
-        head.is_some_and(|head| open.progress(slot).is_repeated(head.total_order, head.lsn))
+        self.data.head_of(slot, open.xid).is_some_and(|head| open.is_repeated(slot, head))
     }
 
     /// A number that was taken before comes again. A repetition lies where it lay the first time.
     fn drop_repeat(&mut self, open: &mut Open, slot: usize) -> Result<Turn, AssembleError> {
         let Some(head) = self.data.head_of(slot, open.xid) else { return Ok(Turn::Again) };
-        let (order, lsn) = (head.total_order, head.lsn);
-        let is_new = if self.split { lsn > open.last_lsn } else { !self.is_repeated(open, slot) };
+        let order = head.total_order;
+        let is_new = if self.split { head.lsn > open.last_lsn } else { !self.is_repeated(open, slot) };
         if is_new {
             if self.can_merge() {
                 // Its second BEGIN has not been read yet.
@@ -144,9 +172,11 @@ impl Assembler {
             let (partition, offset) = self.data.place(slot);
             return Err(AssembleError::Renumbered { xid: open.xid, order, partition, offset });
         }
-        self.data.take(slot, &self.passed);
-        self.data.duplicates += 1;
-        open.passed(slot, order, lsn);
+        if let Some(event) = self.data.take(slot, &self.passed) {
+            self.data.duplicates += 1;
+            open.has_repeated = true;
+            open.passed(slot, &event);
+        }
         Ok(Turn::Again)
     }
 
@@ -184,7 +214,7 @@ impl Assembler {
         }
         let Some(event) = self.data.take(slot, &self.passed) else { return Turn::Again };
         open.took(event.collection, event.total_order, event.lsn);
-        open.passed(slot, event.total_order, event.lsn);
+        open.passed(slot, &event);
         match event.change {
             Some(change) => {
                 open.emitted = true;

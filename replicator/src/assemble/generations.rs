@@ -6,9 +6,11 @@
 //! the records of the interrupted attempt are the beginning of the transaction's, in order, so what has been taken from a
 //! partition tells which of its next records are repetitions.
 //!
-//! Rows of one multi-row record share a position; of those as many are repetitions as were taken. One case stays open: two
-//! restarts within one transaction, of which the second counts as before the first, so that a repeated row has just the
-//! number that a further row of the same record would have.
+//! Rows of one multi-row record share a position; of those as many are repetitions as were taken. Two cases stay open, since
+//! nothing in the topics tells them from others. A restart within such a record, of whose rows the connector counts those
+//! again that it sends again: a repeated row may have just the numbers that a further row of the record would have, when
+//! nothing came between. And after that a further restart that counts anew: the numbers of the attempt between mean others,
+//! and one of them may happen to be a table's last, while END is there before the rows that it counts.
 
 use crate::vocabulary::lsn::Lsn;
 
@@ -24,10 +26,11 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Whether the partition's next event repeats one that was taken.
-    pub(super) fn is_repeated(&self, order: u64, lsn: Lsn) -> bool {
+    /// Whether the partition's next event repeats one that was taken. `again`: its number within its table is not above the
+    /// one before.
+    pub(super) fn is_repeated(&self, order: u64, lsn: Lsn, again: bool) -> bool {
         let Some((furthest, taken)) = self.furthest else { return false };
-        let shown = if self.goes_back(order, lsn) { Some(0) } else { self.shown };
+        let shown = if again || self.goes_back(order, lsn) { Some(0) } else { self.shown };
         lsn < furthest || lsn == furthest && shown.is_some_and(|shown| shown < taken)
     }
 
@@ -38,9 +41,9 @@ impl Progress {
     }
 
     /// The partition's next event was taken, or dropped as a repetition.
-    pub(super) fn pass(&mut self, order: u64, lsn: Lsn) {
-        let is_repeated = self.is_repeated(order, lsn);
-        if self.furthest.is_some() && self.goes_back(order, lsn) {
+    pub(super) fn pass(&mut self, order: u64, lsn: Lsn, again: bool) {
+        let is_repeated = self.is_repeated(order, lsn, again);
+        if self.furthest.is_some() && (again || self.goes_back(order, lsn)) {
             self.shown = Some(0);
         }
         self.last_order = order;
@@ -66,8 +69,8 @@ mod tests {
     fn new_ones(events: &[(u64, u64)]) -> Vec<(u64, u64)> {
         let mut progress = Progress::default();
         let mut is_new = |(order, lsn): (u64, u64)| {
-            let repeated = progress.is_repeated(order, Lsn(lsn));
-            progress.pass(order, Lsn(lsn));
+            let repeated = progress.is_repeated(order, Lsn(lsn), false);
+            progress.pass(order, Lsn(lsn), false);
             !repeated
         };
         events.iter().copied().filter(|event| is_new(*event)).collect()

@@ -23,6 +23,7 @@ pub(super) enum Item {
 pub(super) struct Counted {
     pub(super) xid: Xid,
     pub(super) total_order: u64,
+    pub(super) table_order: u64,
     pub(super) lsn: Lsn,
     pub(super) after: Option<CommitLsn>,
     pub(super) collection: CollectionId,

@@ -81,6 +81,7 @@ impl DataQueues {
                 Item::Member(Counted {
                     xid: member.xid,
                     total_order: member.total_order,
+                    table_order: member.table_order,
                     lsn: member.lsn,
                     after: member.after,
                     collection,

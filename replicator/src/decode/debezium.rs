@@ -91,6 +91,8 @@ pub struct Member {
     pub xid: Xid,
     /// The event's number within the transaction, from 1, over all tables.
     pub total_order: u64,
+    /// The same among the events of its table.
+    pub table_order: u64,
     /// Its WAL position: never falls while `total_order` rises, and rows of one multi-row record share one.
     pub lsn: Lsn,
     /// The last commit before its transaction (`source.sequence`); none when the connector has seen none.
@@ -173,6 +175,8 @@ pub enum Boundary {
     Begin {
         /// The transaction.
         xid: Xid,
+        /// The position of the first event that follows. After a restart that may be any of the transaction's.
+        lsn: Lsn,
     },
     /// The transaction is complete when all counted events have been seen.
     End {
@@ -311,8 +315,8 @@ impl Decoder {
             return Ok(Decoded::Loose(Loose { lsn, after, committed_at_ms: source.ts_ms, change }));
         }
         let block = envelope.transaction.as_ref().ok_or(DecodeError::NoTransactionBlock)?;
-        let (xid, total_order) = (block.xid()?, block.total_order);
-        Ok(Decoded::Member(Member { xid, total_order, lsn, after, collection, change }))
+        let (xid, total_order, table_order) = (block.xid()?, block.total_order, block.data_collection_order);
+        Ok(Decoded::Member(Member { xid, total_order, table_order, lsn, after, collection, change }))
     }
 
     fn message(&self, envelope: &Envelope<'_>) -> Result<Decoded, DecodeError> {
@@ -411,7 +415,7 @@ pub fn decode_boundary(value: &[u8]) -> Result<Boundary, DecodeError> {
     let record: TransactionRecord<'_> = unwrapped.parse()?;
     let (xid, lsn) = record.xid_and_lsn()?;
     match record.status.as_ref() {
-        "BEGIN" => Ok(Boundary::Begin { xid }),
+        "BEGIN" => Ok(Boundary::Begin { xid, lsn }),
         "END" => Ok(Boundary::End {
             xid,
             lsn: CommitLsn(lsn),

@@ -99,6 +99,7 @@ pub(super) struct TransactionBlock<'a> {
     #[serde(borrow)]
     id: Cow<'a, str>,
     pub(super) total_order: u64,
+    pub(super) data_collection_order: u64,
 }
 
 impl TransactionBlock<'_> {

@@ -142,7 +142,7 @@ fn tombstones_messages_and_excluded_tables_are_accounted_for() {
     assert!(matches!(decoder().decode(&tombstone), Ok(Decoded::Ignored)));
     let outside = r#"{"op":"m","source":{},"transaction":null,"message":{"prefix":"p","content":""}}"#;
     assert!(matches!(decoder().decode(&record(outside)), Ok(Decoded::Ignored)));
-    let inside = r#"{"op":"m","source":{"lsn":6,"sequence":"[\"4\",\"6\"]"},"transaction":{"id":"5:6","total_order":3}}"#;
+    let inside = r#"{"op":"m","source":{"lsn":6,"sequence":"[\"4\",\"6\"]"},"transaction":{"id":"5:6","total_order":3,"data_collection_order":1}}"#;
     let counted = member(decoder().decode(&record(inside)).unwrap());
     assert_eq!((counted.collection, counted.total_order), (Collection::Messages, 3));
     assert_eq!((counted.lsn, counted.after), (Lsn(6), Some(CommitLsn(Lsn(4)))));
@@ -158,7 +158,7 @@ fn tombstones_messages_and_excluded_tables_are_accounted_for() {
 fn transaction_records_join_on_the_xid_and_carry_the_commit_in_end() {
     let begin =
         r#"{"status":"BEGIN","id":"571:53195829","event_count":null,"data_collections":null,"ts_ms":5}"#;
-    assert_eq!(decode_boundary(begin.as_bytes()), Ok(Boundary::Begin { xid: Xid(571) }));
+    assert_eq!(decode_boundary(begin.as_bytes()), Ok(Boundary::Begin { xid: Xid(571), lsn: Lsn(53195829) }));
     let end = r#"{"status":"END","id":"571:53195900","event_count":3,"ts_ms":7,"data_collections":[
         {"data_collection":"public.accounts","event_count":2},
         {"data_collection":"io.debezium.LogicalDecodingMessageId@5c20825d","event_count":1}]}"#;

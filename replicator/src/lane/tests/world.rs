@@ -331,13 +331,14 @@ impl Connector {
                 "m" => "LOGICAL_DECODING_MESSAGE".to_owned(),
                 _ => format!("public.{}", told.table),
             };
-            *counts.entry(collection).or_default() += 1;
+            let table_order = counts.entry(collection).or_default();
+            *table_order += 1;
             let mut value = String::new();
             write!(
                 value,
                 r#"{{"before":{},"after":{},"op":"{}","source":{{"schema":"public","table":"{}","txId":{xid},
                    "lsn":{lsn},"sequence":"[{after},\"{lsn}\"]","snapshot":null,"ts_ms":{at}}},
-                   "transaction":{{"id":"{xid}:{lsn}","total_order":{order},"data_collection_order":1}}}}"#,
+                   "transaction":{{"id":"{xid}:{lsn}","total_order":{order},"data_collection_order":{table_order}}}}}"#,
                 told.before.as_deref().unwrap_or("null"),
                 told.after.as_deref().unwrap_or("null"),
                 told.op,

@@ -1,0 +1,194 @@
+//! A lane's reader of the leader's own stream.
+//!
+//! ```text
+//! slot, or a copy of it ─▶ ReplicationStream ─▶ decode ─▶ ParcelBuilder
+//!                                               └───── WalCore (pure) ─┘
+//! ```
+//!
+//! The daemon has one durable slot on the leader. The first lane streams from it and tells the leader what all replicas have
+//! stored; every other lane streams from a temporary copy, which begins where the durable one stands and so has all that any
+//! replica may need. When nobody streams the durable slot any more, a lane changes over to it.
+
+mod confirmed;
+mod core;
+
+use std::sync::Arc;
+
+pub(super) use self::confirmed::Confirmed;
+use self::core::WalCore;
+use super::reader::Reader;
+use super::{LaneError, LaneStart};
+use crate::decode::pgoutput::{Frame, StatusUpdate};
+use crate::source::postgres::{
+    PostgresSettings, PostgresSourceError, ReplicationConnection, ReplicationStream, copy_slot, find_slot,
+};
+use crate::vocabulary::lsn::Lsn;
+use crate::vocabulary::offset::{self, PartitionNames};
+use crate::vocabulary::parcel::Parcel;
+
+/// Ticks between looking whether the durable slot is free.
+const TICKS_PER_LOOK: u32 = 5;
+
+/// Reads the leader's stream.
+#[derive(Debug)]
+pub(super) struct WalReader {
+    settings: PostgresSettings,
+    stream: ReplicationStream,
+    core: WalCore,
+    confirmed: Arc<Confirmed>,
+    ticks: u32,
+}
+
+impl WalReader {
+    /// Connects and begins to stream from where the replica stands.
+    ///
+    /// # Errors
+    /// When the leader is not there, is another one, or has lost what is needed.
+    pub(super) async fn open(
+        settings: PostgresSettings,
+        start: LaneStart,
+        confirmed: Arc<Confirmed>,
+    ) -> Result<Self, LaneError> {
+        // None was stored by a replica that was fed from elsewhere, which the checkpoint's source forbids.
+        let position = start.offsets.get(&offset::wal()).map_or(start.watermark.0, |at| offset::wal_position(*at));
+        let stream = match open_slot(&settings, position).await? {
+            Some(stream) => stream,
+            None => open_copy(&settings, position).await?,
+        };
+        tracing::info!(slot = stream.slot(), from = %position, "reading the leader's stream");
+        let core = WalCore::new(start, position, settings.exclude_tables.clone());
+        Ok(WalReader { settings, stream, core, confirmed, ticks: 0 })
+    }
+
+    /// Changes over to the durable slot if nobody streams it.
+    async fn take_slot(&mut self) -> Result<(), LaneError> {
+        let Some(position) = self.core.resumes_at() else { return Ok(()) };
+        if self.stream.slot() == self.settings.slot {
+            return Ok(());
+        }
+        match open_slot(&self.settings, position).await {
+            Ok(Some(stream)) => {
+                tracing::info!(from = %position, "changed over to the durable slot");
+                // What the old stream has sent and was not taken comes again.
+                self.stream = stream;
+                self.core.reconnected();
+                Ok(())
+            }
+            Ok(None) => Ok(()),
+            Err(error) => {
+                tracing::debug!(error = %error, "the durable slot can't be looked at now");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Streams the durable slot; none when it is in use.
+async fn open_slot(
+    settings: &PostgresSettings,
+    position: Lsn,
+) -> Result<Option<ReplicationStream>, PostgresSourceError> {
+    let mut connection = connect(settings).await?;
+    let identity = connection.identify_system().await?;
+    if identity.wal_position < position {
+        return Err(PostgresSourceError::WentBack { needed: position, wal_position: identity.wal_position });
+    }
+    // Without the slot, the refusal to start it says so.
+    if let Some(slot) = find_slot(&mut connection, &settings.slot).await? {
+        if slot.confirmed_flush.is_some_and(|confirmed| confirmed > position) {
+            return Err(PostgresSourceError::PositionLost {
+                slot: slot.name,
+                needed: position,
+                confirmed: slot.confirmed_flush.unwrap_or_default(),
+            });
+        }
+        if slot.active_pid.is_some() {
+            connection.close().await;
+            return Ok(None);
+        }
+    }
+    match connection.start(&settings.slot, position, &settings.stream_options()).await {
+        // Somebody was quicker.
+        Err(PostgresSourceError::SlotInUse { .. }) => Ok(None),
+        started => started.map(Some),
+    }
+}
+
+/// Streams a copy of the durable slot, which lives as long as the connection.
+async fn open_copy(
+    settings: &PostgresSettings,
+    position: Lsn,
+) -> Result<ReplicationStream, PostgresSourceError> {
+    let mut connection = connect(settings).await?;
+    let name = settings.temporary_slot();
+    let confirmed = copy_slot(&mut connection, &settings.slot, &name).await?;
+    // It may have moved on since it was looked at, though only by what this replica has stored as well.
+    if confirmed > position {
+        return Err(PostgresSourceError::PositionLost {
+            slot: settings.slot.clone(),
+            needed: position,
+            confirmed,
+        });
+    }
+    connection.start(&name, position, &settings.stream_options()).await
+}
+
+async fn connect(settings: &PostgresSettings) -> Result<ReplicationConnection, PostgresSourceError> {
+    let work_mem = [("logical_decoding_work_mem", settings.work_mem.as_str())];
+    ReplicationConnection::connect(&settings.url, &work_mem).await
+}
+
+impl Reader for WalReader {
+    fn names(&self) -> PartitionNames {
+        self.core.names()
+    }
+
+    fn begins_at_commit(&self) -> bool {
+        // A sign of life may have moved the watermark, to a position that no other lane ever names.
+        false
+    }
+
+    async fn next(&mut self) -> Result<Option<Parcel>, LaneError> {
+        loop {
+            let Some(frame) = self.stream.try_next()? else { return Ok(None) };
+            let parcel = match frame {
+                Frame::Data(data) => self.core.accept(&data)?,
+                Frame::Keepalive(keepalive) => self.core.keepalive(&keepalive),
+            };
+            if parcel.is_some() {
+                return Ok(parcel);
+            }
+        }
+    }
+
+    async fn ready(&mut self) -> Result<(), LaneError> {
+        Ok(self.stream.ready().await?)
+    }
+
+    async fn tick(&mut self, is_idle: bool) -> Result<(), LaneError> {
+        self.ticks = self.ticks.wrapping_add(1);
+        if is_idle && self.ticks.is_multiple_of(TICKS_PER_LOOK) {
+            self.take_slot().await?;
+        }
+        let stored = self.confirmed.by_all().unwrap_or_default();
+        // Not what has arrived: as long as the leader thinks that something is under way, it says at once how far it is
+        // whenever it has nothing more to send, and the watermark follows.
+        self.stream.send_status(StatusUpdate {
+            written: stored,
+            flushed: stored,
+            applied: stored,
+            reply_requested: is_idle,
+        })?;
+        Ok(())
+    }
+
+    fn waiting_for(&self) -> Option<String> {
+        self.core.waiting_for()
+    }
+
+    fn duplicates(&self) -> u64 {
+        self.core.repeated()
+    }
+
+    fn close(self) {}
+}
