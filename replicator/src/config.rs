@@ -20,6 +20,7 @@ use crate::decode::debezium::{DecodeSettings, Modes, Transactions};
 use crate::lane::LaneLimits;
 use crate::replica::quarantine::FailurePolicy;
 use crate::snapshot::{LeaderSettings, SnapshotMode};
+use crate::source::SourceSettings;
 use crate::source::kafka::KafkaSettings;
 use crate::worker::CopySettings;
 
@@ -291,6 +292,15 @@ impl Config {
             transaction_topic: self.source.transaction_topic.clone(),
             transactions: self.source.transactions,
             options: self.source.kafka.clone(),
+        }
+    }
+
+    /// Where changes come from.
+    pub fn source(&self) -> SourceSettings {
+        match self.source.kind {
+            SourceKind::Debezium => {
+                SourceSettings::Debezium { kafka: self.kafka(), decoding: self.decoding() }
+            }
         }
     }
 

@@ -1,3 +1,18 @@
 //! Where changes come from. Knows topics and bytes, nothing of replicas.
 
 pub mod kafka;
+
+use self::kafka::KafkaSettings;
+use crate::decode::debezium::DecodeSettings;
+
+/// Where changes come from.
+#[derive(Debug, Clone)]
+pub enum SourceSettings {
+    /// Debezium's change events in topics.
+    Debezium {
+        /// The topics.
+        kafka: KafkaSettings,
+        /// How their events are read.
+        decoding: DecodeSettings,
+    },
+}

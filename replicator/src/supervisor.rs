@@ -41,7 +41,7 @@ pub async fn run(config: &Config) -> anyhow::Result<Ended> {
     let statuses: Vec<_> = config.replicas.iter().map(|r| StatusCell::new(&r.name)).collect();
     let mut workers = JoinSet::new();
     let hub = HubSettings {
-        kafka: config.kafka(),
+        source: config.source(),
         replicas: config.replicas.len(),
         detach_after: Duration::from_millis(config.apply.detach_after_ms),
     };
@@ -96,9 +96,6 @@ fn worker_settings(config: &Config) -> Vec<WorkerSettings> {
     let settings = |replica: &ReplicaConfig| WorkerSettings {
         name: replica.name.clone(),
         url: replica.url.config().clone(),
-        topic_prefix: config.source.topic_prefix.clone(),
-        decoding: config.decoding(),
-        exclude_tables: config.source.exclude_tables.clone(),
         source_id: config.source_id(),
         owner: owner.clone(),
         lease: config.lease(),

@@ -19,10 +19,8 @@ use self::course::Course;
 pub use self::filling::CopySettings;
 use self::schema::SchemaFollower;
 use crate::backoff::Backoff;
-use crate::decode::debezium::{DecodeSettings, Decoder};
-use crate::lane::core::CoreStart;
 use crate::lane::hub::Hub;
-use crate::lane::{LaneError, LaneLimits, Sealed};
+use crate::lane::{LaneError, LaneLimits, LaneStart, Sealed};
 use crate::metrics::ReplicaMetrics;
 use crate::replica::apply::{Applied, Applier};
 use crate::replica::checkpoint::{self, Checkpoint, CheckpointWriter, Claim};
@@ -45,12 +43,6 @@ pub struct WorkerSettings {
     pub name: String,
     /// The replica's address.
     pub url: tokio_postgres::Config,
-    /// The connector's `topic.prefix`.
-    pub topic_prefix: String,
-    /// How the connector's events are read.
-    pub decoding: DecodeSettings,
-    /// Tables, as `schema.table`, whose changes are not applied.
-    pub exclude_tables: Vec<String>,
     /// Which stream the positions belong to, e.g. `debezium:app`.
     pub source_id: String,
     /// How this daemon names itself in the checkpoint.
@@ -227,7 +219,7 @@ impl Worker {
         let catalog = Arc::new(self.schema.complete(catalog::load(session.client()).await?));
         let writer = CheckpointWriter::prepare(&session, checkpoint.epoch).await?;
         let quarantine = Quarantine::load(&session, &catalog, self.settings.failure).await?;
-        let start = self.core_start(&checkpoint, catalog);
+        let start = self.lane_start(&checkpoint, catalog);
         let course = Course::begin(Arc::clone(&self.hub), start, self.status.clone()).await?;
         self.status.loaded(&checkpoint);
         self.status.quarantine(&quarantine);
@@ -253,20 +245,16 @@ impl Worker {
         Ok(Owned { session, lease, checkpoint })
     }
 
-    fn core_start(&self, checkpoint: &Checkpoint, catalog: Arc<Catalog>) -> CoreStart {
-        let settings = &self.settings;
-        CoreStart {
-            topic_prefix: settings.topic_prefix.clone(),
-            decoder: Decoder::new(&catalog, settings.decoding.clone()),
+    fn lane_start(&self, checkpoint: &Checkpoint, catalog: Arc<Catalog>) -> LaneStart {
+        LaneStart {
             catalog,
-            exclude_tables: settings.exclude_tables.clone(),
             watermark: checkpoint.watermark,
             phase: checkpoint.phase,
             offsets: checkpoint.offsets.clone(),
             snapshots: checkpoint.snapshots.clone(),
             fences: checkpoint.fences.clone(),
             repeats: self.repeats.clone(),
-            limits: settings.lane,
+            limits: self.settings.lane,
         }
     }
 

@@ -249,6 +249,11 @@ impl Decoder {
         self.settings.transactions
     }
 
+    /// Tables, as `schema.table`, whose events are counted and not decoded.
+    pub fn excluded(&self) -> impl Iterator<Item = &str> {
+        self.excluded.iter().map(String::as_str)
+    }
+
     /// Decodes a record of a table topic or of the message topic.
     ///
     /// # Errors

@@ -7,17 +7,18 @@ use std::sync::Arc;
 
 use super::builder::ParcelBuilder;
 use super::phase::PhaseTracker;
+use super::start::LaneStart;
 use super::{LaneError, LaneLimits};
 use crate::assemble::{AssembleError, Assembler, Event};
 use crate::decode::debezium::{
     Boundary, Collection, Decoded, Decoder, RawRecord, Transactions, decode_boundary, is_boundary,
 };
 use crate::source::kafka::SourceError;
-use crate::vocabulary::fence::{Fence, Fences};
-use crate::vocabulary::lsn::{CommitLsn, Lsn, Xid};
+use crate::vocabulary::fence::Fence;
+use crate::vocabulary::lsn::CommitLsn;
 use crate::vocabulary::offset::{Offsets, PartitionIndex, PartitionNames, Place, TopicPartition};
 use crate::vocabulary::parcel::{Committed, Parcel, ReplicaPhase};
-use crate::vocabulary::schema::{Catalog, TableName};
+use crate::vocabulary::schema::Catalog;
 
 /// The transaction topic is the first partition of every lane, unless transactions are absent.
 pub const SPINE: PartitionIndex = PartitionIndex(0);
@@ -30,83 +31,25 @@ const LOOK_BACK: i64 = 50_000;
 /// The same for every other partition where transactions are absent: how far the events had come before the checkpoint.
 const LOOK_BACK_LOOSE: i64 = 1_000;
 
-/// Where a lane goes on, and with what.
-#[derive(Debug, Clone)]
-pub struct CoreStart {
-    /// The connector's topic prefix.
-    pub topic_prefix: String,
-    /// The topics' records into changes.
-    pub decoder: Decoder,
-    /// The replica's tables.
-    pub catalog: Arc<Catalog>,
-    /// Tables, as `schema.table`, that are counted and not applied.
-    pub exclude_tables: Vec<String>,
-    /// The replica's watermark.
-    pub watermark: CommitLsn,
-    /// Whether its tables agree.
-    pub phase: ReplicaPhase,
-    /// The offsets from which reading goes on.
-    pub offsets: Offsets,
-    /// At which position each table's snapshot was taken.
-    pub snapshots: HashMap<TableName, Lsn>,
-    /// Fenced copies that the watermark has not passed.
-    pub fences: Fences,
-    /// Transactions known to be applied although they stand ahead in the topics.
-    pub repeats: Vec<Xid>,
-    /// Bounds.
-    pub limits: LaneLimits,
-}
-
-impl CoreStart {
-    /// Whether both replicas need exactly the same records, and the same of them.
-    pub fn stands_with(&self, other: &CoreStart) -> bool {
-        self.watermark == other.watermark
-            && self.phase == other.phase
-            && self.offsets == other.offsets
-            && self.snapshots == other.snapshots
-            && self.fences == other.fences
-            && self.repeats == other.repeats
-    }
-
-    /// Whether the watermark says all about the replica: every table stands there.
-    pub fn is_plain(&self) -> bool {
-        self.phase == ReplicaPhase::Live && self.is_plain_at(self.watermark)
-    }
-
-    /// Whether no table was copied at a later position than this.
-    pub fn is_plain_at(&self, watermark: CommitLsn) -> bool {
-        self.snapshots.values().all(|copied_at| *copied_at <= watermark.0)
-            && self.fences.end().is_none_or(|end| end <= watermark.0)
-    }
-
-    /// Where to begin to read these partitions, which hold records from `bounds` on: some records before what is needed tell
-    /// what was applied.
-    pub fn read_from(
-        &self,
-        partitions: &[TopicPartition],
-        bounds: &BTreeMap<TopicPartition, (i64, i64)>,
-    ) -> Offsets {
-        let look_back = |number: usize| match self.decoder.transactions() {
-            Transactions::Required if number == SPINE.get() => LOOK_BACK,
-            Transactions::Required => 0,
-            Transactions::Absent => LOOK_BACK_LOOSE,
-        };
-        let from = |(number, partition): (usize, &TopicPartition)| {
-            let needed = *self.offsets.get(partition)?;
-            let low = bounds.get(partition).map_or(0, |(low, _)| *low);
-            Some((partition.clone(), needed.min((needed - look_back(number)).max(low))))
-        };
-        partitions.iter().enumerate().filter_map(from).collect()
-    }
-
-    /// # Errors
-    /// When the replica was fed without transactions, and is to have them now: from where on is not known.
-    pub fn check(&self) -> Result<(), LaneError> {
-        match (self.decoder.transactions(), self.phase) {
-            (Transactions::Required, ReplicaPhase::Degraded) => Err(LaneError::WithoutTransactions),
-            _ => Ok(()),
-        }
-    }
+/// Where to begin to read these partitions, which hold records from `bounds` on, for a replica that needs them from `offsets`
+/// on: some records before tell what was applied.
+pub(super) fn read_from(
+    transactions: Transactions,
+    offsets: &Offsets,
+    partitions: &[TopicPartition],
+    bounds: &BTreeMap<TopicPartition, (i64, i64)>,
+) -> Offsets {
+    let look_back = |number: usize| match transactions {
+        Transactions::Required if number == SPINE.get() => LOOK_BACK,
+        Transactions::Required => 0,
+        Transactions::Absent => LOOK_BACK_LOOSE,
+    };
+    let from = |(number, partition): (usize, &TopicPartition)| {
+        let needed = *offsets.get(partition)?;
+        let low = bounds.get(partition).map_or(0, |(low, _)| *low);
+        Some((partition.clone(), needed.min((needed - look_back(number)).max(low))))
+    };
+    partitions.iter().enumerate().filter_map(from).collect()
 }
 
 /// What the core has for its lane.
@@ -154,18 +97,24 @@ pub struct LaneCore {
 }
 
 impl LaneCore {
-    /// A core without partitions. The transaction topic's has to be added first.
-    pub fn new(start: CoreStart) -> Self {
-        let transactions = start.decoder.transactions();
+    /// A core without partitions. The transaction topic's has to be added first. `topic_prefix` is the connector's.
+    ///
+    /// # Errors
+    /// When the replica was fed without transactions, and is to have them now: from where on is not known.
+    pub fn new(start: LaneStart, decoder: Decoder, topic_prefix: String) -> Result<Self, LaneError> {
+        let transactions = decoder.transactions();
+        if transactions == Transactions::Required && start.phase == ReplicaPhase::Degraded {
+            return Err(LaneError::WithoutTransactions);
+        }
         let spine = (transactions == Transactions::Required).then_some(SPINE);
         let fenced_until = start.fences.end();
         let mut assembler = Assembler::new(spine, start.watermark, &start.repeats);
         assembler.set_copied(start.fences.whole.clone());
-        LaneCore {
-            topics: topics_of(&start.catalog, &start.exclude_tables, &start.topic_prefix),
-            topic_prefix: start.topic_prefix,
+        Ok(LaneCore {
+            topics: topics_of(&start.catalog, decoder.excluded(), &topic_prefix),
+            topic_prefix,
             names: PartitionNames::default(),
-            decoder: start.decoder,
+            decoder,
             assembler,
             copied: start.fences.whole.clone(),
             builder: ParcelBuilder::new(start.limits, start.snapshots, start.fences),
@@ -181,7 +130,7 @@ impl LaneCore {
             anchored: false,
             last_offsets: Vec::new(),
             held: None,
-        }
+        })
     }
 
     /// The partitions' names; shared, and growing with [`LaneCore::add_partition`].
@@ -416,13 +365,16 @@ impl LaneCore {
 
 /// The topics that Debezium writes these tables to: names that Kafka refuses are sanitised, and two tables may end up in
 /// one topic. Only a hint for the assembler; which table an event is about, the event itself says.
-fn topics_of(catalog: &Catalog, excluded: &[String], prefix: &str) -> HashMap<String, Collection> {
+fn topics_of<'a>(
+    catalog: &Catalog,
+    excluded: impl Iterator<Item = &'a str>,
+    prefix: &str,
+) -> HashMap<String, Collection> {
     let topic = |table: &str| -> String {
         let legal = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
         format!("{prefix}.{table}").chars().map(legal).collect()
     };
-    let names =
-        catalog.tables().map(|t| Arc::clone(&t.full_name)).chain(excluded.iter().map(|t| t.as_str().into()));
+    let names = catalog.tables().map(|t| Arc::clone(&t.full_name)).chain(excluded.map(Into::into));
     let mut tables: HashMap<String, BTreeSet<Collection>> = HashMap::new();
     for name in names {
         tables.entry(topic(&name)).or_default().insert(Collection::Table(name));

@@ -14,10 +14,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::core::CoreStart;
 use super::fan_out::{Outlet, Sealed};
-use super::{Lane, LaneError};
-use crate::source::kafka::KafkaSettings;
+use super::kafka::KafkaReader;
+use super::start::LaneStart;
+use super::{Lane, LaneError, Seed};
+use crate::source::SourceSettings;
 use crate::status::StatusCell;
 use crate::vocabulary::lsn::{CommitLsn, Lsn};
 use crate::vocabulary::offset::PartitionNames;
@@ -26,8 +27,8 @@ use crate::vocabulary::schema::Catalog;
 /// How lanes are made.
 #[derive(Debug, Clone)]
 pub struct HubSettings {
-    /// The topics.
-    pub kafka: KafkaSettings,
+    /// Where changes come from.
+    pub source: SourceSettings,
     /// How many replicas there are: the first lane waits a moment for all of them.
     pub replicas: usize,
     /// How long one replica may keep the others of its lane waiting.
@@ -38,7 +39,7 @@ pub struct HubSettings {
 #[derive(Debug)]
 pub(super) struct Join {
     /// Where the replica stands.
-    pub(super) start: CoreStart,
+    pub(super) start: LaneStart,
     /// Whether it can get to a later commit point by itself.
     pub(super) catches_up: bool,
     pub(super) status: StatusCell,
@@ -123,7 +124,7 @@ impl Hub {
     ///
     /// # Errors
     /// When the source is not there, or has lost what is needed.
-    pub async fn feed(&self, start: CoreStart, status: &StatusCell) -> Result<Feed, LaneError> {
+    pub async fn feed(&self, start: LaneStart, status: &StatusCell) -> Result<Feed, LaneError> {
         let mut asked = Vec::new();
         loop {
             let (lane, is_own) = self.find_or_open(&start, &asked);
@@ -155,7 +156,7 @@ impl Hub {
 
     /// A lane that has not been asked yet, else a new one; and whether it is new. Under one lock: replicas that come at the
     /// same time must not open one each.
-    fn find_or_open(&self, start: &CoreStart, asked: &[u64]) -> (Arc<Handle>, bool) {
+    fn find_or_open(&self, start: &LaneStart, asked: &[u64]) -> (Arc<Handle>, bool) {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(lane) = lanes.of(&start.catalog).find(|lane| !asked.contains(&lane.id)) {
             return (Arc::clone(lane), false);
@@ -169,7 +170,7 @@ impl Hub {
     }
 
     /// Starts a lane from where a replica stands.
-    fn spawn(&self, id: u64, start: CoreStart, expected: usize) -> Arc<Handle> {
+    fn spawn(&self, id: u64, start: LaneStart, expected: usize) -> Arc<Handle> {
         let (joins, requests) = mpsc::channel(16);
         let (ended, ending) = watch::channel(None);
         let shared = Arc::new(Shared::default());
@@ -178,10 +179,16 @@ impl Hub {
         let handle = Arc::new(Handle { id, catalog, joins, shared: Arc::clone(&shared), ending });
         let (settings, stop) = (self.settings.clone(), self.stop.clone());
         let lane = async move {
-            let opening = Lane::open(id, &settings, start, shared, requests, expected);
-            match stop.run_until_cancelled(opening).await {
-                Some(lane) => lane?.run(stop).await,
-                None => Ok(()),
+            let seed =
+                Seed { id, start: start.clone(), shared, joins: requests, expected, stop: stop.clone() };
+            match settings.source.clone() {
+                SourceSettings::Debezium { kafka, decoding } => {
+                    let opening = KafkaReader::open(id, kafka, decoding, start);
+                    match stop.run_until_cancelled(opening).await {
+                        Some(reader) => Lane::new(reader?, &settings, seed).run().await,
+                        None => Ok(()),
+                    }
+                }
             }
         };
         // A task of its own, so that a panic is an ending like any other.
@@ -205,7 +212,7 @@ impl Lanes {
 }
 
 impl Handle {
-    async fn join(self: Arc<Self>, start: CoreStart, catches_up: bool, status: &StatusCell) -> Asked {
+    async fn join(self: Arc<Self>, start: LaneStart, catches_up: bool, status: &StatusCell) -> Asked {
         let (sender, answer) = oneshot::channel();
         let join = Join { start, catches_up, status: status.clone(), answer: sender };
         // When the lane has ended, the answer's end is dropped with the request: that is an answer, too.
@@ -248,7 +255,7 @@ impl Joined {
 
 impl Candidate {
     /// Asks the lane to take a replica in that stands at `start` and goes on by itself meanwhile.
-    pub async fn ask(self, start: CoreStart, status: &StatusCell) -> Asked {
+    pub async fn ask(self, start: LaneStart, status: &StatusCell) -> Asked {
         self.lane.join(start, true, status).await
     }
 }

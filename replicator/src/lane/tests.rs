@@ -14,7 +14,8 @@ use proptest::test_runner::TestCaseError;
 
 use self::replica::Replica;
 use self::world::{Connector, Dice, EXCLUDED, Layout, Leader, PLACEHOLDER, PREFIX, Topics};
-use super::core::{CoreStart, LaneCore, Turn};
+use super::LaneStart;
+use super::core::{LaneCore, Turn, read_from};
 use super::{LaneError, LaneLimits};
 use crate::decode::debezium::{DecodeSettings, Decoder, RawRecord, Transactions};
 use crate::vocabulary::fence::Fences;
@@ -27,20 +28,17 @@ fn cases(default: u32) -> ProptestConfig {
     ProptestConfig { cases: asked.unwrap_or(default), ..ProptestConfig::default() }
 }
 
-fn start(replica: &Replica, transactions: Transactions, parcel_changes: usize) -> CoreStart {
+fn start(replica: &Replica, transactions: Transactions, parcel_changes: usize) -> (LaneStart, Decoder) {
     let catalog = Arc::new(Catalog::new(world::tables()));
-    let exclude_tables = vec![EXCLUDED.to_owned()];
     let decoding = DecodeSettings {
         placeholder: PLACEHOLDER.to_owned(),
-        excluded: exclude_tables.clone(),
+        excluded: vec![EXCLUDED.to_owned()],
         transactions,
         ..DecodeSettings::default()
     };
-    CoreStart {
-        topic_prefix: PREFIX.to_owned(),
-        decoder: Decoder::new(&catalog, decoding),
+    let decoder = Decoder::new(&catalog, decoding);
+    let start = LaneStart {
         catalog,
-        exclude_tables,
         watermark: replica.stored.watermark,
         phase: replica.stored.phase,
         offsets: replica.stored.offsets.clone(),
@@ -54,7 +52,8 @@ fn start(replica: &Replica, transactions: Transactions, parcel_changes: usize) -
             parcel_bytes: 1 << 20,
             channel_bytes: 1 << 20,
         },
-    }
+    };
+    (start, decoder)
 }
 
 /// One run of the daemon: reads until everything is consumed, or until it is killed after so many records.
@@ -65,10 +64,10 @@ struct Daemon<'a> {
 }
 
 impl<'a> Daemon<'a> {
-    fn new(topics: &'a Topics, start: CoreStart) -> Self {
+    fn new(topics: &'a Topics, (start, decoder): (LaneStart, Decoder)) -> Self {
         let bounds = topics.partitions.iter().map(|p| (p.clone(), (0, i64::MAX))).collect();
-        let from = start.read_from(&topics.partitions, &bounds);
-        let mut core = LaneCore::new(start);
+        let from = read_from(decoder.transactions(), &start.offsets, &topics.partitions, &bounds);
+        let mut core = LaneCore::new(start, decoder, PREFIX.to_owned()).unwrap();
         topics.partitions.iter().for_each(|p| core.add_partition(p.clone()));
         let first = |p| usize::try_from(from.get(p).copied().unwrap_or(0)).unwrap();
         Daemon { topics, core, next: topics.partitions.iter().map(first).collect() }

@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::lane::core::CoreStart;
 use crate::lane::hub::{Asked, Candidate, Feed, Hub};
-use crate::lane::{LaneError, Sealed};
+use crate::lane::{LaneError, LaneStart, Sealed};
 use crate::status::StatusCell;
 use crate::vocabulary::lsn::CommitLsn;
 use crate::vocabulary::offset::PartitionNames;
@@ -23,7 +22,7 @@ pub(super) struct Course {
     hub: Arc<Hub>,
     status: StatusCell,
     /// Where the attempt began; brought up to date to ask another lane.
-    start: CoreStart,
+    start: LaneStart,
     feed: Feed,
     change: Change,
     looked_at: Instant,
@@ -48,7 +47,7 @@ impl Course {
     /// When the source is not there, or has lost what is needed.
     pub(super) async fn begin(
         hub: Arc<Hub>,
-        start: CoreStart,
+        start: LaneStart,
         status: StatusCell,
     ) -> Result<Self, LaneError> {
         let feed = hub.feed(start.clone(), &status).await?;

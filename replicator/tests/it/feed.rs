@@ -9,7 +9,8 @@ use e2e::postgres::{Cluster, Role};
 use e2e::wait::until;
 use replicator::decode::debezium::{DecodeSettings, Decoder, Modes, RawRecord, Transactions};
 use replicator::lane::LaneLimits;
-use replicator::lane::core::{CoreStart, LaneCore, Turn};
+use replicator::lane::LaneStart;
+use replicator::lane::core::{LaneCore, Turn};
 use replicator::replica::apply::{Applied, Applier};
 use replicator::replica::checkpoint::{self, Checkpoint, CheckpointWriter, Claim};
 use replicator::replica::session::Session;
@@ -106,11 +107,9 @@ pub(crate) async fn feed_as(
     let tables = Arc::new(help.fillers.iter().fold(tables, with_filler));
     let writer = CheckpointWriter::prepare(&session, checkpoint.epoch).await?;
     let exclude: Vec<String> = options.exclude.iter().map(|&t| t.to_owned()).collect();
-    let mut core = LaneCore::new(CoreStart {
-        topic_prefix: options.prefix.to_owned(),
-        decoder: Decoder::new(&tables, options.decoding(&exclude)),
+    let decoder = Decoder::new(&tables, options.decoding(&exclude));
+    let start = LaneStart {
         catalog: tables,
-        exclude_tables: exclude,
         watermark: checkpoint.watermark,
         phase: checkpoint.phase,
         offsets: checkpoint.offsets.clone(),
@@ -118,7 +117,8 @@ pub(crate) async fn feed_as(
         fences: checkpoint.fences.clone(),
         repeats: vec![],
         limits: limits(options.parcel_changes),
-    });
+    };
+    let mut core = LaneCore::new(start, decoder, options.prefix.to_owned())?;
     let partitions = partitions(records, options);
     partitions.iter().for_each(|p| core.add_partition(p.clone()));
     for record in records {

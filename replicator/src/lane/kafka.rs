@@ -1,0 +1,183 @@
+//! A lane's reader of Debezium's topics.
+//!
+//! ```text
+//! partitions ─▶ decode ─▶ Assembler ─▶ ParcelBuilder
+//!               └────────── LaneCore (pure) ───────┘
+//! ```
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::LaneError;
+use super::core::{self, LaneCore, Turn};
+use super::reader::Reader;
+use super::start::LaneStart;
+use crate::decode::debezium::{DecodeSettings, Decoder, RawRecord};
+use crate::source::kafka::{KafkaSettings, KafkaSource, Record, SourceError};
+use crate::vocabulary::offset::{Offsets, PartitionIndex, PartitionNames, Place};
+use crate::vocabulary::parcel::Parcel;
+
+/// Ticks between looking for topics that nothing has asked for.
+const TICKS_PER_DISCOVERY: u32 = 10;
+
+/// Reads topics and assembles transactions.
+#[derive(Debug)]
+pub(super) struct KafkaReader {
+    source: KafkaSource,
+    core: LaneCore,
+    names: PartitionNames,
+    wake: Arc<Notify>,
+    ticks: u32,
+}
+
+impl KafkaReader {
+    /// Finds the partitions, checks that they hold what the checkpoint needs, and begins to read.
+    ///
+    /// # Errors
+    /// When the source is not there, or has lost what is needed.
+    pub(super) async fn open(
+        id: u64,
+        kafka: KafkaSettings,
+        decoding: DecodeSettings,
+        start: LaneStart,
+    ) -> Result<Self, LaneError> {
+        let decoder = Decoder::new(&start.catalog, decoding);
+        let offsets = start.offsets.clone();
+        let expected_partitions = offsets.len().max(start.catalog.tables().count());
+        let transactions = decoder.transactions();
+        let mut core = LaneCore::new(start, decoder, kafka.topic_prefix.clone())?;
+        let mut source = KafkaSource::new(kafka, &format!("replicator.{id}"), expected_partitions)?;
+        let partitions = source.discover().await?;
+        // Taken for a new one later, it would be read from its beginning.
+        if let Some(missing) = offsets.keys().find(|p| source.needs(p) && !partitions.contains(p)) {
+            return Err(SourceError::Unavailable(format!(
+                "{missing}, which the replica was fed from, is not there"
+            ))
+            .into());
+        }
+        let bounds = source.check_positions(&partitions, &offsets).await?;
+        source.add(&partitions, &core::read_from(transactions, &offsets, &partitions, &bounds))?;
+        partitions.into_iter().for_each(|partition| core.add_partition(partition));
+        let names = core.names();
+        tracing::info!(partitions = names.len(), "reading topics");
+        let wake = source.wake();
+        Ok(KafkaReader { source, core, names, wake, ticks: 0 })
+    }
+
+    /// Takes records of every partition that has room for them.
+    fn fill(&mut self) -> Result<usize, LaneError> {
+        let KafkaReader { source, core, names, .. } = self;
+        source.serve()?;
+        let mut taken = 0;
+        for partition in 0..names.len() {
+            let room = core.room(index(partition));
+            if room > 0 {
+                taken += source
+                    .take::<LaneError>(partition, room, |record| core.accept(&raw(partition, record)))?;
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Where a copy waits for a partition's end and nothing comes, there may be nothing.
+    async fn look_for_ends(&mut self) {
+        let unreached = self.core.unreached();
+        if unreached.is_empty() {
+            return;
+        }
+        match self.source.without_records(unreached).await {
+            Ok(empty) => empty.iter().for_each(|partition| self.core.set_reached(partition)),
+            Err(error) => tracing::debug!(error = %error, "ends can't be looked for now"),
+        }
+    }
+
+    /// Adds partitions that have appeared since.
+    async fn discover(&mut self) -> Result<(), LaneError> {
+        let known = self.names.all();
+        let found = match self.source.discover().await {
+            Ok(found) => found,
+            // The partitions that are being read report an outage themselves.
+            Err(error) => {
+                tracing::debug!(error = %error, "topics can't be listed now");
+                return Ok(());
+            }
+        };
+        let new: Vec<_> = found.into_iter().filter(|p| !known.contains(p)).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let from_the_beginning = Offsets::new();
+        self.source.check_positions(&new, &from_the_beginning).await?;
+        self.source.add(&new, &from_the_beginning)?;
+        for partition in new {
+            tracing::info!(partition = %partition, "reading a new partition");
+            self.core.add_partition(partition);
+        }
+        Ok(())
+    }
+}
+
+impl Reader for KafkaReader {
+    fn names(&self) -> PartitionNames {
+        self.names.clone()
+    }
+
+    async fn next(&mut self) -> Result<Option<Parcel>, LaneError> {
+        loop {
+            match self.core.turn()? {
+                Turn::Parcel(parcel) => return Ok(Some(parcel)),
+                Turn::NeedsEnds => {
+                    let bounds = self.source.bounds(self.names.all()).await?;
+                    self.core.set_ends(bounds.into_iter().map(|(p, (_, end))| (p, end)).collect());
+                }
+                Turn::Starved => {
+                    if self.fill()? == 0 {
+                        return Ok(None);
+                    }
+                    // Other tasks of this thread, the appliers' among them, get their turn.
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    }
+
+    async fn ready(&mut self) -> Result<(), LaneError> {
+        self.wake.notified().await;
+        Ok(())
+    }
+
+    async fn tick(&mut self, is_idle: bool) -> Result<(), LaneError> {
+        if !is_idle {
+            return Ok(());
+        }
+        self.ticks = self.ticks.wrapping_add(1);
+        self.look_for_ends().await;
+        if self.ticks.is_multiple_of(TICKS_PER_DISCOVERY) || self.core.misses_topics() {
+            self.discover().await?;
+        }
+        Ok(())
+    }
+
+    fn waiting_for(&self) -> Option<String> {
+        self.source.trouble().or_else(|| self.core.waiting_for())
+    }
+
+    fn duplicates(&self) -> u64 {
+        self.core.duplicates()
+    }
+
+    fn close(self) {
+        // librdkafka joins its threads, which may be within a system call.
+        drop(tokio::task::spawn_blocking(move || drop(self)));
+    }
+}
+
+fn index(partition: usize) -> PartitionIndex {
+    PartitionIndex(u32::try_from(partition).expect("the lane numbered it"))
+}
+
+fn raw<'a>(partition: usize, record: Record<'a>) -> RawRecord<'a> {
+    let place = Place { partition: index(partition), offset: record.offset };
+    RawRecord { place, value: record.value, old_key: record.old_key, new_key: record.new_key }
+}
