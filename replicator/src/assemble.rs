@@ -37,6 +37,7 @@
 mod advance;
 mod error;
 mod generations;
+mod merge;
 mod open;
 mod passed;
 mod queue;
@@ -55,7 +56,7 @@ use queues::DataQueues;
 use crate::decode::debezium::{Boundary, Collection, CopiedRow, DecodeError, Decoded};
 use crate::vocabulary::change::Change;
 use crate::vocabulary::fence::Fence;
-use crate::vocabulary::lsn::{CommitLsn, Lsn, Xid};
+use crate::vocabulary::lsn::{CommitLsn, Xid};
 use crate::vocabulary::offset::PartitionIndex;
 use crate::vocabulary::parcel::Committed;
 
@@ -123,8 +124,14 @@ impl Assembler {
     /// Tells the offsets after the last record of those data partitions that may still hold records of the open transaction.
     pub fn set_ends(&mut self, ends: BTreeMap<PartitionIndex, i64>) {
         if let Some(open) = &mut self.open {
-            open.ends = Some(ends);
+            open.told(ends);
         }
+    }
+
+    /// Whether the ends that are wanted are to confirm that nothing more comes. They are to be asked a second or so after
+    /// everything was read that had come, so that whatever a producer had under way has arrived.
+    pub fn wants_late_ends(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.confirming)
     }
 
     /// The partitions that have to be read to an end and have nothing waiting, with the offset that would come next.
@@ -323,7 +330,7 @@ impl Assembler {
                     let offset = self.spine.next_offset();
                     return Err(AssembleError::Refused { partition, offset, error: error.clone() });
                 }
-                Some(SpineItem::Boundary(Boundary::Begin { xid, lsn })) => self.begin(*xid, *lsn)?,
+                Some(SpineItem::Boundary(Boundary::Begin { xid })) => self.begin(*xid)?,
                 Some(SpineItem::Boundary(Boundary::End { xid, lsn, committed_at_ms, counts })) => {
                     let committed = Committed { xid: *xid, lsn: *lsn, committed_at_ms: *committed_at_ms };
                     let counts = counts.clone();
@@ -337,10 +344,10 @@ impl Assembler {
     }
 
     /// BEGIN at the head of the spine. Whether it was consumed.
-    fn begin(&mut self, next: Xid, from: Lsn) -> Result<bool, AssembleError> {
+    fn begin(&mut self, next: Xid) -> Result<bool, AssembleError> {
         let Some(open) = &self.open else {
             let offset = self.spine.pop();
-            self.open = Some(Open::new(next, offset, from));
+            self.open = Some(Open::new(next, offset));
             return Ok(true);
         };
         // The same begins again after a connector restart: its rows repeat from number 1 and are recognised by it.
@@ -361,7 +368,6 @@ impl Assembler {
         let can_merge = self.can_merge();
         if let Some(open) = self.open.as_mut().filter(|open| open.xid == next) {
             open.begun_again |= can_merge;
-            open.begun_from = from;
         }
         Ok(true)
     }
@@ -376,7 +382,7 @@ impl Assembler {
         let Some(open) = &mut self.open else {
             // The connector went on inside a transaction that it had begun before its restart, and whose BEGIN this
             // assembler has already passed.
-            self.open = Some(Open::new(xid, self.spine.next_offset(), Lsn::default()));
+            self.open = Some(Open::new(xid, self.spine.next_offset()));
             return Ok(true);
         };
         if open.xid != xid {
@@ -386,9 +392,7 @@ impl Assembler {
             }
             self.pass(xid, lsn, committed_at_ms);
         } else {
-            let counts: Vec<_> = counts.iter().map(|(c, n)| (self.data.id(c), *n)).collect();
-            let total = counts.iter().map(|(_, n)| n).sum();
-            open.end = Some(End { committed, counts, total });
+            open.end = Some(End::new(committed, counts.iter().map(|(c, n)| (self.data.id(c), *n)).collect()));
         }
         self.spine.pop();
         Ok(true)
@@ -407,9 +411,9 @@ impl Assembler {
             return Some(format!("transaction {} waits for its END in the transaction topic", open.xid));
         };
         if open.begun_again {
-            let Some((collection, number)) = open.unended(end).next() else {
+            let Some((collection, number)) = open.unended().next() else {
                 return Some(format!(
-                    "transaction {} was begun again, and waits for its last change",
+                    "transaction {} was begun again; it is made sure that all of it has come",
                     open.xid
                 ));
             };

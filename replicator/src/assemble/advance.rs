@@ -1,17 +1,14 @@
 //! What comes next in the open transaction.
 
-use std::collections::BTreeMap;
-
 use super::error::AssembleError;
 use super::open::{End, Open};
 use super::queue::DataQueue;
 use super::queues::CollectionId;
 use super::{Assembler, Event, Turn};
-use crate::vocabulary::offset::PartitionIndex;
 use crate::vocabulary::parcel::Committed;
 
 /// What is to be done with the heads.
-enum Choice {
+pub(super) enum Choice {
     /// This queue's head comes next.
     Take(usize),
     /// This queue's head may be a repetition within the transaction.
@@ -22,6 +19,10 @@ enum Choice {
     Again,
     /// Numbers contradict each other: the transaction was begun again.
     BegunAgain,
+    /// It is complete, or can't become so, unless something is under way: that is to be found out.
+    Confirm,
+    /// Another END counts the events that have come.
+    AnotherEnd(End),
     /// It can't be known yet.
     Wait,
 }
@@ -44,6 +45,16 @@ impl Assembler {
             Choice::BegunAgain => {
                 open.begun_again = true;
                 Turn::Again
+            }
+            Choice::Confirm => {
+                (open.confirming, open.ends) = (true, None);
+                Turn::Wait
+            }
+            Choice::AnotherEnd(end) => {
+                // Asked anew: what was stored before the connector went on had to be there by then.
+                open.ends = None;
+                open.more_ends.push(end);
+                Turn::Wait
             }
             Choice::Wait => Turn::Wait,
             Choice::Commit(committed) => {
@@ -95,67 +106,27 @@ impl Assembler {
                     return Ok(Choice::Again);
                 }
                 match self.check_missing(open, end) {
-                    Ok(()) => Ok(Choice::Wait),
+                    Ok(()) => Ok(self.wait_or_merge(open)),
                     // What came again may have been counted again.
                     Err(_) if open.has_repeated && self.can_merge() => Ok(Choice::BegunAgain),
                     Err(error) => Err(error),
                 }
             }
-            _ => Ok(Choice::Wait),
+            _ => Ok(self.wait_or_merge(open)),
         }
+    }
+
+    /// What an END counts may have been lost with the connector, and sent again under another END.
+    fn wait_or_merge(&self, open: &Open) -> Choice {
+        let has_more = open.end.is_some() && self.can_merge() && self.spine.end_of(open.xid).is_some();
+        if has_more { Choice::BegunAgain } else { Choice::Wait }
     }
 
     /// Whether every partition that may hold the next event of a collection shows its head. Where none is known, the topic is
     /// new and not read yet: what comes through it may have any number.
-    fn is_shown(&self, collection: CollectionId) -> bool {
+    pub(super) fn is_shown(&self, collection: CollectionId) -> bool {
         let mut holders = self.data.holders(collection).peekable();
         holders.peek().is_some() && holders.all(DataQueue::shows_its_head)
-    }
-
-    /// What comes next in a transaction that was begun again: the lowest position among the heads, once all of them are
-    /// known. Where everything stands in one partition its own order will do.
-    ///
-    /// How many events there are END does not tell: it counts those since a restart only, or some of them twice. The
-    /// transaction is complete when each collection's last event has come.
-    fn choose_by_position(&mut self, open: &Open) -> Result<Choice, AssembleError> {
-        let lowest = self.data.lowest_position(open.xid, &self.passed);
-        let is_read = |ends: &BTreeMap<PartitionIndex, i64>| {
-            ends.iter().all(|(partition, end)| self.data.of(*partition).is_none_or(|q| q.is_read_to(*end)))
-        };
-        // Rows of an interrupted attempt, which END may not count, were stored before the connector went on behind them: they
-        // stand before the ends. Rows of the last attempt, which END counts, may not have arrived when it did.
-        let last_shown = |end: &End| open.unended(end).all(|(collection, _)| self.is_shown(collection));
-        let all_shown = self.shares_a_partition()
-            || open.ends.as_ref().is_some_and(is_read) && open.end.as_ref().is_some_and(last_shown);
-        match (lowest, &open.end) {
-            _ if !all_shown => Ok(Choice::Wait),
-            (Some(slot), _) if self.is_repeated(open, slot) => Ok(Choice::Drop(slot)),
-            (Some(slot), _) => Ok(Choice::Take(slot)),
-            (None, Some(end)) => {
-                if self.data.drop_repeats(&self.passed) {
-                    return Ok(Choice::Again);
-                }
-                if open.has_last(end) && open.unended(end).next().is_none() {
-                    return Ok(Choice::Commit(end.committed));
-                }
-                if !end.counts.iter().all(|(collection, _)| self.is_shown(*collection)) {
-                    return Ok(Choice::Wait);
-                }
-                // Later transactions' events, where the last of this one should stand before them.
-                let wanted = open.unended(end).next().map(|(collection, _)| collection);
-                let name = wanted
-                    .map_or("all tables".to_owned(), |collection| self.data.name(collection).to_string());
-                let (xid, lsn) = (open.xid, end.committed.lsn);
-                let (expected, seen) = (end.total, open.taken);
-                Err(AssembleError::Miscounted { xid, lsn, name, expected, seen })
-            }
-            (None, None) => Ok(Choice::Wait),
-        }
-    }
-
-    /// Whether a queue's head has been taken within the open transaction before.
-    fn is_repeated(&self, open: &Open, slot: usize) -> bool {
-        self.data.head_of(slot, open.xid).is_some_and(|head| open.is_repeated(slot, head))
     }
 
     /// A number that was taken before comes again. A repetition lies where it lay the first time.

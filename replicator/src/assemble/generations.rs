@@ -19,8 +19,9 @@ use crate::vocabulary::lsn::Lsn;
 pub(super) struct Progress {
     /// The furthest position taken, and how many events had it.
     furthest: Option<(Lsn, u32)>,
-    /// The number of the last event seen, taken or not.
+    /// The number and position of the last event seen, taken or not.
     last_order: u64,
+    last_lsn: Lsn,
     /// Within a repetition: how many events of the furthest position it has shown.
     shown: Option<u32>,
 }
@@ -37,7 +38,7 @@ impl Progress {
     /// Whether the event can't follow the last one within one attempt. Rows that share a position have consecutive numbers.
     fn goes_back(&self, order: u64, lsn: Lsn) -> bool {
         let is_behind = self.furthest.is_some_and(|(furthest, _)| lsn > furthest);
-        order <= self.last_order || !is_behind && order != self.last_order + 1
+        order <= self.last_order || lsn < self.last_lsn || !is_behind && order != self.last_order + 1
     }
 
     /// The partition's next event was taken, or dropped as a repetition.
@@ -46,7 +47,7 @@ impl Progress {
         if self.furthest.is_some() && (again || self.goes_back(order, lsn)) {
             self.shown = Some(0);
         }
-        self.last_order = order;
+        (self.last_order, self.last_lsn) = (order, lsn);
         match (&mut self.furthest, is_repeated) {
             (Some((furthest, _)), true) if lsn == *furthest => {
                 self.shown = self.shown.map(|shown| shown + 1);

@@ -26,14 +26,20 @@ pub(super) struct Open {
     pub(super) begun_at: i64,
     /// Whether a change was given out.
     pub(super) emitted: bool,
-    /// The position from which its last BEGIN counts.
-    pub(super) begun_from: Lsn,
     /// Whether any of its events came again.
     pub(super) has_repeated: bool,
     /// Whether it began a second time, so that numbers may have begun again, too.
     pub(super) begun_again: bool,
     /// Then: up to where partitions have to be read.
     pub(super) ends: Option<BTreeMap<PartitionIndex, i64>>,
+    /// Whether the next ends are to confirm that nothing more comes.
+    pub(super) confirming: bool,
+    /// How many heads had been passed when that was confirmed.
+    confirmed_at: Option<u64>,
+    /// Heads passed: taken or dropped.
+    passes: u64,
+    /// Further ENDs of it, which stand ahead in the transaction topic.
+    pub(super) more_ends: Vec<End>,
     /// How far each queue has given its events.
     progress: Vec<Progress>,
     /// With which numbers each collection's countings ended.
@@ -48,13 +54,13 @@ struct Tail {
     ended: Vec<Count>,
 }
 
-/// An event's numbers, and the position of the one that was counted as the first.
+/// An event's numbers.
 #[derive(Debug, Clone, Copy, Default)]
 struct Count {
+    /// In its table.
     number: u64,
-    /// Its number in the transaction.
+    /// In the transaction.
     total: u64,
-    from: Lsn,
 }
 
 /// What END says.
@@ -67,8 +73,15 @@ pub(super) struct End {
     pub(super) total: u64,
 }
 
+impl End {
+    pub(super) fn new(committed: Committed, counts: Vec<(CollectionId, u64)>) -> Self {
+        let total = counts.iter().map(|(_, n)| n).sum();
+        End { committed, counts, total }
+    }
+}
+
 impl Open {
-    pub(super) fn new(xid: Xid, begun_at: i64, begun_from: Lsn) -> Self {
+    pub(super) fn new(xid: Xid, begun_at: i64) -> Self {
         Open {
             xid,
             next_order: 1,
@@ -77,14 +90,30 @@ impl Open {
             seen: Vec::new(),
             end: None,
             begun_at,
-            begun_from,
             emitted: false,
             has_repeated: false,
             begun_again: false,
             ends: None,
+            confirming: false,
+            confirmed_at: None,
+            passes: 0,
+            more_ends: Vec::new(),
             progress: Vec::new(),
             tails: Vec::new(),
         }
+    }
+
+    /// Learns up to where the partitions hold records.
+    pub(super) fn told(&mut self, ends: BTreeMap<PartitionIndex, i64>) {
+        self.ends = Some(ends);
+        if std::mem::take(&mut self.confirming) {
+            self.confirmed_at = Some(self.passes);
+        }
+    }
+
+    /// Whether nothing has come since it was confirmed that nothing more comes.
+    pub(super) fn is_confirmed(&self) -> bool {
+        self.confirmed_at == Some(self.passes)
     }
 
     /// Counts an event.
@@ -119,31 +148,44 @@ impl Open {
         if again {
             ended.push(*last);
         }
-        // Who counts on has counted from where the attempt before it did.
-        let from = if event.table_order == 1 { event.lsn } else { last.from };
-        *last = Count { number: event.table_order, total: event.total_order, from };
+        *last = Count { number: event.table_order, total: event.total_order };
+        self.passes += 1;
     }
 
-    /// The collections whose last event has not been seen, with the number that END says it has. Whichever way an attempt
-    /// counts, its last event of a collection has the number that its END gives as their count. Where an attempt has counted
-    /// from an earlier event on than the last BEGIN, its numbers mean others.
-    pub(super) fn unended<'a>(&'a self, end: &'a End) -> impl Iterator<Item = (CollectionId, u64)> + 'a {
-        end.counts.iter().copied().filter(move |of| self.lasts(*of, end).next().is_none())
+    /// All ENDs that are known of it.
+    fn known_ends(&self) -> impl Iterator<Item = &End> {
+        self.end.iter().chain(&self.more_ends)
     }
 
-    /// Whether the last event of all has been seen: the one that has END's total as its number.
-    pub(super) fn has_last(&self, end: &End) -> bool {
-        end.total == 0
-            || end.counts.iter().any(|of| self.lasts(*of, end).any(|count| count.total == end.total))
+    /// The collections that the last known END counts and whose last event has not been seen, with the number that it says
+    /// this one has. Whichever way an attempt counts, its last event of a collection has the number that its END gives as
+    /// their count.
+    pub(super) fn unended(&self) -> impl Iterator<Item = (CollectionId, u64)> {
+        self.more_ends.last().or(self.end.as_ref()).into_iter().flat_map(|end| self.unended_of(end))
     }
 
-    /// The events that may be the last one of a collection.
-    fn lasts(&self, (collection, number): (CollectionId, u64), end: &End) -> impl Iterator<Item = &Count> {
+    fn unended_of(&self, end: &End) -> impl Iterator<Item = (CollectionId, u64)> {
+        end.counts.iter().copied().filter(|(collection, _)| self.lasts(*collection).next().is_none())
+    }
+
+    /// Whether the last event of each collection that one of the ENDs counts has been seen, and the last of all: the one that
+    /// has its END's total as its number. What an END does not count had been stored before it.
+    pub(super) fn is_complete(&self) -> bool {
+        let mut counted = self.known_ends().flat_map(|end| &end.counts);
+        let has_last = counted.any(|(collection, _)| self.lasts(*collection).any(|is_of_all| is_of_all));
+        let is_ended = |end: &End| (has_last || end.total == 0) && self.unended_of(end).next().is_none();
+        self.known_ends().any(is_ended)
+    }
+
+    /// The events that may be the last one of a collection, by one of the ENDs: whether it is the last of all by it.
+    fn lasts(&self, collection: CollectionId) -> impl Iterator<Item = bool> {
         let counts =
             self.tails.get(collection.0).into_iter().flat_map(|tail| tail.ended.iter().chain([&tail.last]));
-        let total = end.total;
-        counts.filter(move |count| {
-            count.number == number && count.total <= total && count.from >= self.begun_from
+        counts.flat_map(move |count| {
+            let counts_so = move |end: &&End| {
+                count.total <= end.total && end.counts.contains(&(collection, count.number))
+            };
+            self.known_ends().filter(counts_so).map(move |end| count.total == end.total)
         })
     }
 

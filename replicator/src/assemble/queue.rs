@@ -199,8 +199,15 @@ impl SpineQueue {
 
     /// The commit LSN of a transaction whose END waits in the queue.
     pub(super) fn end_of(&self, wanted: Xid) -> Option<CommitLsn> {
-        self.entries.iter().find_map(|(_, item)| match item {
-            SpineItem::Boundary(Boundary::End { xid, lsn, .. }) if *xid == wanted => Some(*lsn),
+        self.ends_of(wanted).next().map(|(lsn, _)| lsn)
+    }
+
+    /// The ENDs of a transaction that wait in the queue: commit LSN and counts.
+    pub(super) fn ends_of(&self, wanted: Xid) -> impl Iterator<Item = (CommitLsn, &[(Collection, u64)])> {
+        self.entries.iter().filter_map(move |(_, item)| match item {
+            SpineItem::Boundary(Boundary::End { xid, lsn, counts, .. }) if *xid == wanted => {
+                Some((*lsn, counts.as_slice()))
+            }
             _ => None,
         })
     }

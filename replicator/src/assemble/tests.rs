@@ -46,11 +46,7 @@ fn member_at(xid: u32, (total_order, table_order): (u64, u64), lsn: u64, table: 
 }
 
 fn begin(xid: u32) -> Boundary {
-    begin_from(xid, 1)
-}
-
-fn begin_from(xid: u32, lsn: u64) -> Boundary {
-    Boundary::Begin { xid: Xid(xid), lsn: Lsn(lsn) }
+    Boundary::Begin { xid: Xid(xid) }
 }
 
 fn end(xid: u32, lsn: u64, counts: &[(u32, u64)]) -> Boundary {
@@ -302,8 +298,9 @@ impl Numbers {
 ///
 /// `kills`: after so many records the connector is killed, and goes back by so many: to any record, since its offset may
 /// have been flushed anywhere. Observed with connector 3.7: back to a BEGIN, into the middle of the open transaction or of
-/// an applied one, without another BEGIN. Within a transaction, the third says how the rest is counted.
-fn history(transactions: &[Vec<u32>], kills: &[(usize, usize, Counting)]) -> History {
+/// an applied one, without another BEGIN. Within a transaction, the third says how the rest is counted. The fourth are the
+/// tables of which nothing is left that was sent behind where it goes back to, although END may be there.
+fn history(transactions: &[Vec<u32>], kills: &[(usize, usize, Counting, u8)]) -> History {
     let rows = vec![Vec::new(); TABLES as usize];
     let mut h = History { spine: Vec::new(), rows, stored: vec![0; TABLES as usize], expected: Vec::new() };
     let mut records = Vec::new();
@@ -320,12 +317,10 @@ fn history(transactions: &[Vec<u32>], kills: &[(usize, usize, Counting)]) -> His
     }
     let plain = |xid| Numbers { xid, from: 1, before: (0, BTreeMap::new()) };
     let mut position = 0;
-    // The transaction of which events were counted twice: see the module `generations` for what it must not meet.
-    let mut doubled = None;
     // How the transaction is numbered within which the connector was killed last, and from where on.
     let mut special: Option<(Numbers, usize)> = None;
     let mut stops: Vec<_> =
-        kills.iter().map(|(after, back, counting)| (*after, Some((*back, *counting)))).collect();
+        kills.iter().map(|(after, back, counting, lost)| (*after, Some((*back, *counting, *lost)))).collect();
     stops.push((records.len(), None));
     for (after, kill) in stops {
         let killed_at = (position + after).min(records.len());
@@ -346,14 +341,20 @@ fn history(transactions: &[Vec<u32>], kills: &[(usize, usize, Counting)]) -> His
                 }
             }
         }
-        let Some((back, counting)) = kill else { break };
+        let Some((back, counting, lost)) = kill else { break };
         let written = position..killed_at;
         // Stored positions never go back.
         position = killed_at.saturating_sub(back).max(special.as_ref().map_or(0, |(_, floor)| *floor));
         for (table, stored) in (0..).zip(&mut h.stored) {
             let is_of = |r: &&Written| matches!(r, Written::Row { table: of, .. } if *of == table);
-            let again = records[position.min(killed_at)..killed_at].iter().filter(is_of).count();
-            *stored = (*stored).max(h.rows[table as usize].len().saturating_sub(again));
+            let behind = position.max(written.start).min(killed_at)..killed_at;
+            let again = records[behind].iter().filter(is_of).count();
+            let rows = &mut h.rows[table as usize];
+            let kept = rows.len() - again;
+            if lost & (1 << table) != 0 {
+                rows.truncate(kept);
+            }
+            *stored = (*stored).max(kept);
         }
         let Some(&Written::Row { xid, lsn, table }) = records.get(position) else { continue };
         let before = match &special {
@@ -362,8 +363,8 @@ fn history(transactions: &[Vec<u32>], kills: &[(usize, usize, Counting)]) -> His
         };
         let last = h.rows[table as usize].last();
         let before = match counting {
-            Counting::Anew if doubled != Some(xid) => {
-                h.spine.push(begin_from(xid, lsn));
+            Counting::Anew => {
+                h.spine.push(begin(xid));
                 (0, BTreeMap::new())
             }
             // Only what was sent was counted. With nothing behind it, it looks like one more row of the same record.
@@ -371,11 +372,10 @@ fn history(transactions: &[Vec<u32>], kills: &[(usize, usize, Counting)]) -> His
                 if written.contains(&position)
                     && last.is_some_and(|(x, _, furthest)| *x == xid && *furthest > lsn) =>
             {
-                doubled = Some(xid);
                 let ((total, _), counts) = before.at(lsn, &tables_of[&xid]);
                 (total, counts)
             }
-            Counting::On | Counting::Anew | Counting::Twice => continue,
+            Counting::On | Counting::Twice => continue,
         };
         special = Some((Numbers { xid, from: lsn, before }, position));
     }
@@ -419,12 +419,15 @@ fn replay(h: &History, schedule: &[u8], restarts: &[u8]) -> Vec<Out> {
             next[p] += 1;
             loop {
                 let Some(event) = a.next_event().expect("a history without losses") else {
-                    if !a.wants_ends() {
+                    // In a second everything has arrived, and what there is room for is read.
+                    if !a.wants_ends() || a.wants_late_ends() && next[0] < h.spine.len() {
                         break;
                     }
                     // END overtakes rows that were sent before it: the topics hold no more yet than what was stored before the
                     // connector was started the last time, and what was read.
-                    let ends = next[1..].iter().zip(&h.stored).map(|(read, stored)| *read.max(stored));
+                    let rows: Vec<usize> = h.rows.iter().map(Vec::len).collect();
+                    let there = if a.wants_late_ends() { &rows } else { &h.stored };
+                    let ends = next[1..].iter().zip(there).map(|(read, there)| *read.max(there));
                     let unread = ends.zip(1..).filter(|(end, p)| from[*p as usize] < *end);
                     a.set_ends(unread.map(|(end, p)| (PartitionIndex(p), end as i64)).collect());
                     continue;
@@ -477,13 +480,13 @@ proptest! {
     #[test]
     fn any_arrival_order_and_any_restarts_give_the_leaders_history_exactly_once(
         transactions in prop::collection::vec(prop::collection::vec(0..TABLES, 0..6), 1..8),
-        kills in prop::collection::vec((0usize..24, 0usize..24, counting()), 0..5),
+        kills in prop::collection::vec((0usize..24, 0usize..24, counting(), any::<u8>()), 0..5),
         schedule in prop::collection::vec(any::<u8>(), 1..64),
         restarts in prop::collection::vec(0u8..40, 0..4),
     ) {
         let h = history(&transactions, &kills);
         let found = replay(&h, &schedule, &restarts);
-        if kills.iter().any(|(_, _, counting)| *counting != Counting::On) {
+        if kills.iter().any(|(_, _, counting, lost)| *counting != Counting::On || *lost & 7 != 0) {
             prop_assert_eq!(by_table(&found), by_table(&h.expected));
         } else {
             prop_assert_eq!(found, h.expected);
@@ -509,6 +512,9 @@ fn a_transaction_that_was_counted_anew_is_put_together_by_positions() {
     assert_eq!(drain(&mut a).unwrap(), [change(0, 5)]);
     assert_eq!(a.unreached(), [(partition(0), 7)]);
     a.set_reached(partition(0));
+    assert_eq!(drain(&mut a).unwrap(), []);
+    assert!(a.wants_ends() && a.wants_late_ends(), "perhaps more is under way");
+    a.set_ends([(partition(0), 7)].into());
     assert_eq!(drain(&mut a).unwrap(), [Out::Commit(7)]);
     assert_eq!(a.duplicates(), 2);
 }
@@ -532,13 +538,16 @@ fn what_was_counted_twice_is_complete_with_its_last_event_and_not_by_its_count()
     assert!(drain(&mut a).unwrap().iter().all(|out| *out != Out::Commit(7)), "the ends say nothing of it");
     assert!(a.waiting_for().unwrap().contains("the last change of public.t0, number 4"));
     a.push(partition(0), 4, 1, member_at(7, (5, 4), 9, 0));
-    assert_eq!(drain(&mut a).unwrap(), [change(0, 9), Out::Commit(7)]);
+    assert_eq!(drain(&mut a).unwrap(), [change(0, 9)]);
+    assert!(a.wants_late_ends());
+    a.set_ends([(partition(0), 5), (partition(1), 2)].into());
+    assert_eq!(drain(&mut a).unwrap(), [Out::Commit(7)]);
 }
 
 #[test]
 fn a_killed_connector_goes_back_into_an_applied_transaction_while_a_later_one_is_open() {
     // Observed: BEGIN of the later one was the last record before the kill; END of the applied one came without its BEGIN.
-    let h = history(&[vec![0, 0], vec![1], vec![0, 1]], &[(8, 7, Counting::On)]);
+    let h = history(&[vec![0, 0], vec![1], vec![0, 1]], &[(8, 7, Counting::On, 0)]);
     assert_eq!(h.spine[4], begin(1003), "the third has begun");
     assert!(matches!(h.spine[5], Boundary::End { xid: Xid(1001), .. }), "the first ends again");
     assert_eq!(replay(&h, &[0], &[]), h.expected);

@@ -175,8 +175,6 @@ pub enum Boundary {
     Begin {
         /// The transaction.
         xid: Xid,
-        /// The position of the first event that follows. After a restart that may be any of the transaction's.
-        lsn: Lsn,
     },
     /// The transaction is complete when all counted events have been seen.
     End {
@@ -420,7 +418,7 @@ pub fn decode_boundary(value: &[u8]) -> Result<Boundary, DecodeError> {
     let record: TransactionRecord<'_> = unwrapped.parse()?;
     let (xid, lsn) = record.xid_and_lsn()?;
     match record.status.as_ref() {
-        "BEGIN" => Ok(Boundary::Begin { xid, lsn }),
+        "BEGIN" => Ok(Boundary::Begin { xid }),
         "END" => Ok(Boundary::End {
             xid,
             lsn: CommitLsn(lsn),

@@ -347,6 +347,12 @@ impl LaneCore {
         self.phase.set_ends(ends);
     }
 
+    /// Whether the ends that are needed are to confirm that nothing more comes: they are to be asked a second or so after
+    /// everything was read that had come.
+    pub fn wants_late_ends(&self) -> bool {
+        self.assembler.wants_late_ends()
+    }
+
     /// What the open transaction lacks, in words.
     pub fn waiting_for(&self) -> Option<String> {
         self.assembler.waiting_for().or_else(|| self.phase.waiting_for())

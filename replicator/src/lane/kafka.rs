@@ -21,6 +21,10 @@ use crate::vocabulary::parcel::Parcel;
 /// Ticks between looking for topics that nothing has asked for.
 const TICKS_PER_DISCOVERY: u32 = 10;
 
+/// Ticks after which whatever the connector's producer had under way has arrived. An outage of a broker in between would
+/// show as one of this consumer's own, too.
+const LATE_TICKS: u32 = 2;
+
 /// Reads topics and assembles transactions.
 #[derive(Debug)]
 pub(super) struct KafkaReader {
@@ -29,6 +33,8 @@ pub(super) struct KafkaReader {
     names: PartitionNames,
     wake: Arc<Notify>,
     ticks: u32,
+    /// Ticks since it was asked for late ends.
+    late_ticks: u32,
 }
 
 impl KafkaReader {
@@ -62,7 +68,7 @@ impl KafkaReader {
         let names = core.names();
         tracing::info!(partitions = names.len(), "reading topics");
         let wake = source.wake();
-        Ok(KafkaReader { source, core, names, wake, ticks: 0 })
+        Ok(KafkaReader { source, core, names, wake, ticks: 0, late_ticks: 0 })
     }
 
     /// Takes records of every partition that has room for them.
@@ -127,7 +133,13 @@ impl Reader for KafkaReader {
         loop {
             match self.core.turn()? {
                 Turn::Parcel(parcel) => return Ok(Some(parcel)),
+                Turn::NeedsEnds if self.core.wants_late_ends() && self.late_ticks < LATE_TICKS => {
+                    if self.fill()? == 0 {
+                        return Ok(None);
+                    }
+                }
                 Turn::NeedsEnds => {
+                    self.late_ticks = 0;
                     let bounds = self.source.bounds(self.names.all()).await?;
                     self.core.set_ends(bounds.into_iter().map(|(p, (_, end))| (p, end)).collect());
                 }
@@ -152,6 +164,7 @@ impl Reader for KafkaReader {
             return Ok(());
         }
         self.ticks = self.ticks.wrapping_add(1);
+        self.late_ticks = if self.core.wants_late_ends() { self.late_ticks + 1 } else { 0 };
         self.look_for_ends().await;
         if self.ticks.is_multiple_of(TICKS_PER_DISCOVERY) || self.core.misses_topics() {
             self.discover().await?;

@@ -210,7 +210,7 @@ fn decoded(decoder: &mut Decoder, record: &Record) -> anyhow::Result<String> {
     if record.topic.ends_with(".transaction") {
         let value = record.value.as_deref().context("a transaction record has a value")?;
         return Ok(match decode_boundary(value.as_bytes())? {
-            Boundary::Begin { xid, .. } => format!("begin {xid}"),
+            Boundary::Begin { xid } => format!("begin {xid}"),
             Boundary::End { xid, lsn, committed_at_ms, mut counts } => {
                 // The connector lists the tables in no order.
                 counts.sort();

@@ -1,0 +1,88 @@
+//! A transaction that was begun again: its events by their positions, since their numbers can't be relied on.
+//!
+//! How many events there are END does not tell. It counts those since a restart only, or some of them twice; and what it
+//! counts may have been lost with the connector, or be under way still, for each partition's records travel by themselves.
+//! What was sent again, another END counts. The transaction is complete when each collection's last event has come, by one of
+//! its ENDs, and nothing more comes: an interrupted attempt may happen to have stopped at just the number that is the last in
+//! another.
+
+use std::collections::BTreeMap;
+
+use super::Assembler;
+use super::advance::Choice;
+use super::error::AssembleError;
+use super::open::{End, Open};
+use crate::vocabulary::offset::PartitionIndex;
+
+impl Assembler {
+    /// What comes next: the lowest position among the heads, once all of them are known. Where everything stands in one
+    /// partition its own order will do.
+    pub(super) fn choose_by_position(&mut self, open: &Open) -> Result<Choice, AssembleError> {
+        let lowest = self.data.lowest_position(open.xid, &self.passed);
+        let Some(first) = &open.end else {
+            return Ok(match lowest {
+                Some(slot) if self.shares_a_partition() => self.take_or_drop(open, slot),
+                _ => Choice::Wait,
+            });
+        };
+        if let Some(end) = self.next_end(open, first) {
+            return Ok(Choice::AnotherEnd(end));
+        }
+        if !self.shares_a_partition() && !self.shows_the_lowest(open) {
+            return Ok(Choice::Wait);
+        }
+        if let Some(slot) = lowest {
+            return Ok(self.take_or_drop(open, slot));
+        }
+        if self.data.drop_repeats(&self.passed) {
+            return Ok(Choice::Again);
+        }
+        let is_complete = open.is_complete();
+        if is_complete && (open.is_confirmed() || self.shares_a_partition()) {
+            return Ok(Choice::Commit(first.committed));
+        }
+        // A later transaction's event, where the last of this one should stand before it.
+        let is_missed = open.unended().any(|(collection, _)| self.is_shown(collection));
+        match (open.is_confirmed(), is_complete || is_missed) {
+            (_, false) => Ok(Choice::Wait),
+            (false, true) => Ok(Choice::Confirm),
+            (true, true) => Err(self.never_ends(open, first)),
+        }
+    }
+
+    /// Whether no event with a lower position than those at the heads can come.
+    ///
+    /// Rows of an interrupted attempt, which the last END may not count, were stored before the connector went on behind them:
+    /// they stand before the ends. Rows that an END counts may not have arrived when it did.
+    fn shows_the_lowest(&self, open: &Open) -> bool {
+        let is_read = |ends: &BTreeMap<PartitionIndex, i64>| {
+            ends.iter().all(|(partition, end)| self.data.of(*partition).is_none_or(|q| q.is_read_to(*end)))
+        };
+        open.ends.as_ref().is_some_and(is_read)
+            && (open.is_complete() || open.unended().all(|(collection, _)| self.is_shown(collection)))
+    }
+
+    fn take_or_drop(&self, open: &Open, slot: usize) -> Choice {
+        if self.is_repeated(open, slot) { Choice::Drop(slot) } else { Choice::Take(slot) }
+    }
+
+    /// The next END of the open transaction, which stands ahead in the transaction topic.
+    fn next_end(&mut self, open: &Open, first: &End) -> Option<End> {
+        let counts = self.spine.ends_of(open.xid).nth(open.more_ends.len())?.1.to_vec();
+        let counts = counts.iter().map(|(collection, n)| (self.data.id(collection), *n)).collect();
+        Some(End::new(first.committed, counts))
+    }
+
+    fn never_ends(&self, open: &Open, end: &End) -> AssembleError {
+        let wanted = open.unended().next();
+        let name =
+            wanted.map_or("all tables".to_owned(), |(collection, _)| self.data.name(collection).to_string());
+        let (xid, lsn) = (open.xid, end.committed.lsn);
+        AssembleError::Miscounted { xid, lsn, name, expected: end.total, seen: open.taken }
+    }
+
+    /// Whether a queue's head has been taken within the open transaction before.
+    pub(super) fn is_repeated(&self, open: &Open, slot: usize) -> bool {
+        self.data.head_of(slot, open.xid).is_some_and(|head| open.is_repeated(slot, head))
+    }
+}
