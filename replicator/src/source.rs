@@ -1,3 +1,4 @@
-//! Where changes come from. Knows topics and bytes, nothing of replicas.
+//! Where changes come from. Knows topics, slots and bytes, nothing of replicas.
 
 pub mod kafka;
+pub mod postgres;
