@@ -66,6 +66,8 @@ pub struct ReplicationConnection {
     wire: Wire,
     /// A query was sent and its answer not read to the end: what comes next belongs to that one.
     busy: bool,
+    /// A stream has ended here. A walsender remembers that for the rest of its life, and would end the next one at once.
+    has_streamed: bool,
 }
 
 impl ReplicationConnection {
@@ -102,7 +104,7 @@ impl ReplicationConnection {
     ) -> Result<Self, PostgresSourceError> {
         let mut wire = Wire::new(socket::connect(config, index, host, port).await?);
         login::log_in(&mut wire, config, settings).await?;
-        let mut connection = ReplicationConnection { wire, busy: false };
+        let mut connection = ReplicationConnection { wire, busy: false, has_streamed: false };
         let wanted = match config.get_target_session_attrs() {
             TargetSessionAttrs::ReadWrite => "off",
             TargetSessionAttrs::ReadOnly => "on",
@@ -191,13 +193,17 @@ impl ReplicationConnection {
     ///
     /// # Errors
     /// When the slot can't be streamed: it is missing, in use, lost, or the leader's settings don't allow it. A publication
-    /// that is missing shows with the first change only, on PostgreSQL 18 never: ask [`find_publication`] first.
+    /// that is missing shows with the first change only, on PostgreSQL 18 never: ask [`find_publication`] first. A session
+    /// streams once: after [`ReplicationStream::stop`] another one has to be connected.
     pub async fn start(
         mut self,
         slot: &str,
         from: Lsn,
         options: &StreamOptions,
     ) -> Result<ReplicationStream, PostgresSourceError> {
+        if self.has_streamed {
+            return Err(PostgresSourceError::Protocol("this session has streamed before".to_owned()));
+        }
         self.ask(&options.command(slot, from)).await?;
         match self.wire.answer().await? {
             Answer::CopyBoth => Ok(ReplicationStream::new(self, slot)),

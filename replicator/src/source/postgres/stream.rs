@@ -157,8 +157,8 @@ impl ReplicationStream {
         self.connection.wire.push()
     }
 
-    /// Ends the stream in order and gives the session back: temporary slots live as long as it does. Frames that come
-    /// meanwhile are thrown away; they come again from what was confirmed.
+    /// Ends the stream in order and gives the session back for commands: temporary slots live as long as it does. Frames that
+    /// come meanwhile are thrown away; they come again from what was confirmed.
     ///
     /// # Errors
     /// When the leader does not end the stream in time, as in the midst of a very large transaction. Drop the stream then.
@@ -168,7 +168,7 @@ impl ReplicationStream {
             let reason = format!("the leader went on streaming for {} s", STOP_WITHIN.as_secs());
             Err(PostgresSourceError::Lost(reason))
         })?;
-        self.connection.busy = false;
+        (self.connection.busy, self.connection.has_streamed) = (false, true);
         Ok(self.connection)
     }
 

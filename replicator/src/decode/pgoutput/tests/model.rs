@@ -101,10 +101,6 @@ impl Model {
     /// As `proto.c` writes it, with `xid` where one belongs inside a block.
     pub(super) fn encode(&self, xid: Option<u32>) -> Vec<u8> {
         let mut out = Vec::new();
-        let change = |out: &mut Vec<u8>, kind: u8| {
-            out.push(kind);
-            out.extend(xid.into_iter().flat_map(u32::to_be_bytes));
-        };
         match self {
             Model::Begin(lsn, ms, xid) => {
                 out.push(b'B');
@@ -120,60 +116,6 @@ impl Model {
                 out.push(b'O');
                 out.extend(lsn.to_be_bytes());
                 text(&mut out, name);
-            }
-            Model::Relation(id, schema, name, identity, columns) => {
-                change(&mut out, b'R');
-                out.extend(id.to_be_bytes());
-                text(&mut out, schema);
-                text(&mut out, name);
-                out.push(match identity {
-                    ReplicaIdentity::Default => b'd',
-                    ReplicaIdentity::Nothing => b'n',
-                    ReplicaIdentity::Full => b'f',
-                    ReplicaIdentity::Index => b'i',
-                });
-                out.extend(u16::try_from(columns.len()).unwrap().to_be_bytes());
-                for (is_key, name, oid, modifier) in columns {
-                    out.push(u8::from(*is_key));
-                    text(&mut out, name);
-                    out.extend(oid.to_be_bytes());
-                    out.extend(modifier.to_be_bytes());
-                }
-            }
-            Model::Type(oid, schema, name) => {
-                change(&mut out, b'Y');
-                out.extend(oid.to_be_bytes());
-                text(&mut out, schema);
-                text(&mut out, name);
-            }
-            Model::Insert(id, new) => {
-                change(&mut out, b'I');
-                out.extend(id.to_be_bytes());
-                tuple(&mut out, b'N', new);
-            }
-            Model::Update(id, before, new) => {
-                change(&mut out, b'U');
-                out.extend(id.to_be_bytes());
-                before.iter().for_each(|before| old_row(&mut out, before));
-                tuple(&mut out, b'N', new);
-            }
-            Model::Delete(id, before) => {
-                change(&mut out, b'D');
-                out.extend(id.to_be_bytes());
-                old_row(&mut out, before);
-            }
-            Model::Truncate(ids, cascade, restart) => {
-                change(&mut out, b'T');
-                out.extend(u32::try_from(ids.len()).unwrap().to_be_bytes());
-                out.push(u8::from(*cascade) | u8::from(*restart) << 1);
-                ids.iter().for_each(|id| out.extend(id.to_be_bytes()));
-            }
-            Model::Message(transactional, lsn, prefix, content) => {
-                change(&mut out, b'M');
-                out.push(u8::from(*transactional));
-                out.extend(lsn.to_be_bytes());
-                text(&mut out, prefix);
-                counted(&mut out, content);
             }
             Model::StreamStart(xid, first) => {
                 out.push(b'S');
@@ -192,8 +134,69 @@ impl Model {
                 out.extend(xid.to_be_bytes());
                 out.extend(subxid.to_be_bytes());
             }
+            change => change.encode_change(xid, &mut out),
         }
         out
+    }
+
+    fn encode_change(&self, xid: Option<u32>, out: &mut Vec<u8>) {
+        let change = |out: &mut Vec<u8>, kind: u8, number: u32| {
+            out.push(kind);
+            out.extend(xid.into_iter().flat_map(u32::to_be_bytes));
+            out.extend(number.to_be_bytes());
+        };
+        match self {
+            Model::Relation(id, schema, name, identity, columns) => {
+                change(out, b'R', *id);
+                text(out, schema);
+                text(out, name);
+                out.push(match identity {
+                    ReplicaIdentity::Default => b'd',
+                    ReplicaIdentity::Nothing => b'n',
+                    ReplicaIdentity::Full => b'f',
+                    ReplicaIdentity::Index => b'i',
+                });
+                out.extend(u16::try_from(columns.len()).unwrap().to_be_bytes());
+                for (is_key, name, oid, modifier) in columns {
+                    out.push(u8::from(*is_key));
+                    text(out, name);
+                    out.extend(oid.to_be_bytes());
+                    out.extend(modifier.to_be_bytes());
+                }
+            }
+            Model::Type(oid, schema, name) => {
+                change(out, b'Y', *oid);
+                text(out, schema);
+                text(out, name);
+            }
+            Model::Insert(id, new) => {
+                change(out, b'I', *id);
+                tuple(out, b'N', new);
+            }
+            Model::Update(id, before, new) => {
+                change(out, b'U', *id);
+                before.iter().for_each(|before| old_row(out, before));
+                tuple(out, b'N', new);
+            }
+            Model::Delete(id, before) => {
+                change(out, b'D', *id);
+                old_row(out, before);
+            }
+            Model::Truncate(ids, cascade, restart) => {
+                change(out, b'T', u32::try_from(ids.len()).unwrap());
+                out.push(u8::from(*cascade) | u8::from(*restart) << 1);
+                ids.iter().for_each(|id| out.extend(id.to_be_bytes()));
+            }
+            Model::Message(transactional, lsn, prefix, content) => {
+                out.push(b'M');
+                out.extend(xid.into_iter().flat_map(u32::to_be_bytes));
+                out.push(u8::from(*transactional));
+                out.extend(lsn.to_be_bytes());
+                text(out, prefix);
+                counted(out, content);
+            }
+            _ => unreachable!("not a change"),
+        }
     }
 
     /// What a decoded message says, and the xid that it carries as a change.
