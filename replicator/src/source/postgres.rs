@@ -19,15 +19,17 @@ mod publication;
 mod slot;
 mod socket;
 mod stream;
+mod tls;
 mod wire;
 
+use std::path::Path;
 use std::time::Duration;
 
 use fallible_iterator::FallibleIterator as _;
 use postgres_protocol::message::backend::Message;
 use postgres_protocol::message::frontend;
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, TargetSessionAttrs};
+use tokio_postgres::config::TargetSessionAttrs;
 
 pub use error::{PostgresSourceError, ServerError};
 pub use publication::{Publication, PublishedTables, create_publication, find_publication, published_tables};
@@ -35,7 +37,7 @@ pub use slot::{CreatedSlot, Lifetime, Slot, SlotSnapshot, copy_slot, create_slot
 pub use stream::{ReplicationStream, StreamOptions, ValueFormat};
 
 use self::error::{Phase, classify};
-use self::wire::{Answer, Wire};
+use self::wire::{Answer, Transport, Wire};
 use crate::vocabulary::lsn::Lsn;
 
 /// How long reaching one host and logging in may take, unless the url has a `connect_timeout`.
@@ -75,14 +77,40 @@ impl ReplicationConnection {
     /// sessions of this program; `settings` are PostgreSQL settings on top, as (name, value), such as
     /// `logical_decoding_work_mem`.
     ///
+    /// With `sslmode=require` in the url the session is encrypted, and the leader has to show a certificate for the url's host
+    /// that the platform's certificates vouch for (`SSL_CERT_FILE` names others): what `verify-full` means elsewhere. With any
+    /// other mode, or through a Unix socket, it is not encrypted, as this program's other sessions.
+    ///
     /// # Errors
     /// Those of the last host, when none accepts in time.
     pub async fn connect(config: &Config, settings: &[(&str, &str)]) -> Result<Self, PostgresSourceError> {
+        Self::connect_by(config, settings, None).await
+    }
+
+    /// As [`connect`](Self::connect), where the certificates in this PEM file vouch for the leader instead of the platform's.
+    ///
+    /// # Errors
+    /// Those of the last host, when none accepts in time.
+    pub async fn connect_trusting(
+        config: &Config,
+        settings: &[(&str, &str)],
+        certificates: &Path,
+    ) -> Result<Self, PostgresSourceError> {
+        Self::connect_by(config, settings, Some(certificates)).await
+    }
+
+    async fn connect_by(
+        config: &Config,
+        settings: &[(&str, &str)],
+        certificates: Option<&Path>,
+    ) -> Result<Self, PostgresSourceError> {
         let limit = config.get_connect_timeout().copied().unwrap_or(CONNECT_WITHIN);
         let mut failure = PostgresSourceError::Unusable("its url names no host".to_owned());
         for (index, host) in config.get_hosts().iter().enumerate() {
             let port = socket::port(config, index);
-            let attempt = Self::connect_to(config, settings, index, host, port);
+            let socket = socket::connect(config, index, host, port, certificates);
+            let attempt =
+                async { Self::log_in(socket.await?, config, settings, socket::address(host, port)).await };
             failure = match tokio::time::timeout(limit, attempt).await {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(error)) => error,
@@ -95,14 +123,13 @@ impl ReplicationConnection {
         Err(failure)
     }
 
-    async fn connect_to(
+    async fn log_in(
+        socket: Box<dyn Transport>,
         config: &Config,
         settings: &[(&str, &str)],
-        index: usize,
-        host: &Host,
-        port: u16,
+        address: String,
     ) -> Result<Self, PostgresSourceError> {
-        let mut wire = Wire::new(socket::connect(config, index, host, port).await?);
+        let mut wire = Wire::new(socket);
         login::log_in(&mut wire, config, settings).await?;
         let mut connection = ReplicationConnection { wire, busy: false, has_streamed: false };
         let wanted = match config.get_target_session_attrs() {
@@ -115,7 +142,7 @@ impl ReplicationConnection {
             return Ok(connection);
         }
         let reason = format!("its sessions are not as target_session_attrs asks (read only: {wanted})");
-        Err(PostgresSourceError::Unreachable { address: socket::address(host, port), reason })
+        Err(PostgresSourceError::Unreachable { address, reason })
     }
 
     /// Runs SQL or one replication command, and gives all rows of its answer. `action` says in errors what was being done.

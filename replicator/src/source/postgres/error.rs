@@ -69,6 +69,9 @@ pub enum PostgresSourceError {
     /// The url asks for something that can't be had.
     #[error("the leader can't be used: {0}")]
     Unusable(String),
+    /// The url asks for TLS, and it can't be had or the leader's certificate is not trusted.
+    #[error("no TLS to the leader: {0}")]
+    Tls(String),
     /// The leader's WAL doesn't hold what decoding needs.
     #[error("the leader's wal_level is not logical, so no change can be decoded: {0}")]
     WalLevel(Box<ServerError>),
@@ -134,6 +137,10 @@ impl PostgresSourceError {
                  admit it to the database itself (not to \"replication\")."
             }
             PostgresSourceError::Unusable(_) => "Correct leader.url.",
+            PostgresSourceError::Tls(_) => {
+                "Switch ssl on at the leader, with a certificate for the host in leader.url; SSL_CERT_FILE names the certificates \
+                 that vouch for it. Or take sslmode=require out of the url."
+            }
             PostgresSourceError::WalLevel(_) => {
                 "On the leader: ALTER SYSTEM SET wal_level = logical;  -- then restart it"
             }

@@ -61,7 +61,7 @@ async fn answer(wire: &mut Wire) -> Result<Message, PostgresSourceError> {
 
 async fn authenticate(wire: &mut Wire, config: &Config, user: &str) -> Result<(), PostgresSourceError> {
     if config.get_channel_binding() == WantedBinding::Require {
-        let reason = "its url asks for channel binding, which needs TLS";
+        let reason = "its url asks for channel binding, which this version does not have";
         return Err(PostgresSourceError::Unusable(reason.to_owned()));
     }
     let password = || {

@@ -10,6 +10,7 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 
 use super::error::PostgresSourceError;
+use super::tls;
 use super::wire::Transport;
 
 /// PostgreSQL's own, when the url has none.
@@ -40,18 +41,14 @@ fn socket_file(folder: &Path, port: u16) -> String {
     folder.join(format!(".s.PGSQL.{port}")).display().to_string()
 }
 
-/// Connects to one host, as far as TLS.
+/// Connects to one host, and secures the way if the url asks for it.
 pub(super) async fn connect(
     config: &Config,
     index: usize,
     host: &Host,
     port: u16,
+    certificates: Option<&Path>,
 ) -> Result<Box<dyn Transport>, PostgresSourceError> {
-    if config.get_ssl_mode() == SslMode::Require {
-        return Err(PostgresSourceError::Unusable(
-            "its url asks for TLS (sslmode=require), which this version does not have".to_owned(),
-        ));
-    }
     let failed = |error: io::Error| PostgresSourceError::Unreachable {
         address: address(host, port),
         reason: error.to_string(),
@@ -70,6 +67,9 @@ pub(super) async fn connect(
             };
             let stream = stream.map_err(failed)?;
             prepare(&stream, config).map_err(failed)?;
+            if config.get_ssl_mode() == SslMode::Require {
+                return Ok(Box::new(tls::secure(stream, name, certificates).await?));
+            }
             Ok(Box::new(stream))
         }
     }

@@ -1,8 +1,12 @@
 //! Ways in, and refusals.
 
+use std::path::{Path, PathBuf};
+
 use e2e::postgres::Role;
 use replicator::source::postgres::{PostgresSourceError, ReplicationConnection};
+use replicator::vocabulary::lsn::Lsn;
 use tokio_postgres::Config;
+use tokio_postgres::config::SslMode;
 
 use super::Leader;
 
@@ -92,13 +96,59 @@ async fn a_refused_login_says_why_and_what_it_takes() -> anyhow::Result<()> {
     }
     let mut silent = Config::new();
     silent.host("127.0.0.1").port(leader.cluster.port()).user("postgres").dbname("app");
-    let mut encrypted = leader.config()?;
-    encrypted.ssl_mode(tokio_postgres::config::SslMode::Require);
-    for (config, reason) in [(silent, "password"), (encrypted, "TLS")] {
-        let error = ReplicationConnection::connect(&config, &[]).await.expect_err("not so");
-        assert!(matches!(error, PostgresSourceError::Unusable(_)), "{error}");
-        assert!(error.to_string().contains(reason), "{error}");
-    }
+    let error = ReplicationConnection::connect(&silent, &[]).await.expect_err("not so");
+    assert!(matches!(error, PostgresSourceError::Unusable(_)), "{error}");
+    assert!(error.to_string().contains("password"), "{error}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn sslmode_require_encrypts_and_trusts_only_a_certificate_for_the_host() -> anyhow::Result<()> {
+    let leader = Leader::start().await?;
+    let mut config = leader.config()?;
+    config.ssl_mode(SslMode::Require);
+    let refused = async |config: &Config, certificates: &Path, reason: &str| {
+        let connected = ReplicationConnection::connect_trusting(config, &[], certificates).await;
+        let error = connected.expect_err("no TLS, no connection");
+        assert!(matches!(error, PostgresSourceError::Tls(_)), "{error}");
+        assert!(error.to_string().contains(reason) && error.hint().contains("ssl"), "{error}");
+    };
+    // The server makes them, in its own folder and with the owner that it insists on.
+    let make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=leader \
+                -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE -keyout server.key \
+                -out server.crt 2>/dev/null";
+    leader
+        .sql
+        .batch_execute(&format!("CREATE TEMP TABLE none (line text); COPY none FROM PROGRAM '{make}'"))
+        .await?;
+    let certificate = PathBuf::from(leader.text("SHOW data_directory").await?).join("server.crt");
+    refused(&config, &certificate, "switched off").await;
+
+    leader.sql.batch_execute("ALTER SYSTEM SET ssl = on").await?;
+    leader.sql.batch_execute("SELECT pg_reload_conf()").await?;
+    let sql = "SELECT ssl::text FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    let mut connection = e2e::wait::until("TLS", super::PATIENCE, async || {
+        let connected = ReplicationConnection::connect_trusting(&config, &[], &certificate).await;
+        connected.map_err(|error| error.to_string())
+    })
+    .await?;
+    assert_eq!(connection.simple_query("ask", sql).await?, [[Some("true".to_owned())]]);
+    leader
+        .sql
+        .batch_execute(
+            "INSERT INTO items SELECT i, repeat('x', 1000), 1, NULL FROM generate_series(1, 2000) i",
+        )
+        .await?;
+    let mut reader = super::Reader::new(connection.start(super::SLOT, Lsn(0), &super::options()).await?);
+    assert_eq!(reader.until("commit").await?.len(), 2002);
+    reader.stream.stop().await?.close().await;
+
+    let error = ReplicationConnection::connect(&config, &[]).await.expect_err("nobody vouches for it");
+    assert!(matches!(error, PostgresSourceError::Tls(_)), "{error}");
+    let mut another = Config::new();
+    another.host("localhost").port(leader.cluster.port()).user("postgres").ssl_mode(SslMode::Require);
+    refused(&another, &certificate, "certificate").await;
+    refused(&config, Path::new("/nowhere"), "/nowhere").await;
     Ok(())
 }
 
