@@ -200,7 +200,39 @@ impl ReplicationStream {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::super::wire::Wire;
     use super::*;
+
+    #[tokio::test]
+    async fn what_has_arrived_is_given_out_without_waiting_and_keepalives_are_answered() {
+        let (near, mut far) = tokio::io::duplex(100_000);
+        let connection =
+            ReplicationConnection { wire: Wire::new(Box::new(near)), busy: true, has_streamed: false };
+        let mut stream = ReplicationStream::new(connection, "s");
+        stream.send_status(StatusUpdate { flushed: Lsn(5), ..StatusUpdate::default() }).unwrap();
+        let mut told = [0; 5 + StatusUpdate::LENGTH];
+        far.read_exact(&mut told).await.unwrap();
+
+        let frame = |content: &[u8]| {
+            [b"d", &u32::try_from(content.len() + 4).unwrap().to_be_bytes()[..], content].concat()
+        };
+        let data = frame(&[b"w", &[0; 24][..], b"payload"].concat());
+        let keepalive = frame(&[b"k", &[0; 16][..], &[1]].concat());
+        far.write_all(&[data.repeat(99), keepalive].concat()).await.unwrap();
+        assert_eq!(stream.try_next(), Ok(None), "nothing has been read");
+        assert!(matches!(stream.next().await, Ok(Frame::Data(data)) if data.payload == b"payload"));
+        for _ in 0..98 {
+            assert!(matches!(stream.try_next(), Ok(Some(Frame::Data(_)))));
+        }
+        assert!(matches!(stream.try_next(), Ok(Some(Frame::Keepalive(_)))));
+        assert_eq!(stream.try_next(), Ok(None));
+        let mut answer = [0; 5 + StatusUpdate::LENGTH];
+        far.read_exact(&mut answer).await.unwrap();
+        // But for the clock they are alike.
+        assert_eq!(answer[..30], told[..30]);
+    }
 
     #[test]
     fn the_command_quotes_its_names_and_asks_for_what_is_wanted() {

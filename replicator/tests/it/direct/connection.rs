@@ -104,32 +104,6 @@ async fn dropping_a_wait_loses_nothing() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn what_has_arrived_is_given_out_without_waiting() -> anyhow::Result<()> {
-    let leader = Leader::start().await?;
-    leader
-        .sql
-        .batch_execute("INSERT INTO items SELECT i, NULL, NULL, NULL FROM generate_series(1, 1000) i")
-        .await?;
-    let mut reader = leader.stream().await?;
-    until("everything to be sent", PATIENCE, async || {
-        let sql = "SELECT (sent_lsn >= pg_current_wal_lsn())::text FROM pg_stat_replication";
-        match leader.text(sql).await.map_err(|e| e.to_string())?.as_str() {
-            "true" => Ok(()),
-            _ => Err("not yet".to_owned()),
-        }
-    })
-    .await?;
-    assert_eq!(reader.stream.try_next()?, None, "nothing is read without waiting");
-    reader.stream.next().await?;
-    let mut at_once = 0;
-    while reader.stream.try_next()?.is_some() {
-        at_once += 1;
-    }
-    assert!(at_once > 500, "only {at_once} frames came together");
-    Ok(())
-}
-
-#[tokio::test]
 async fn a_stream_that_stops_gives_its_session_back_for_commands() -> anyhow::Result<()> {
     let leader = Leader::start().await?;
     leader.sql.batch_execute("INSERT INTO items VALUES (1, NULL, NULL, NULL)").await?;
