@@ -13,8 +13,8 @@
 //! - A target transaction holds whole source transactions, never a part of one.
 //! - The checkpoint is its last statement; the replica refuses it from a daemon that no longer owns the replica.
 //! - `vocabulary`, `decode`, `assemble` and `plan` are pure: no driver, no clock, no environment, no `async`.
-//! - `source` does not know `replica`, nor the other way round; SQL text stands in `replica`, `snapshot` and
-//!   `check` only.
+//! - `source` does not know `replica`, nor the other way round; SQL text stands in `replica`, `snapshot`, `check` and
+//!   `source/postgres` only.
 
 pub mod admin;
 pub mod assemble;

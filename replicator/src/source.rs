@@ -1,6 +1,7 @@
-//! Where changes come from. Knows topics and bytes, nothing of replicas.
+//! Where changes come from. Knows topics, slots and bytes, nothing of replicas.
 
 pub mod kafka;
+pub mod postgres;
 
 use self::kafka::KafkaSettings;
 use crate::decode::debezium::DecodeSettings;

@@ -3,6 +3,7 @@
 mod apply;
 mod contract;
 mod control;
+mod direct;
 mod feed;
 mod golden;
 mod golden_lossy;

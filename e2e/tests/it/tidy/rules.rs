@@ -43,9 +43,15 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
     ("webapp/src/db/route", EFFECTS, "routing is a pure function of what is known"),
 ];
 
-/// The only places with SQL text.
-const SQL_MODULES: &[&str] =
-    &["replicator/src/replica", "replicator/src/snapshot", "replicator/src/check", "webapp/src/db"];
+/// The only places with SQL text. The postgres source speaks to the leader's slots and publications in SQL and in
+/// replication commands, on the one connection that can.
+const SQL_MODULES: &[&str] = &[
+    "replicator/src/replica",
+    "replicator/src/snapshot",
+    "replicator/src/check",
+    "replicator/src/source/postgres",
+    "webapp/src/db",
+];
 
 /// How SQL statements begin. Upper case, as this repository writes SQL: prose never starts so.
 const SQL_STARTS: &[&str] = &[
@@ -216,8 +222,13 @@ mod tests {
         assert_eq!(complaints("webapp/src/handlers/posts.rs", "q(r#\"\n  UPDATE posts\"#);").len(), 1);
         assert_eq!(complaints("replicator/src/supervisor.rs", "q(\"BEGIN\")").len(), 1);
         assert_eq!(complaints("replicator/src/decode/debezium/transaction.rs", "q(\"BEGIN\")").len(), 0);
-        for path in ["replicator/src/replica/apply.rs", "replicator/src/check.rs", "webapp/src/db/leader.rs"]
-        {
+        assert_eq!(complaints("replicator/src/source/kafka.rs", text).len(), 1);
+        for path in [
+            "replicator/src/replica/apply.rs",
+            "replicator/src/check.rs",
+            "replicator/src/source/postgres/slot.rs",
+            "webapp/src/db/leader.rs",
+        ] {
             assert_eq!(complaints(path, text).len(), 0, "{path}");
         }
         for prose in ["q(\"Create a post\")", "method(\"DELETE\")"] {
