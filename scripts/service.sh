@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One native service of a system that start-system.sh has started (kafka mode).
+# One native service of a system that start-system.sh has started (kafka or direct mode).
 #
 #   scripts/service.sh start|stop|kill|pause|resume|status SERVICE [--port-offset N] [--no-wait]
 #

@@ -5,10 +5,10 @@
 #
 #   --mode docker          everything in containers, by docker compose (chosen when a Docker engine answers)
 #   --mode kafka           no containers: PostgreSQL, Apache Kafka and Debezium as processes of this machine
-#   --mode direct          no broker at all (not available yet)
+#   --mode direct          PostgreSQL and the two programs, nothing else: changes come straight from the leader
 #   --port-offset N        adds N to every port; a second system beside the first has its own data
 #   --fresh                deletes all data of this system first
-#   --only infrastructure  without replicator and web application, which a developer starts by hand (kafka mode)
+#   --only infrastructure  without replicator and web application, which a developer starts by hand (not with docker)
 #
 # Settings come from .env, else from .env.example. Without containers, data, logs and pids are in .run/system.
 # Running it again starts what does not run and changes nothing else. scripts/stop-system.sh ends it.
@@ -49,7 +49,7 @@ if [[ -z $mode ]]; then
   elif kafka_is_possible; then
     mode=kafka why="no Docker engine answers, so the parts run as processes"
   else
-    mode=direct why="there is neither a Docker engine nor Java 17 with Maven"
+    mode=direct why="there is neither a Docker engine nor Java 17 with Maven, and it needs neither"
   fi
 fi
 say "mode $mode: $why (--mode docker|kafka|direct chooses another)"
@@ -59,13 +59,10 @@ case $mode in
     # shellcheck source=scripts/lib/start-docker.sh
     source "$here/lib/start-docker.sh"
     ;;
-  kafka)
-    ((BASH_VERSINFO[0] >= 5)) || die "kafka mode needs bash 5 or newer; this is $BASH_VERSION" 69
+  kafka | direct)
+    ((BASH_VERSINFO[0] >= 5)) || die "$mode mode needs bash 5 or newer; this is $BASH_VERSION" 69
     # shellcheck source=scripts/lib/start-native.sh
     source "$here/lib/start-native.sh"
-    ;;
-  direct)
-    die "direct mode (changes straight from the leader, no broker) does not exist yet. Start a Docker engine, or install Java 17 and Maven, and run this again." 69
     ;;
   *) die "--mode wants docker, kafka or direct, not '$mode'" 2 ;;
 esac
@@ -81,16 +78,17 @@ if [[ -z $only ]]; then
   say "  demo, 1000 reads  http://localhost:$(port_of webapp)/demo"
   say "  replicator        http://localhost:$(port_of replicator)/v1/replicas  (also /readyz /metrics)"
 fi
-say "  Debezium Connect  $connect/connectors/postgres-connector/status"
+if [[ $mode != direct ]]; then say "  Debezium Connect  $connect/connectors/postgres-connector/status"; fi
 if [[ $mode == docker ]]; then say "  Redpanda Console  http://localhost:$(port_of console)"; fi
-say "  PostgreSQL        leader $(port_of leader), replicas $(port_of replica-1) $(port_of replica-2) $(port_of replica-3); broker $(port_of broker)"
-if [[ $mode == kafka ]]; then say "  data and logs     ${state#"$PWD/"}"; fi
+say "  PostgreSQL        leader $(port_of leader), replicas $(port_of replica-1) $(port_of replica-2) $(port_of replica-3)"
+if [[ $mode != direct ]]; then say "  broker            $(port_of broker)"; fi
+if [[ $mode != docker ]]; then say "  data and logs     ${state#"$PWD/"}"; fi
 say
 if [[ -z $only ]]; then
   say "Three things to try:"
   say "  1. Open http://localhost:$(port_of webapp), write a post, and see which replica shows it."
   say "  2. Open http://localhost:$(port_of webapp)/demo and run the 1000 reads."
-  if [[ $mode == kafka ]]; then
+  if [[ $mode != docker ]]; then
     say "  3. Stop a replica and read on:  scripts/service.sh stop replica-2$offset_argument  (and start it again)"
   else
     say "  3. Stop a replica and read on:  docker compose stop replica-2  (and start it again)"

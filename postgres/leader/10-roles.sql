@@ -7,5 +7,6 @@ WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = r)
 ALTER ROLE app_writer PASSWORD :'app_writer_password';
 -- Logical decoding needs REPLICATION; nothing here needs superuser.
 ALTER ROLE debezium REPLICATION PASSWORD :'debezium_password';
--- The replicator only reads the leader: catalogs for `check`, rows to fetch again or to compare.
-ALTER ROLE replicator PASSWORD :'replicator_password';
+-- The replicator only reads the leader: catalogs for `check`, rows to fetch again or to compare; and, without a broker, the
+-- stream itself.
+ALTER ROLE replicator REPLICATION PASSWORD :'replicator_password';

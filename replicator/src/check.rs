@@ -1,17 +1,18 @@
 //! `replicator check`: is this set-up able to keep the promises, and if not, what mends it?
 //!
-//! Looks at the leader, the connector, the topics and the replicas, and reports everything at once. Each finding has the
+//! Looks at the leader, the source (connector and topics, or the leader's slot) and the replicas, and reports everything at once. Each finding has the
 //! statement or setting that ends it.
 
 mod broker;
 mod connector;
 mod leader;
 mod replicas;
+mod stream;
 mod values;
 
 use std::fmt;
 
-use crate::config::Config;
+use crate::config::{Config, SourceKind};
 use crate::decode::debezium::Transactions;
 
 /// How bad a finding is.
@@ -118,6 +119,13 @@ pub async fn run(config: &Config) -> Report {
             None
         }
     };
+    if config.source.kind == SourceKind::Postgres {
+        if let Some(leader) = &leader {
+            stream::check(config, leader, &mut findings).await;
+        }
+        replicas::check(config, leader.as_ref(), &mut findings).await;
+        return Report { findings, guarantee: Guarantee::TransactionConsistent };
+    }
     match &config.connect {
         Some(connect) => connector::check(connect, config, leader.as_mut(), &mut findings).await,
         None => {

@@ -22,6 +22,7 @@ use crate::replica::quarantine::FailurePolicy;
 use crate::snapshot::{LeaderSettings, SnapshotMode};
 use crate::source::SourceSettings;
 use crate::source::kafka::KafkaSettings;
+use crate::source::postgres::{PostgresSettings, SLOT_NAME_MAX};
 use crate::worker::CopySettings;
 
 /// All settings.
@@ -68,6 +69,8 @@ pub enum SourceKind {
     /// Debezium's change events in Kafka topics.
     #[default]
     Debezium,
+    /// The leader's own replication stream, without a broker.
+    Postgres,
 }
 
 /// Where changes come from.
@@ -77,9 +80,22 @@ pub struct SourceConfig {
     /// The kind of source.
     #[serde(default)]
     pub kind: SourceKind,
+    /// Kind `postgres`: the leader's slot, which is made when a replica is filled and keeps what any replica still needs.
+    #[serde(default = "default_slot")]
+    pub slot: String,
+    /// Kind `postgres`: the publication of what the replicas get. It is made, of all tables, when there is none and the
+    /// leader's user may.
+    #[serde(default = "default_publication")]
+    pub publication: String,
+    /// Kind `postgres`: how much memory the leader may use for transactions that have not ended, as
+    /// `logical_decoding_work_mem` takes it. What is above it goes to its disk first.
+    #[serde(default = "default_decoding_work_mem")]
+    pub decoding_work_mem: String,
     /// The brokers as `host:port`, comma-separated.
+    #[serde(default)]
     pub brokers: String,
     /// The connector's `topic.prefix`.
+    #[serde(default)]
     pub topic_prefix: String,
     /// The connector's `unavailable.value.placeholder`, which stands for an unchanged TOAST value.
     #[serde(default = "default_placeholder")]
@@ -94,7 +110,7 @@ pub struct SourceConfig {
     /// Whether the connector writes transaction metadata. Without it a replica has no transactions and honours no tokens.
     #[serde(default)]
     pub transactions: Transactions,
-    /// Tables, as `schema.table`, that the connector captures and the replicas don't get.
+    /// Tables, as `schema.table`, that the source has and the replicas don't get.
     #[serde(default)]
     pub exclude_tables: Vec<String>,
     /// Columns, as `schema.table.column`, of which the wire loses values, and that is accepted: what can't be had is left
@@ -107,6 +123,18 @@ pub struct SourceConfig {
     /// Options for librdkafka, by its own names: `security.protocol`, `sasl.username`, …
     #[serde(default)]
     pub kafka: BTreeMap<String, String>,
+}
+
+fn default_slot() -> String {
+    "replicator".to_owned()
+}
+
+fn default_publication() -> String {
+    "replicator".to_owned()
+}
+
+fn default_decoding_work_mem() -> String {
+    "256MB".to_owned()
 }
 
 fn default_placeholder() -> String {
@@ -275,11 +303,41 @@ pub enum LogFormat {
     Json,
 }
 
+impl SourceConfig {
+    /// What is wrong with it, by its kind.
+    fn problems(&self) -> Vec<String> {
+        let needed: &[(&str, &str)] = match self.kind {
+            SourceKind::Debezium => {
+                &[("source.brokers", &self.brokers), ("source.topic_prefix", &self.topic_prefix)]
+            }
+            SourceKind::Postgres => &[
+                ("source.publication", &self.publication),
+                ("source.decoding_work_mem", &self.decoding_work_mem),
+            ],
+        };
+        let empty = needed.iter().filter(|(_, value)| value.is_empty());
+        let mut problems: Vec<_> = empty.map(|(key, _)| format!("{key}: must not be empty")).collect();
+        if self.kind == SourceKind::Postgres {
+            let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+            if self.slot.is_empty() || self.slot.len() > SLOT_NAME_MAX || !self.slot.chars().all(legal) {
+                problems.push(format!(
+                    "source.slot: lower-case letters, digits and '_' only, {SLOT_NAME_MAX} of them at most"
+                ));
+            }
+            if self.transactions == Transactions::Absent {
+                problems.push("source.transactions: \"absent\" is for kind \"debezium\" only".to_owned());
+            }
+        }
+        problems
+    }
+}
+
 impl Config {
     /// How positions of this source are labelled in a replica's checkpoint.
     pub fn source_id(&self) -> String {
         match self.source.kind {
             SourceKind::Debezium => format!("debezium:{}", self.source.topic_prefix),
+            SourceKind::Postgres => format!("postgres:{}", self.source.slot),
         }
     }
 
@@ -295,12 +353,34 @@ impl Config {
         }
     }
 
+    /// What is read, in words.
+    pub fn reads(&self) -> String {
+        let source = &self.source;
+        match (source.kind, &self.leader) {
+            (SourceKind::Postgres, Some(leader)) => format!("slot {} of {}", source.slot, leader.url),
+            _ => format!("{}.* on {}", source.topic_prefix, source.brokers),
+        }
+    }
+
     /// Where changes come from.
     pub fn source(&self) -> SourceSettings {
         match self.source.kind {
             SourceKind::Debezium => {
                 SourceSettings::Debezium { kafka: self.kafka(), decoding: self.decoding() }
             }
+            SourceKind::Postgres => SourceSettings::Postgres(self.stream()),
+        }
+    }
+
+    /// What it takes to read the leader's stream. Without `leader.url`, which kind `postgres` may not lack, it leads nowhere.
+    fn stream(&self) -> PostgresSettings {
+        let url = self.leader.as_ref().map(|leader| leader.url.config().clone());
+        PostgresSettings {
+            url: url.unwrap_or_default(),
+            slot: self.source.slot.clone(),
+            publication: self.source.publication.clone(),
+            work_mem: self.source.decoding_work_mem.clone(),
+            exclude_tables: self.source.exclude_tables.clone(),
         }
     }
 
@@ -317,16 +397,26 @@ impl Config {
 
     /// What it takes to read the leader's tables; none without `leader.url`.
     pub fn leader(&self) -> Option<LeaderSettings> {
+        let (publication, stream) = match self.source.kind {
+            SourceKind::Debezium => (self.snapshot.publication.clone(), None),
+            SourceKind::Postgres => (Some(self.source.publication.clone()), Some(self.stream())),
+        };
         self.leader.as_ref().map(|leader| LeaderSettings {
             url: leader.url.config().clone(),
-            publication: self.snapshot.publication.clone(),
+            publication,
             exclude_tables: self.source.exclude_tables.clone(),
+            stream,
         })
     }
 
     /// How replicas are copied from the leader.
     pub fn copy(&self) -> CopySettings {
-        CopySettings { mode: self.snapshot.mode, leader: self.leader(), kafka: self.kafka() }
+        let mode = match self.source.kind {
+            SourceKind::Debezium => self.snapshot.mode,
+            // Nobody else makes one.
+            SourceKind::Postgres => SnapshotMode::Copy,
+        };
+        CopySettings { mode, leader: self.leader(), source: self.source() }
     }
 
     /// The bounds of a lane.
@@ -367,12 +457,9 @@ impl Config {
                 problems.push(format!("replicas[{i}].name: '{}' is taken already", replica.name));
             }
         }
-        for (key, value) in
-            [("source.brokers", &self.source.brokers), ("source.topic_prefix", &self.source.topic_prefix)]
-        {
-            if value.is_empty() {
-                problems.push(format!("{key}: must not be empty"));
-            }
+        problems.extend(self.source.problems());
+        if self.source.kind == SourceKind::Postgres && self.leader.is_none() {
+            problems.push("source.kind: \"postgres\" needs leader.url".to_owned());
         }
         if self.snapshot.mode == SnapshotMode::Copy && self.leader.is_none() {
             problems.push("snapshot.mode: \"copy\" needs leader.url".to_owned());

@@ -19,6 +19,7 @@ mod reader;
 mod start;
 #[cfg(test)]
 mod tests;
+mod wal;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -97,9 +98,11 @@ struct Standing {
     gather_until: Instant,
     /// Whether a parcel has been given out.
     begun: bool,
-    /// The last commit point; none within a transaction that is given out in parts.
+    /// The last commit that was given out, or where the lane began; none within a transaction that is given out in parts.
     at: Option<CommitLsn>,
-    /// The same, also within a transaction.
+    /// Whether that is a commit, which every other lane comes by.
+    is_commit: bool,
+    /// Up to where everything was given out, also within a transaction.
     position: CommitLsn,
     phase: ReplicaPhase,
 }
@@ -131,6 +134,7 @@ impl<R: Reader> Lane<R> {
                 shared,
                 standing: Standing {
                     at: Some(start.watermark),
+                    is_commit: reader.begins_at_commit(),
                     position: start.watermark,
                     phase: start.phase,
                     start,
@@ -207,11 +211,12 @@ impl<R: Reader> Lane<R> {
         {
             let mut sending = std::pin::pin!(outlets.fan_out.send(parcel));
             loop {
+                // The tick first: parcels that are taken at once must not keep the leader waiting for ever for an answer.
                 tokio::select! {
                     biased;
-                    () = &mut sending => break,
                     () = stop.cancelled() => return Ok(false),
                     _ = ticks.tick() => reader.tick(false).await?,
+                    () = &mut sending => break,
                 }
             }
         }
@@ -248,16 +253,14 @@ impl Outlets {
 
     /// Takes a replica in if it stands where the lane does.
     fn admit(&mut self, join: Join) {
-        let Some(at) = self.standing.at else {
-            self.waiting_joins.push(join);
-            return;
-        };
-        let joined = if self.standing.takes(&join, at) {
-            let outlet = self.fan_out.subscribe(join.status);
-            self.readers();
-            Joined::Yes { at, outlet, names: self.names.clone() }
-        } else {
-            Joined::No
+        let joined = match self.standing.takes(&join) {
+            Takes::Later => return self.waiting_joins.push(join),
+            Takes::From(at) => {
+                let outlet = self.fan_out.subscribe(join.status);
+                self.readers();
+                Joined::Yes { at, outlet, names: self.names.clone() }
+            }
+            Takes::No => Joined::No,
         };
         // Who asked may have gone; then nobody listens, and the subscription ends at the next parcel.
         drop(join.answer.send(joined));
@@ -273,18 +276,42 @@ impl Outlets {
     }
 }
 
+/// Whether a replica may be fed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    /// With everything after this position.
+    From(CommitLsn),
+    /// That is known at the next commit.
+    Later,
+    /// Not by this lane.
+    No,
+}
+
 impl Standing {
-    /// Whether a replica may be fed from the commit point `at` on.
+    /// Whether a replica may be fed from here on.
     ///
     /// Where nothing has been given out, it has to stand exactly where the lane began. Later only replicas whose tables
     /// all stand at the watermark may join, since the lane knows nothing else of them.
-    fn takes(&self, join: &Join, at: CommitLsn) -> bool {
+    fn takes(&self, join: &Join) -> Takes {
         if !self.begun && self.start.stands_with(&join.start) {
-            return true;
+            return Takes::From(self.start.watermark);
         }
+        let Some(at) = self.at else { return Takes::Later };
         let is_plain =
             self.phase == ReplicaPhase::Live && self.start.is_plain_at(at) && join.start.is_plain();
-        is_plain && (join.start.watermark == at || join.catches_up && join.start.watermark < at)
+        let watermark = join.start.watermark;
+        if !is_plain {
+            Takes::No
+        } else if (at..=self.position).contains(&watermark) {
+            // No commit lies between the two.
+            Takes::From(watermark)
+        } else if !join.catches_up || watermark > self.position {
+            Takes::No
+        } else if self.is_commit {
+            Takes::From(at)
+        } else {
+            Takes::Later
+        }
     }
 
     /// A parcel is given out.
@@ -294,9 +321,12 @@ impl Standing {
             ParcelEnd::Open => self.at = None,
             ParcelEnd::Commit(point) => {
                 self.phase = point.state;
-                let lsn = point.transaction.map(|t| t.lsn);
-                self.position = lsn.unwrap_or(self.position);
-                self.at = Some(self.position);
+                self.position = point.watermark().unwrap_or(self.position);
+                if let Some(transaction) = point.transaction {
+                    (self.at, self.is_commit) = (Some(transaction.lsn), true);
+                } else if point.reached.is_none() {
+                    self.at = Some(self.position);
+                }
             }
             // The parts that were given out are taken back: the lane stands where it stood before them.
             ParcelEnd::Discard => self.at = Some(self.position),

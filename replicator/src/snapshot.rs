@@ -24,8 +24,9 @@ pub use shape::Shape;
 use crate::replica::checkpoint::{self, Checkpoint};
 use crate::replica::copy::{self, CopyScope, Replacement};
 use crate::replica::session::Session;
+use crate::source::postgres::PostgresSettings;
 use crate::vocabulary::fence::Fence;
-use crate::vocabulary::offset::Offsets;
+use crate::vocabulary::offset::{self, Offsets};
 use crate::vocabulary::parcel::ReplicaPhase;
 use crate::vocabulary::schema::TableName;
 
@@ -41,6 +42,8 @@ pub struct LeaderSettings {
     pub publication: Option<String>,
     /// Tables, as `schema.table`, that the replicas don't get.
     pub exclude_tables: Vec<String>,
+    /// The leader's own stream, when it goes on behind a copy: the snapshot is then that of a slot.
+    pub stream: Option<PostgresSettings>,
 }
 
 impl LeaderSettings {
@@ -74,7 +77,7 @@ pub struct Target<'a> {
     pub epoch: i64,
 }
 
-/// Fulfils the wish and returns the checkpoint as it is then. `ends` gives the present ends of all partitions; it is asked
+/// Fulfils the wish and returns the checkpoint as it is then. `prepare` gives the present ends of all partitions; it is asked
 /// only for a copy of the whole replica, and before the leader's snapshot is taken, so that whatever ended before them is in
 /// the copy.
 ///
@@ -84,16 +87,19 @@ pub async fn fill<E: From<SnapshotError>>(
     target: Target<'_>,
     leader: &LeaderSettings,
     scope: CopyScope,
-    ends: impl AsyncFnOnce() -> Result<Offsets, E>,
+    prepare: impl AsyncFnOnce() -> Result<Offsets, E>,
     mut report: impl FnMut(&CopyProgress),
 ) -> Result<Checkpoint, E> {
     let begun = match scope {
         CopyScope::None => None,
         CopyScope::Tables => Some(LeaderSnapshot::open(leader).await?),
         CopyScope::All => {
-            LeaderSnapshot::check_slot(leader).await?;
-            let offsets = ends().await?;
+            if leader.stream.is_none() {
+                LeaderSnapshot::check_slot(leader).await?;
+            }
+            let mut offsets = prepare().await?;
             let snapshot = LeaderSnapshot::open(leader).await?;
+            offsets.extend(snapshot.position().map(|position| (offset::wal(), offset::wal_offset(position))));
             let tables = snapshot.tables(leader).await?;
             // What the stream feeds and the copy leaves out would lack the changes in between.
             let fed = copy::fed(target.session).await.map_err(SnapshotError::from)?;

@@ -4,7 +4,8 @@ pub mod kafka;
 pub mod postgres;
 
 use self::kafka::KafkaSettings;
-use crate::decode::debezium::DecodeSettings;
+use self::postgres::PostgresSettings;
+use crate::decode::debezium::{DecodeSettings, Transactions};
 
 /// Where changes come from.
 #[derive(Debug, Clone)]
@@ -16,4 +17,13 @@ pub enum SourceSettings {
         /// How their events are read.
         decoding: DecodeSettings,
     },
+    /// The leader's own stream.
+    Postgres(PostgresSettings),
+}
+
+impl SourceSettings {
+    /// Whether the changes come without their transactions.
+    pub fn is_without_transactions(&self) -> bool {
+        matches!(self, SourceSettings::Debezium { kafka, .. } if kafka.transactions == Transactions::Absent)
+    }
 }

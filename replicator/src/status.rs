@@ -218,6 +218,10 @@ impl StatusCell {
                 s.xid = Some(last.xid.0);
                 s.committed_at_ms = Some(last.committed_at_ms);
             }
+            if let Some(reached) = applied.reached {
+                s.watermark = Some(reached.lsn.to_string());
+                s.committed_at_ms = Some(reached.at_ms);
+            }
             s.applied_at_ms = Some(now_ms());
             s.transactions += applied.transactions;
             s.changes += applied.changes;

@@ -42,7 +42,7 @@ pub async fn run(config: &Config) -> anyhow::Result<Ended> {
     let mut workers = JoinSet::new();
     let hub = HubSettings {
         source: config.source(),
-        replicas: config.replicas.len(),
+        replicas: config.replicas.iter().map(|replica| replica.name.clone()).collect(),
         detach_after: Duration::from_millis(config.apply.detach_after_ms),
     };
     let hub = Hub::new(hub, stop.clone());
@@ -63,7 +63,7 @@ pub async fn run(config: &Config) -> anyhow::Result<Ended> {
     let _server = tokio::spawn(async move { axum::serve(listener, router).await });
     let names: Vec<_> = config.replicas.iter().map(|r| r.name.as_str()).collect();
     tracing::info!(
-        reads = %format!("{}.* on {}", config.source.topic_prefix, config.source.brokers),
+        reads = %config.reads(),
         writes = %names.join(", "),
         http = %config.http.bind,
         "ready"

@@ -229,6 +229,7 @@ impl Worker {
             state = checkpoint.phase.as_str(),
             "applying"
         );
+        self.hub.stored(&self.settings.name, &checkpoint.offsets);
         let leader = self.settings.leader.clone();
         let applier = Applier::new(session, writer, course.names().clone())
             .with_quarantine(quarantine)
@@ -289,11 +290,14 @@ impl Worker {
                 }
                 ParcelEnd::Discard => applier.discard_open().await?,
             }
-            if let Some(ParcelEnd::Commit(point)) = reached.as_ref().map(|s| &s.parcel.end)
-                && course.passed(point).await
-            {
-                applier.renumber(course.names().clone());
-                next = None;
+            if let Some(ParcelEnd::Commit(point)) = reached.as_ref().map(|s| &s.parcel.end) {
+                for (partition, offset) in &point.offsets {
+                    self.hub.stored(&self.settings.name, [(&course.names().get(*partition), offset)]);
+                }
+                if course.passed(point).await {
+                    applier.renumber(course.names().clone());
+                    next = None;
+                }
             }
             drop(reached);
             if next.is_none() {

@@ -8,9 +8,12 @@ run_directory=$repository/.run
 # Jars and other downloads, shared by all port offsets.
 library_directory=$run_directory/lib
 
-# Every service of the native system, in the order in which they start.
-infrastructure_services=(leader replica-1 replica-2 replica-3 broker connect)
-all_services=("${infrastructure_services[@]}" replicator webapp)
+# Every service of the native system, in the order in which they start. Direct mode has no broker and no Connect.
+database_services=(leader replica-1 replica-2 replica-3)
+kafka_services=(broker connect)
+program_services=(replicator webapp)
+infrastructure_services=("${database_services[@]}" "${kafka_services[@]}")
+all_services=("${infrastructure_services[@]}" "${program_services[@]}")
 
 # Polling interval of every wait, in seconds.
 poll_interval=0.1

@@ -241,21 +241,40 @@ write_private() {
   mv "$1.new" "$1"
 }
 
-prepare_replicator() {
-  write_private "$state/replicator/replicator.toml" <<TOML
-# Written by scripts/start-system.sh at each start: changes here are lost.
+# The mode that a system was started in.
+native_mode() { cat "$state/mode" 2>/dev/null || echo kafka; }
+
+# The part of replicator.toml that says where changes come from.
+replicator_source() {
+  if [[ $(native_mode) == direct ]]; then
+    cat <<TOML
+[source]
+kind = "postgres"
+# As in postgres/leader/40-publication.sql.
+publication = "cdc"
+TOML
+  else
+    cat <<TOML
 [source]
 brokers = "127.0.0.1:$(port_of broker)"
 topic_prefix = "app"
 # As in debezium/register-postgres.json.
 placeholder = "unchanged-5d2c0a6f9b7e4c1d8a3f60b2e94d7158"
 
-[leader]
-url = "$(database_url replicator "$REPLICATOR_PASSWORD" leader)"
-
 [connect]
 url = "http://127.0.0.1:$(port_of connect)"
 connector = "postgres-connector"
+TOML
+  fi
+}
+
+prepare_replicator() {
+  write_private "$state/replicator/replicator.toml" <<TOML
+# Written by scripts/start-system.sh at each start: changes here are lost.
+$(replicator_source)
+
+[leader]
+url = "$(database_url replicator "$REPLICATOR_PASSWORD" leader)"
 
 [http]
 bind = "127.0.0.1:$(port_of replicator)"

@@ -1,12 +1,13 @@
 # shellcheck shell=bash
-# start_system for kafka mode. Sourced by start-system.sh, whose options it reads: $fresh, $only.
+# start_system for kafka and direct mode. Sourced by start-system.sh, whose options it reads: $mode, $fresh, $only.
 
 # Brings process.sh and services.sh.
 # shellcheck source=scripts/lib/stop-native.sh
 source "$here/lib/stop-native.sh"
 
-wanted=("${all_services[@]}")
-if [[ -n $only ]]; then wanted=("${infrastructure_services[@]}"); fi
+wanted=("${database_services[@]}")
+if [[ $mode == kafka ]]; then wanted+=("${kafka_services[@]}"); fi
+if [[ -z $only ]]; then wanted+=("${program_services[@]}"); fi
 tracks=()
 
 start_system() {
@@ -23,9 +24,10 @@ start_system() {
     take_lock
   fi
   check_passwords
+  check_mode
   find_out_what_runs
   if ((${#missing[@]} == 0)); then
-    register_connector
+    if [[ $mode == kafka ]]; then register_connector; fi
     say "  everything runs already"
     return
   fi
@@ -45,8 +47,10 @@ start_system() {
   set -m
   (set +m && trap - EXIT INT TERM HUP && start_databases) &
   tracks+=($!)
-  (set +m && trap - EXIT INT TERM HUP && start_kafka) &
-  tracks+=($!)
+  if [[ $mode == kafka ]]; then
+    (set +m && trap - EXIT INT TERM HUP && start_kafka) &
+    tracks+=($!)
+  fi
   if [[ -z $only ]]; then
     (set +m && trap - EXIT INT TERM HUP && build_programs) &
     tracks+=($!)
@@ -54,8 +58,8 @@ start_system() {
   set +m
   await_tracks
 
-  register_connector
-  for name in replicator webapp; do
+  if [[ $mode == kafka ]]; then register_connector; fi
+  for name in "${program_services[@]}"; do
     if is_missing "$name"; then
       start_service "$name"
     fi
@@ -104,8 +108,10 @@ install_what_is_missing() {
   need curl curl
   need jq jq
   need_postgres
-  need_java
-  if ! jars_are_current; then need mvn maven; fi
+  if [[ $mode == kafka ]]; then
+    need_java
+    if ! jars_are_current; then need mvn maven; fi
+  fi
   if [[ -z $only ]]; then need_cargo; fi
 }
 
@@ -120,9 +126,17 @@ check_passwords() {
   write_private "$state/passwords.sha256" <<<"$hash"
 }
 
+# The replicas' positions are of one source: its topics, or the leader's own stream.
+check_mode() {
+  if [[ -e $state/leader/initialised && $(native_mode) != "$mode" ]]; then
+    die "this system's data was made in $(native_mode) mode. Go on in that mode, or use --fresh, or another --port-offset."
+  fi
+  printf '%s\n' "$mode" >"$state/mode"
+}
+
 start_databases() {
   local name pids=()
-  for name in leader replica-1 replica-2 replica-3; do
+  for name in "${database_services[@]}"; do
     if is_missing "$name"; then
       start_service "$name" &
       pids+=($!)
@@ -138,7 +152,7 @@ start_kafka() {
     fetch_jars
     step_done "$started" "jars of debezium/pom.xml fetched"
   fi
-  for name in broker connect; do
+  for name in "${kafka_services[@]}"; do
     if is_missing "$name"; then
       start_service "$name"
     fi

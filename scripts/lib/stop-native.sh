@@ -13,7 +13,7 @@ stop_native() {
   if [[ -z $any ]]; then say "  nothing runs in $state"; fi
   stop_group webapp replicator
   stop_group connect
-  stop_group broker leader replica-1 replica-2 replica-3
+  stop_group broker "${database_services[@]}"
   if [[ -n $volumes ]]; then delete_data; fi
 }
 
@@ -37,7 +37,7 @@ stop_one() {
 # Data that had to live elsewhere is behind a link (make_postgres_home).
 delete_data() {
   local name
-  for name in leader replica-1 replica-2 replica-3; do
+  for name in "${database_services[@]}"; do
     if [[ -L $state/$name ]]; then
       rm -rf "$(readlink "$state/$name")"
       rmdir "$(dirname "$(readlink "$state/$name")")" 2>/dev/null || true

@@ -22,7 +22,7 @@ pub(super) struct Published {
 /// What the other checks need to know of the leader.
 #[derive(Debug)]
 pub(super) struct Leader {
-    client: Client,
+    pub(super) client: Client,
     /// Its tables.
     pub(super) catalog: Catalog,
 }
@@ -127,7 +127,7 @@ impl Leader {
         Ok(published)
     }
 
-    async fn check_publication(
+    pub(super) async fn check_publication(
         &self,
         publication: &str,
         tables: &[String],

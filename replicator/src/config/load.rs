@@ -14,6 +14,9 @@ const PREFIX: &str = "REPLICATOR__";
 /// Every key; `[]` stands for an index, `*` for any name.
 const KNOWN: &[&str] = &[
     "source.kind",
+    "source.slot",
+    "source.publication",
+    "source.decoding_work_mem",
     "source.brokers",
     "source.topic_prefix",
     "source.placeholder",

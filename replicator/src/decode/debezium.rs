@@ -23,7 +23,6 @@ mod binary;
 mod codec;
 mod embedded;
 mod envelope;
-mod error;
 mod geometry;
 mod hstore;
 mod iso;
@@ -42,7 +41,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-pub use error::{DecodeError, ValueError};
+pub use super::error::{DecodeError, ValueError};
+pub(super) use loss::NO_SETTING;
 pub use loss::{Extent, LossyColumn, lossy_columns};
 pub use modes::{BinaryMode, DecimalMode, IntervalMode, Modes, TimeMode, UnknownTypes};
 

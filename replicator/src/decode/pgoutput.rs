@@ -17,12 +17,16 @@
 //! Layouts are those of the chapters "Logical Streaming Replication Protocol" and "Logical Replication Message Formats" of
 //! PostgreSQL's documentation; where these leave something open, of `src/backend/replication/logical/proto.c`.
 
+mod changes;
 mod error;
 mod frame;
+#[cfg(test)]
+pub(crate) mod model;
 mod reader;
 mod relation;
 mod tuple;
 
+pub use changes::Tables;
 pub use error::{PgOutputError, Problem};
 pub use frame::{Frame, Keepalive, StatusUpdate, WalData, decode_frame};
 pub use relation::{Relation, RelationColumn, RelationColumns, RelationId, RelationIds, ReplicaIdentity};

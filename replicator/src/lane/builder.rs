@@ -10,7 +10,9 @@ use crate::vocabulary::change::{Change, Operation};
 use crate::vocabulary::fence::{Fence, Fences};
 use crate::vocabulary::lsn::{CommitLsn, Lsn, Xid};
 use crate::vocabulary::offset::PartitionIndex;
-use crate::vocabulary::parcel::{CommitPoint, Committed, Parcel, ParcelEnd, ReplicaPhase, TableCopy};
+use crate::vocabulary::parcel::{
+    CommitPoint, Committed, Parcel, ParcelEnd, Reached, ReplicaPhase, TableCopy,
+};
 use crate::vocabulary::schema::TableName;
 
 /// Collects changes until a commit, or until a parcel is full.
@@ -195,7 +197,21 @@ impl ParcelBuilder {
         self.drop_copied(committed);
         self.forget_passed(committed.lsn);
         let copies = std::mem::take(&mut self.copies).into_values().collect();
-        let point = CommitPoint { transaction: Some(committed), offsets, copies, state: phase };
+        let point =
+            CommitPoint { transaction: Some(committed), reached: None, offsets, copies, state: phase };
+        self.parcel(ParcelEnd::Commit(Box::new(point)))
+    }
+
+    /// Nothing more comes up to this position, and no transaction ends there.
+    pub(super) fn reach(
+        &mut self,
+        reached: Reached,
+        offsets: Vec<(PartitionIndex, i64)>,
+        phase: ReplicaPhase,
+    ) -> Parcel {
+        self.forget_passed(reached.lsn);
+        let copies = std::mem::take(&mut self.copies).into_values().collect();
+        let point = CommitPoint { transaction: None, reached: Some(reached), offsets, copies, state: phase };
         self.parcel(ParcelEnd::Commit(Box::new(point)))
     }
 
@@ -235,7 +251,8 @@ impl ParcelBuilder {
             return None;
         }
         let copies = std::mem::take(&mut self.copies).into_values().collect();
-        let point = CommitPoint { transaction: None, offsets: assembler.take_moved(), copies, state: phase };
+        let offsets = assembler.take_moved();
+        let point = CommitPoint { transaction: None, reached: None, offsets, copies, state: phase };
         Some(self.parcel(ParcelEnd::Commit(Box::new(point))))
     }
 

@@ -1,7 +1,9 @@
 //! Why a lane ends.
 
 use crate::assemble::AssembleError;
+use crate::decode::DecodeError;
 use crate::source::kafka::SourceError;
+use crate::source::postgres::PostgresSourceError;
 use crate::vocabulary::lsn::{CommitLsn, Xid};
 
 /// A lane can't go on.
@@ -17,6 +19,17 @@ pub enum LaneError {
         at: String,
         /// What is wrong.
         error: Box<AssembleError>,
+    },
+    /// The leader's own stream can't be read, or not now.
+    #[error(transparent)]
+    Postgres(#[from] PostgresSourceError),
+    /// A change of the leader's own stream can't be understood, or the replica can't have it.
+    #[error("{at}: {error}")]
+    Change {
+        /// Its position.
+        at: String,
+        /// What is wrong.
+        error: Box<DecodeError>,
     },
     /// The checkpoint was written without transactions, and transactions are to be kept now.
     #[error(
@@ -59,8 +72,10 @@ impl LaneError {
             | LaneError::ReadAgain { .. }
             | LaneError::Detached
             | LaneError::Stopped => true,
+            LaneError::Postgres(error) => error.is_outage(),
             LaneError::Source(_)
             | LaneError::Assemble { .. }
+            | LaneError::Change { .. }
             | LaneError::WithoutTransactions
             | LaneError::NotCopied { .. }
             | LaneError::Panic(_) => false,
@@ -72,6 +87,8 @@ impl LaneError {
         match self {
             LaneError::Source(error) => error.hint().to_owned(),
             LaneError::Assemble { error, .. } => error.hint(),
+            LaneError::Postgres(error) => error.hint(),
+            LaneError::Change { error, .. } => error.hint(),
             LaneError::WithoutTransactions => {
                 "Copy the replica afresh; or go on as before with source.transactions = \"absent\"."
                     .to_owned()

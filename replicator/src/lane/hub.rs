@@ -17,11 +17,12 @@ use tracing::Instrument as _;
 use super::fan_out::{Outlet, Sealed};
 use super::kafka::KafkaReader;
 use super::start::LaneStart;
+use super::wal::{Confirmed, WalReader};
 use super::{Lane, LaneError, Seed};
 use crate::source::SourceSettings;
 use crate::status::StatusCell;
 use crate::vocabulary::lsn::{CommitLsn, Lsn};
-use crate::vocabulary::offset::PartitionNames;
+use crate::vocabulary::offset::{self, PartitionNames, TopicPartition};
 use crate::vocabulary::schema::Catalog;
 
 /// How lanes are made.
@@ -29,8 +30,8 @@ use crate::vocabulary::schema::Catalog;
 pub struct HubSettings {
     /// Where changes come from.
     pub source: SourceSettings,
-    /// How many replicas there are: the first lane waits a moment for all of them.
-    pub replicas: usize,
+    /// The replicas' names: the first lane waits a moment for all of them, and the leader keeps what one of them lacks.
+    pub replicas: Vec<String>,
     /// How long one replica may keep the others of its lane waiting.
     pub detach_after: Duration,
 }
@@ -80,6 +81,7 @@ struct Handle {
 #[derive(Debug)]
 pub struct Hub {
     settings: HubSettings,
+    confirmed: Arc<Confirmed>,
     stop: CancellationToken,
     lanes: Mutex<Lanes>,
 }
@@ -117,7 +119,20 @@ pub struct Asked {
 impl Hub {
     /// A hub without lanes; they end with `stop`.
     pub fn new(settings: HubSettings, stop: CancellationToken) -> Arc<Self> {
-        Arc::new(Hub { settings, stop, lanes: Mutex::default() })
+        let confirmed = Arc::new(Confirmed::new(settings.replicas.iter().cloned()));
+        Arc::new(Hub { settings, confirmed, stop, lanes: Mutex::default() })
+    }
+
+    /// A replica has stored everything before these offsets, so that a source that keeps changes may forget them.
+    pub fn stored<'a>(
+        &self,
+        replica: &str,
+        offsets: impl IntoIterator<Item = (&'a TopicPartition, &'a i64)>,
+    ) {
+        let wal = offset::wal();
+        for (_, position) in offsets.into_iter().filter(|(partition, _)| **partition == wal) {
+            self.confirmed.stored(replica, offset::wal_position(*position));
+        }
     }
 
     /// Parcels from where a replica stands: of a lane that stands there too, else of a lane of its own.
@@ -163,7 +178,7 @@ impl Hub {
         }
         lanes.next_id += 1;
         // The others are probably about to come, and then everything is read once.
-        let expected = if lanes.running.is_empty() { self.settings.replicas } else { 1 };
+        let expected = if lanes.running.is_empty() { self.settings.replicas.len() } else { 1 };
         let lane = self.spawn(lanes.next_id, start.clone(), expected);
         lanes.running.push(Arc::clone(&lane));
         (lane, true)
@@ -177,13 +192,21 @@ impl Hub {
         shared.position.store(start.watermark.0.0, Ordering::Relaxed);
         let catalog = Arc::clone(&start.catalog);
         let handle = Arc::new(Handle { id, catalog, joins, shared: Arc::clone(&shared), ending });
-        let (settings, stop) = (self.settings.clone(), self.stop.clone());
+        let (settings, stop, confirmed) =
+            (self.settings.clone(), self.stop.clone(), Arc::clone(&self.confirmed));
         let lane = async move {
             let seed =
                 Seed { id, start: start.clone(), shared, joins: requests, expected, stop: stop.clone() };
             match settings.source.clone() {
                 SourceSettings::Debezium { kafka, decoding } => {
                     let opening = KafkaReader::open(id, kafka, decoding, start);
+                    match stop.run_until_cancelled(opening).await {
+                        Some(reader) => Lane::new(reader?, &settings, seed).run().await,
+                        None => Ok(()),
+                    }
+                }
+                SourceSettings::Postgres(postgres) => {
+                    let opening = WalReader::open(postgres, start, confirmed);
                     match stop.run_until_cancelled(opening).await {
                         Some(reader) => Lane::new(reader?, &settings, seed).run().await,
                         None => Ok(()),

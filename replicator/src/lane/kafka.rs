@@ -129,6 +129,10 @@ impl Reader for KafkaReader {
         self.names.clone()
     }
 
+    fn begins_at_commit(&self) -> bool {
+        true
+    }
+
     async fn next(&mut self) -> Result<Option<Parcel>, LaneError> {
         loop {
             match self.core.turn()? {

@@ -9,6 +9,9 @@ pub(super) trait Reader {
     /// The names of the places that parcels refer to; shared, and growing.
     fn names(&self) -> PartitionNames;
 
+    /// Whether the position where it begins is a commit's, which every lane comes by, and not any other.
+    fn begins_at_commit(&self) -> bool;
+
     /// The next parcel of what has come; none when more has to come first. Not to be cancelled.
     ///
     /// # Errors

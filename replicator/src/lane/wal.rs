@@ -50,7 +50,8 @@ impl WalReader {
         confirmed: Arc<Confirmed>,
     ) -> Result<Self, LaneError> {
         // None was stored by a replica that was fed from elsewhere, which the checkpoint's source forbids.
-        let position = start.offsets.get(&offset::wal()).map_or(start.watermark.0, |at| offset::wal_position(*at));
+        let position =
+            start.offsets.get(&offset::wal()).map_or(start.watermark.0, |at| offset::wal_position(*at));
         let stream = match open_slot(&settings, position).await? {
             Some(stream) => stream,
             None => open_copy(&settings, position).await?,

@@ -22,13 +22,15 @@ use super::session::Session;
 use crate::plan::{Step, plan};
 use crate::vocabulary::change::Change;
 use crate::vocabulary::offset::PartitionNames;
-use crate::vocabulary::parcel::{CommitPoint, Committed, Parcel, ParcelEnd, ReplicaPhase};
+use crate::vocabulary::parcel::{CommitPoint, Committed, Parcel, ParcelEnd, Reached, ReplicaPhase};
 
 /// What was committed: the proof that progress may be reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Applied {
     /// The last source transaction; none when only snapshot rows were committed.
     pub last: Option<Committed>,
+    /// Where the group ends, when nothing but a position came after the last transaction.
+    pub reached: Option<Reached>,
     /// Whether the replica's tables agree now.
     pub phase: ReplicaPhase,
     /// Source transactions in the group.
@@ -352,6 +354,7 @@ impl Applied {
     fn nothing() -> Self {
         Applied {
             last: None,
+            reached: None,
             phase: ReplicaPhase::Empty,
             transactions: 0,
             changes: 0,
@@ -364,6 +367,9 @@ impl Applied {
 
     fn add(&mut self, point: &CommitPoint, changes: usize) {
         self.phase = point.state;
+        if point.watermark().is_some() {
+            self.reached = point.reached;
+        }
         self.last = point.transaction.or(self.last);
         self.transactions += u64::from(point.transaction.is_some());
         self.changes += changes as u64;

@@ -187,6 +187,9 @@ impl Advance {
             self.xid = Some(i64::from(transaction.xid.0));
             self.committed_at_ms = Some(transaction.committed_at_ms);
             self.transactions += 1;
+        } else if let Some(reached) = point.reached {
+            self.watermark = Some(reached.lsn.to_string());
+            self.committed_at_ms = Some(reached.at_ms);
         }
         self.changes += i64::try_from(changes).unwrap_or(i64::MAX);
         self.offsets.extend(point.offsets.iter().map(|(partition, offset)| (names.get(*partition), *offset)));

@@ -2,6 +2,7 @@
 
 use crate::replica::error::{describe, disposition_of};
 use crate::replica::{Disposition, ReplicaError};
+use crate::source::postgres::PostgresSourceError;
 
 /// A failure between the leader and a replica.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +19,9 @@ pub enum SnapshotError {
         #[source]
         source: tokio_postgres::Error,
     },
+    /// The leader's own stream.
+    #[error(transparent)]
+    Stream(#[from] PostgresSourceError),
     /// The leader does not answer.
     #[error("connect to the leader: no answer within {0} s")]
     TimedOut(u64),
@@ -65,6 +69,8 @@ impl SnapshotError {
         match self {
             SnapshotError::Replica(error) => error.disposition(),
             SnapshotError::Leader { source, .. } => disposition_of(source),
+            SnapshotError::Stream(error) if error.is_outage() => Disposition::Retry,
+            SnapshotError::Stream(_) => Disposition::Halt,
             SnapshotError::TimedOut(_) | SnapshotError::NoSlot => Disposition::Retry,
             SnapshotError::NoLeader
             | SnapshotError::NotPublished(_)
@@ -81,6 +87,7 @@ impl SnapshotError {
     pub fn hint(&self) -> String {
         match self {
             SnapshotError::Replica(error) => return error.hint(),
+            SnapshotError::Stream(error) => return error.hint(),
             SnapshotError::Leader { .. } | SnapshotError::TimedOut(_) => {
                 "Start the leader, or correct leader.url; its user needs SELECT on the replicated tables."
             }

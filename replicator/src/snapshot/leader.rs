@@ -10,7 +10,9 @@ use super::{LeaderSettings, SnapshotError, parse_fence};
 use crate::replica::catalog::table_name;
 use crate::replica::connection::{CONNECT_SECONDS, Connection, TEXT_FORM};
 use crate::replica::session::Session;
+use crate::source::postgres::{Lifetime, PostgresSettings, ReplicationConnection, SlotSnapshot, create_slot};
 use crate::vocabulary::fence::Fence;
+use crate::vocabulary::lsn::Lsn;
 use crate::vocabulary::schema::TableName;
 
 /// Beside [`TEXT_FORM`]. Rows that a policy would hide make an error.
@@ -41,6 +43,8 @@ pub struct LeaderSnapshot {
     /// Ends with this value, and with it the transaction, which keeps the leader from cleaning up.
     connection: Connection,
     fence: Fence,
+    /// Every commit behind this position is in the stream, every other one in the snapshot; none where nobody said so.
+    position: Option<Lsn>,
     publication: Option<String>,
 }
 
@@ -53,13 +57,17 @@ impl LeaderSnapshot {
         let connection = connect(settings).await?;
         let failed = |source| SnapshotError::Leader { action: "take a snapshot of the leader", source };
         connection.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(failed)?;
+        let position = match &settings.stream {
+            Some(stream) => Some(import_snapshot(&connection, stream).await?),
+            None => None,
+        };
         let row = connection.query_one("SELECT pg_current_snapshot()::text", &[]).await.map_err(failed)?;
         // A statement of its own, after the one that took the snapshot: every commit that the snapshot sees was inserted
         // before this position.
         let after =
             connection.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await.map_err(failed)?;
         let fence = parse_fence(row.get(0), after.get(0))?;
-        Ok(LeaderSnapshot { connection, fence, publication: settings.publication.clone() })
+        Ok(LeaderSnapshot { connection, fence, position, publication: settings.publication.clone() })
     }
 
     /// Checks that somebody keeps the changes from now on: a copy is complete only together with its stream.
@@ -79,6 +87,11 @@ impl LeaderSnapshot {
             .await
             .map_err(failed)?;
         if found.get(0) { Ok(()) } else { Err(SnapshotError::NoSlot) }
+    }
+
+    /// Where the leader's own stream goes on behind the snapshot.
+    pub(super) fn position(&self) -> Option<Lsn> {
+        self.position
     }
 
     /// What the snapshot sees.
@@ -182,6 +195,21 @@ async fn connect(settings: &LeaderSettings) -> Result<Connection, SnapshotError>
     };
     let limit = Duration::from_secs(CONNECT_SECONDS);
     tokio::time::timeout(limit, connecting).await.unwrap_or(Err(SnapshotError::TimedOut(CONNECT_SECONDS)))
+}
+
+/// Takes over the snapshot of a new slot, and returns the position that goes with it. Only a slot's snapshot has an exact one:
+/// a commit may stand in the WAL for a while before others see it.
+async fn import_snapshot(connection: &Connection, stream: &PostgresSettings) -> Result<Lsn, SnapshotError> {
+    let mut slots = ReplicationConnection::connect(&stream.url, &[]).await?;
+    let name = stream.temporary_slot();
+    let created = create_slot(&mut slots, &name, Lifetime::Session, SlotSnapshot::Export).await?;
+    let snapshot = created.snapshot.unwrap_or_default();
+    connection
+        .batch_execute(&format!("SET TRANSACTION SNAPSHOT '{}'", snapshot.replace('\'', "''")))
+        .await
+        .map_err(|source| SnapshotError::Leader { action: "take over a slot's snapshot", source })?;
+    slots.close().await;
+    Ok(created.consistent_point)
 }
 
 fn table_of(rows: &[tokio_postgres::Row]) -> Option<CopyTable> {

@@ -16,6 +16,7 @@
 mod error;
 mod login;
 mod publication;
+mod settings;
 mod slot;
 mod socket;
 mod stream;
@@ -33,6 +34,7 @@ use tokio_postgres::config::TargetSessionAttrs;
 
 pub use error::{PostgresSourceError, ServerError};
 pub use publication::{Publication, PublishedTables, create_publication, find_publication, published_tables};
+pub use settings::{PostgresSettings, SLOT_NAME_MAX, ensure_source};
 pub use slot::{CreatedSlot, Lifetime, Slot, SlotSnapshot, copy_slot, create_slot, drop_slot, find_slot};
 pub use stream::{ReplicationStream, StreamOptions, ValueFormat};
 

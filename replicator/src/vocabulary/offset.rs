@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use super::lsn::Lsn;
 use crate::text::push_fmt;
 
 /// One partition of one topic.
@@ -89,9 +90,13 @@ impl PartitionNames {
         self.len() == 0
     }
 
-    /// `topic/partition at offset n`.
+    /// `topic/partition at offset n`, or a position of the leader's WAL.
     pub fn describe(&self, place: Place) -> String {
-        format!("{} at offset {}", self.get(place.partition), place.offset)
+        let partition = self.get(place.partition);
+        if *partition.topic == *WAL_TOPIC {
+            return format!("the leader's WAL at {}", wal_position(place.offset));
+        }
+        format!("{partition} at offset {}", place.offset)
     }
 }
 
@@ -102,6 +107,25 @@ pub struct Place {
     pub partition: PartitionIndex,
     /// The record's offset.
     pub offset: i64,
+}
+
+/// The name under which the leader's own stream counts as a partition; its offsets are WAL positions. No topic of Debezium
+/// is called so, they have at least one dot.
+const WAL_TOPIC: &str = "wal";
+
+/// The leader's own stream as a partition.
+pub fn wal() -> TopicPartition {
+    TopicPartition { topic: WAL_TOPIC.into(), partition: 0 }
+}
+
+/// A WAL position as an offset. PostgreSQL's stay below 2^63 for as long as it writes less than 8 EiB.
+pub fn wal_offset(lsn: Lsn) -> i64 {
+    i64::try_from(lsn.0).unwrap_or(i64::MAX)
+}
+
+/// An offset of [`wal`] as the position that it is.
+pub fn wal_position(offset: i64) -> Lsn {
+    Lsn(u64::try_from(offset).unwrap_or(0))
 }
 
 /// The first offset still needed, per partition.

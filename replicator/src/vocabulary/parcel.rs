@@ -32,12 +32,30 @@ pub enum ParcelEnd {
 pub struct CommitPoint {
     /// The transaction that ends here; none for a part of a snapshot.
     pub transaction: Option<Committed>,
+    /// Up to where nothing more is to come, when no transaction ends here.
+    pub reached: Option<Reached>,
     /// The first offset still needed, for each partition in which it has moved.
     pub offsets: Vec<(PartitionIndex, i64)>,
     /// What became of table copies.
     pub copies: Vec<TableCopy>,
     /// Whether snapshots are complete from here on.
     pub state: ReplicaPhase,
+}
+
+impl CommitPoint {
+    /// The watermark from here on; none when it stays where it is.
+    pub fn watermark(&self) -> Option<CommitLsn> {
+        self.transaction.map(|transaction| transaction.lsn).or(self.reached.map(|reached| reached.lsn))
+    }
+}
+
+/// A position of the leader up to which every commit has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reached {
+    /// The position.
+    pub lsn: CommitLsn,
+    /// When the leader said so, in milliseconds since 1970, by the leader's clock.
+    pub at_ms: i64,
 }
 
 /// A finished source transaction.

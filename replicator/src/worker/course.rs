@@ -88,9 +88,7 @@ impl Course {
     /// A commit point has been applied. True when the lane was changed: what came from the old one is not to be applied,
     /// and partitions have other numbers.
     pub(super) async fn passed(&mut self, point: &CommitPoint) -> bool {
-        if let Some(transaction) = point.transaction {
-            self.start.watermark = transaction.lsn;
-        }
+        self.start.watermark = point.watermark().unwrap_or(self.start.watermark);
         self.start.phase = point.state;
         if self.start.phase != ReplicaPhase::Live {
             return false;

@@ -1,14 +1,15 @@
 //! Before anything is applied: what the replica has to get from the leader first.
 
 use super::WorkerError;
-use crate::decode::debezium::Transactions;
 use crate::lane::LaneError;
 use crate::replica::checkpoint::Checkpoint;
 use crate::replica::copy::CopyScope;
 use crate::replica::lease::Lease;
 use crate::replica::session::Session;
 use crate::snapshot::{self, LeaderSettings, SnapshotError, SnapshotMode, Target};
+use crate::source::SourceSettings;
 use crate::source::kafka::{KafkaSettings, KafkaSource};
+use crate::source::postgres::ensure_source;
 use crate::status::{StatusCell, WorkerState};
 use crate::vocabulary::offset::Offsets;
 
@@ -19,8 +20,8 @@ pub struct CopySettings {
     pub mode: SnapshotMode,
     /// The leader; none: nothing can be copied.
     pub leader: Option<LeaderSettings>,
-    /// The topics, whose ends are where a replica that was copied as a whole goes on.
-    pub kafka: KafkaSettings,
+    /// Where a replica goes on that was copied as a whole: at the topics' ends, or at the leader's position.
+    pub source: SourceSettings,
 }
 
 impl CopySettings {
@@ -42,7 +43,7 @@ pub(super) async fn fill(
     if scope == CopyScope::None {
         return Ok(checkpoint);
     }
-    if settings.kafka.transactions == Transactions::Absent {
+    if settings.source.is_without_transactions() {
         return Err(SnapshotError::WithoutTransactions.into());
     }
     let leader = settings.leader.as_ref().ok_or(SnapshotError::NoLeader)?;
@@ -50,11 +51,22 @@ pub(super) async fn fill(
     let target = Target { session, epoch: checkpoint.epoch };
     let report = |progress: &snapshot::CopyProgress| status.copying(Some(progress.clone()));
     let filled = tokio::select! {
-        filled = snapshot::fill(target, leader, scope, async || Ok(ends(&settings.kafka).await?), report) => filled,
+        filled = snapshot::fill(target, leader, scope, async || prepare(&settings.source).await, report) => filled,
         lost = lease.lost() => Err(lost.into()),
     };
     status.copying(None);
     filled
+}
+
+/// Makes sure that whatever the copy will not hold is kept by the source, and tells from where on topics hold it.
+async fn prepare(source: &SourceSettings) -> Result<Offsets, WorkerError> {
+    match source {
+        SourceSettings::Debezium { kafka, .. } => Ok(ends(kafka).await?),
+        SourceSettings::Postgres(postgres) => {
+            ensure_source(postgres).await.map_err(LaneError::from)?;
+            Ok(Offsets::new())
+        }
+    }
 }
 
 /// The offsets after the last record of every partition.

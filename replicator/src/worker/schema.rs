@@ -98,6 +98,7 @@ fn cause(error: &WorkerError) -> Option<Cause> {
             AssembleError::Refused { error, .. } => Cause::of_record(error),
             _ => None,
         },
+        WorkerError::Lane(LaneError::Change { error, .. }) => Cause::of_record(error),
         WorkerError::Record { error, .. } => Cause::of_replica(error),
         _ => None,
     }

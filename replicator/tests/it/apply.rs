@@ -82,8 +82,8 @@ pub(crate) fn transaction(lsn: u64, changes: Vec<Change>) -> Parcel {
     let point = CommitPoint {
         transaction: Some(committed),
         offsets: vec![(PartitionIndex(0), 2)],
-        copies: vec![],
         state: ReplicaPhase::Live,
+        ..CommitPoint::default()
     };
     Parcel { changes, size_bytes: 0, end: ParcelEnd::Commit(Box::new(point)) }
 }

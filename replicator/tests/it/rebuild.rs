@@ -47,7 +47,7 @@ impl Fixture {
 
     fn settings(&self) -> anyhow::Result<LeaderSettings> {
         let url = self.leader.url(Role::Replicator).parse()?;
-        Ok(LeaderSettings { url, publication: Some("cdc".to_owned()), exclude_tables: vec![] })
+        Ok(LeaderSettings { url, publication: Some("cdc".to_owned()), exclude_tables: vec![], stream: None })
     }
 
     /// Runs a change of one account on a session of its own and leaves it open.

@@ -91,12 +91,8 @@ impl Fixture {
         self.lsn += 0x10;
         let committed =
             Committed { xid: Xid(7), lsn: CommitLsn(Lsn(self.lsn)), committed_at_ms: 1_700_000_000_000 };
-        let point = CommitPoint {
-            transaction: Some(committed),
-            offsets: vec![],
-            copies: vec![],
-            state: ReplicaPhase::Live,
-        };
+        let point =
+            CommitPoint { transaction: Some(committed), state: ReplicaPhase::Live, ..CommitPoint::default() };
         let change = |operation: &Operation| Change {
             table: Arc::clone(&self.table),
             operation: operation.clone(),

@@ -13,7 +13,7 @@ pub(super) struct Loss {
 }
 
 /// The ways out when no setting of the connector helps.
-pub(super) const NO_SETTING: &str = "Leave the column out with the connector's column.exclude.list and on the replica, or \
+pub(in crate::decode) const NO_SETTING: &str = "Leave the column out with the connector's column.exclude.list and on the replica, or \
      the table with source.exclude_tables, or accept the loss with source.allow_lossy.";
 
 /// How much of a column does not arrive.

@@ -137,11 +137,7 @@ impl Tables {
                 }
                 let old = mapping.key(&before)?;
                 let row = row.finish();
-                if mapping.key(&row)? == old {
-                    Operation::Update(row)
-                } else {
-                    Operation::Rekey { old, row }
-                }
+                if mapping.key(&row)? == old { Operation::Update(row) } else { Operation::Rekey { old, row } }
             }
         };
         Ok(Some((Arc::clone(table), operation)))
@@ -257,5 +253,141 @@ impl Mapping {
             }),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::pgoutput::model::{Model, Old, Value};
+    use crate::decode::pgoutput::{Message, ReplicaIdentity, decode};
+    use crate::vocabulary::schema::{Column as TableColumn, TableName};
+
+    const POSTS: u32 = 7;
+
+    fn text(value: &str) -> Value {
+        Value::Text(value.as_bytes().to_vec())
+    }
+
+    /// The replica's posts: `id` is the key, `twice` is generated, `added` is younger than the oldest changes.
+    fn catalog(key: Vec<usize>) -> Arc<Catalog> {
+        let mut columns = ["id", "body", "twice", "added"].map(TableColumn::text).to_vec();
+        columns[2].generated = true;
+        let posts = Table::new(TableName::new("public", "posts"), columns, key);
+        Arc::new(Catalog::new([posts.with_filler("added", Filler::Value(Some("old".to_owned())))]))
+    }
+
+    fn described(key: Vec<usize>, columns: &[(bool, &str)], excluded: &[&str]) -> Tables {
+        let mut tables = Tables::new(catalog(key), excluded.iter().map(|&name| name.to_owned()));
+        let columns = columns.iter().map(|(is_key, name)| (*is_key, (*name).to_owned(), 25, -1)).collect();
+        let relation = Model::Relation(
+            POSTS,
+            "public".to_owned(),
+            "posts".to_owned(),
+            ReplicaIdentity::Default,
+            columns,
+        );
+        let bytes = relation.encode(None);
+        let Ok(Message::Relation { relation, .. }) = decode(&bytes, false) else { panic!("a relation") };
+        tables.describe(&relation);
+        tables
+    }
+
+    /// What a message does to the replica's table.
+    fn operation(tables: &Tables, model: &Model) -> Result<Option<Operation>, DecodeError> {
+        let bytes = model.encode(None);
+        let change = match decode(&bytes, false).unwrap() {
+            Message::Insert { relation, new, .. } => tables.insert(relation, new),
+            Message::Update { relation, old, new, .. } => tables.update(relation, old, new),
+            Message::Delete { relation, old, .. } => tables.delete(relation, old),
+            other => panic!("no change: {other:?}"),
+        };
+        Ok(change?.map(|(_, operation)| operation))
+    }
+
+    fn row(cells: [Cell<'_>; 4]) -> Row {
+        let mut row = RowBuilder::new(4);
+        cells.into_iter().enumerate().for_each(|(i, cell)| row.set(i, cell));
+        row.finish()
+    }
+
+    fn key(id: &str) -> Key {
+        row([Cell::Text(id), Cell::Absent, Cell::Absent, Cell::Absent]).project(&[0])
+    }
+
+    const IN_ORDER: &[(bool, &str)] = &[(true, "id"), (false, "body")];
+
+    #[test]
+    fn columns_are_found_by_name_and_what_is_not_sent_gets_what_stands_in_for_it() {
+        let tables = described(vec![0], &[(false, "body"), (true, "id")], &[]);
+        let inserted = operation(&tables, &Model::Insert(POSTS, vec![Value::Null, text("1")])).unwrap();
+        let expected = row([Cell::Text("1"), Cell::Null, Cell::Absent, Cell::Text("old")]);
+        assert_eq!(inserted, Some(Operation::Insert(expected)));
+        // A row that exists keeps what it has.
+        let updated = operation(&tables, &Model::Update(POSTS, None, vec![text(""), text("1")])).unwrap();
+        let expected = row([Cell::Text("1"), Cell::Text(""), Cell::Absent, Cell::Absent]);
+        assert_eq!(updated, Some(Operation::Update(expected)));
+    }
+
+    #[test]
+    fn an_old_key_that_differs_changes_the_key_and_an_unchanged_value_is_left_alone() {
+        let tables = described(vec![0], IN_ORDER, &[]);
+        let update = |old, new| operation(&tables, &Model::Update(POSTS, Some(old), new)).unwrap().unwrap();
+        let old_key = Old::Key(vec![text("1"), Value::Null]);
+        let rekeyed = update(old_key.clone(), vec![text("2"), Value::Unchanged]);
+        let expected = row([Cell::Text("2"), Cell::Absent, Cell::Absent, Cell::Absent]);
+        assert_eq!(rekeyed, Operation::Rekey { old: key("1"), row: expected });
+        // A key that is itself too large to be sent twice stands in the old one only.
+        let kept = update(old_key, vec![Value::Unchanged, text("b")]);
+        assert_eq!(
+            kept,
+            Operation::Update(row([Cell::Text("1"), Cell::Text("b"), Cell::Absent, Cell::Absent]))
+        );
+        let full = Old::Full(vec![text("1"), text("large")]);
+        let completed = update(full, vec![text("1"), Value::Unchanged]);
+        let expected = row([Cell::Text("1"), Cell::Text("large"), Cell::Absent, Cell::Absent]);
+        assert_eq!(completed, Operation::Update(expected));
+    }
+
+    #[test]
+    fn rows_without_a_key_need_all_their_old_values() {
+        let tables = described(vec![], IN_ORDER, &[]);
+        let (values, old) = (vec![text("1"), text("a")], vec![text("1"), text("b")]);
+        let update = |old| operation(&tables, &Model::Update(POSTS, old, values.clone()));
+        let expected = Operation::UpdateKeyless {
+            old: row([Cell::Text("1"), Cell::Text("b"), Cell::Absent, Cell::Absent]),
+            new: row([Cell::Text("1"), Cell::Text("a"), Cell::Absent, Cell::Absent]),
+        };
+        assert_eq!(update(Some(Old::Full(old.clone()))).unwrap(), Some(expected));
+        assert!(matches!(update(None), Err(DecodeError::NoOldRow(_))));
+        let deleted = operation(&tables, &Model::Delete(POSTS, Old::Key(old))).unwrap_err();
+        assert!(deleted.hint().contains("REPLICA IDENTITY FULL"), "{}", deleted.hint());
+    }
+
+    #[test]
+    fn a_key_that_the_leader_does_not_tell_refuses_what_would_need_it() {
+        let tables = described(vec![0], &[(false, "id"), (true, "body")], &[]);
+        let values = vec![text("1"), text("a")];
+        assert!(operation(&tables, &Model::Insert(POSTS, values.clone())).is_ok());
+        let error = operation(&tables, &Model::Update(POSTS, None, values)).unwrap_err();
+        assert!(error.to_string().contains("\"id\" is part of the key of public.posts"), "{error}");
+        let delete = Model::Delete(POSTS, Old::Key(vec![Value::Null, text("a")]));
+        assert!(matches!(operation(&tables, &delete), Err(DecodeError::OtherIdentity { .. })));
+    }
+
+    #[test]
+    fn a_table_of_another_shape_is_refused_when_a_change_comes_and_an_excluded_one_never() {
+        let columns = &[(true, "id"), (false, "body"), (false, "new")];
+        let insert = Model::Insert(POSTS, vec![text("1"), Value::Null, Value::Null]);
+        let error = operation(&described(vec![0], columns, &[]), &insert).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the event of public.posts carries \"new\", which the replica's table lacks"
+        );
+        assert_eq!(operation(&described(vec![0], columns, &["public.posts"]), &insert), Ok(None));
+        let missing = operation(&described(vec![0], &[(true, "id")], &[]), &insert).unwrap_err();
+        assert!(missing.to_string().contains("no value for \"body\""), "{missing}");
+        let nowhere = operation(&Tables::new(catalog(vec![0]), []), &insert).unwrap_err();
+        assert_eq!(nowhere, DecodeError::UndescribedRelation(POSTS));
     }
 }

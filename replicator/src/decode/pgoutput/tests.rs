@@ -1,10 +1,8 @@
 //! Messages put together by hand, messages made by chance, and bytes that are no messages.
 
-mod model;
-
 use proptest::prelude::*;
 
-use self::model::Model;
+use super::model::{self, Model};
 use super::*;
 
 /// Bytes from pieces.

@@ -7,6 +7,7 @@ use postgres_protocol::message::backend::ErrorFields;
 
 use super::wire::garbled;
 use crate::decode::pgoutput::PgOutputError;
+use crate::vocabulary::lsn::Lsn;
 
 /// What the leader says when it refuses something, in its own words.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -99,6 +100,29 @@ pub enum PostgresSourceError {
         /// The leader's words.
         error: Box<ServerError>,
     },
+    /// The slot is being made.
+    #[error("slot \"{0}\" is being made, which waits for the transactions that are open on the leader")]
+    SlotUnfinished(String),
+    /// The slot has forgotten changes that a replica still needs.
+    #[error(
+        "slot \"{slot}\" has forgotten everything before {confirmed}, and the replica needs it from {needed} on"
+    )]
+    PositionLost {
+        /// Its name.
+        slot: String,
+        /// From where on the replica needs changes.
+        needed: Lsn,
+        /// From where on the slot has them.
+        confirmed: Lsn,
+    },
+    /// The leader has written less than the replica has applied.
+    #[error("the leader's WAL ends at {wal_position}, and the replica has applied it up to {needed}")]
+    WentBack {
+        /// Where the replica stands.
+        needed: Lsn,
+        /// Where the leader's WAL ends.
+        wal_position: Lsn,
+    },
     /// A publication did not exist when a change that is to be decoded was made.
     #[error("a publication is missing on the leader: {0}")]
     PublicationMissing(Box<ServerError>),
@@ -161,6 +185,16 @@ impl PostgresSourceError {
                      A larger max_slot_wal_keep_size holds out longer."
                 );
             }
+            PostgresSourceError::SlotUnfinished(_) => {
+                "The replicator keeps trying. SELECT pid, xact_start, query FROM pg_stat_activity ORDER BY xact_start;"
+            }
+            PostgresSourceError::PositionLost { .. } => {
+                "The slot was made anew, or moved on without this replica. Copy it afresh: `replicator rebuild REPLICA`."
+            }
+            PostgresSourceError::WentBack { .. } => {
+                "The leader was restored to an older state, or leader.url names another one. Correct it, or copy the replica \
+                 afresh: `replicator rebuild REPLICA`."
+            }
             PostgresSourceError::PublicationMissing(_) => {
                 "Create the publication. Changes from before it can't be decoded with it: then the slot has to be made anew, and \
                  the replicas copied afresh: `replicator rebuild REPLICA`."
@@ -177,6 +211,23 @@ impl PostgresSourceError {
             }
         }
         .to_owned()
+    }
+
+    /// Whether the same may succeed later without anybody changing data or settings.
+    pub fn is_outage(&self) -> bool {
+        match self {
+            PostgresSourceError::Unreachable { .. }
+            | PostgresSourceError::Lost(_)
+            | PostgresSourceError::Ended(_)
+            | PostgresSourceError::SlotInUse { .. } => true,
+            PostgresSourceError::SlotUnfinished(_) => true,
+            // Too many connections, walsenders or slots: others of this program may be about to end theirs. A name that is taken
+            // was taken a moment ago, by another replica's worker.
+            PostgresSourceError::Refused { error, .. } => {
+                error.code.starts_with("53") || error.code == "42710"
+            }
+            _ => false,
+        }
     }
 
     /// The leader's words, where it said any.

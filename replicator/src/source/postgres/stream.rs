@@ -100,6 +100,14 @@ impl ReplicationStream {
         self.frame(&raw)
     }
 
+    /// Waits until more has arrived, which [`try_next`](Self::try_next) then looks at. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// When the connection ends.
+    pub async fn ready(&mut self) -> Result<(), PostgresSourceError> {
+        self.connection.wire.fill().await
+    }
+
     /// The next CopyData that has arrived.
     fn take(&mut self) -> Result<Option<Raw>, PostgresSourceError> {
         while let Some(raw) = self.connection.wire.take(usize::MAX)? {

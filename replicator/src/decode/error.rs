@@ -1,6 +1,7 @@
-//! What can be wrong with a record, and the way out.
+//! What can be wrong with a record or message, and the way out.
 
-use super::loss::NO_SETTING;
+use super::debezium::NO_SETTING;
+use super::pgoutput::PgOutputError;
 use crate::vocabulary::schema::TableName;
 
 /// A record that can't be decoded without guessing.
@@ -55,6 +56,25 @@ pub enum DecodeError {
     /// An update or delete of a table without a key came without the old row.
     #[error("the event has no old row, and {0} needs it to find the row")]
     NoOldRow(TableName),
+    /// A key of the replica's table is not told by the leader's replica identity, so that a row can't be found.
+    #[error(
+        "column \"{column}\" is part of the key of {table} on the replica, and not of its replica identity on the leader"
+    )]
+    OtherIdentity {
+        /// The table.
+        table: TableName,
+        /// The key column.
+        column: String,
+    },
+    /// The leader's stream does not follow its protocol.
+    #[error("the leader's stream: {0}")]
+    Stream(#[from] PgOutputError),
+    /// A change names a table of which the leader has not said what it is.
+    #[error("the leader's stream names table {0} by its OID before it has described it")]
+    UndescribedRelation(u32),
+    /// A message stands where none of its kind can.
+    #[error("the leader's stream: {0}")]
+    OutOfOrder(&'static str),
     /// A key column has no value.
     #[error("the key of {table} has no value for \"{column}\"")]
     IncompleteKey {
@@ -102,6 +122,14 @@ impl DecodeError {
                     if missing.is_empty() { "" } else { &left_out }
                 )
             }
+            DecodeError::Stream(_) | DecodeError::UndescribedRelation(_) | DecodeError::OutOfOrder(_) => {
+                "The leader speaks another protocol, or something between the two changes what it sends: connect without a \
+                 pooler or proxy. The replicator goes on from the last commit when it is started again."
+                    .to_owned()
+            }
+            DecodeError::OtherIdentity { table, .. } => format!(
+                "Give both tables the same key; or, on the leader: ALTER TABLE {table} REPLICA IDENTITY FULL;"
+            ),
             DecodeError::NoOldRow(table) | DecodeError::IncompleteKey { table, .. } => {
                 format!("On the leader: ALTER TABLE {table} REPLICA IDENTITY FULL;")
             }
@@ -160,7 +188,7 @@ pub enum ValueError {
 
 impl ValueError {
     /// An unexpected token.
-    pub(super) fn unexpected(expected: &'static str, raw: &str) -> Self {
+    pub(in crate::decode) fn unexpected(expected: &'static str, raw: &str) -> Self {
         let found = match raw.bytes().next() {
             Some(b'"') => "a string",
             Some(b'[') => "an array",

@@ -2,10 +2,10 @@
 
 use proptest::prelude::*;
 
-use super::super::{Column, Message, OldRow, ReplicaIdentity, Tuple};
+use super::{Column, Message, OldRow, ReplicaIdentity, Tuple};
 
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Value {
+pub(crate) enum Value {
     Null,
     Unchanged,
     Text(Vec<u8>),
@@ -13,14 +13,14 @@ pub(super) enum Value {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Old {
+pub(crate) enum Old {
     Key(Vec<Value>),
     Full(Vec<Value>),
 }
 
 /// Times are whole milliseconds, which is all that a decoded message has.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Model {
+pub(crate) enum Model {
     Begin(u64, i64, u32),
     Commit(u64, u64, i64),
     Origin(u64, String),
@@ -57,7 +57,7 @@ fn name() -> impl Strategy<Value = String> {
 }
 
 /// A message that may stand in a block, or one that may stand outside.
-pub(super) fn message(in_stream: bool) -> BoxedStrategy<Model> {
+pub(crate) fn message(in_stream: bool) -> BoxedStrategy<Model> {
     let identity = prop_oneof![
         Just(ReplicaIdentity::Default),
         Just(ReplicaIdentity::Nothing),
@@ -99,7 +99,7 @@ pub(super) fn message(in_stream: bool) -> BoxedStrategy<Model> {
 
 impl Model {
     /// As `proto.c` writes it, with `xid` where one belongs inside a block.
-    pub(super) fn encode(&self, xid: Option<u32>) -> Vec<u8> {
+    pub(crate) fn encode(&self, xid: Option<u32>) -> Vec<u8> {
         let mut out = Vec::new();
         match self {
             Model::Begin(lsn, ms, xid) => {
@@ -200,7 +200,7 @@ impl Model {
     }
 
     /// What a decoded message says, and the xid that it carries as a change.
-    pub(super) fn of(message: Message<'_>) -> (Self, Option<u32>) {
+    pub(crate) fn of(message: Message<'_>) -> (Self, Option<u32>) {
         let ms = |ms: i64| ms - 946_684_800_000;
         let mut carried = None;
         let mut note = |xid: Option<crate::vocabulary::lsn::Xid>| carried = xid.map(|xid| xid.0);
@@ -255,7 +255,7 @@ impl Model {
     }
 
     /// Whether it carries the xid of the transaction that made it, inside a block.
-    pub(super) fn is_change(&self) -> bool {
+    pub(crate) fn is_change(&self) -> bool {
         !matches!(self, Model::Origin(..) | Model::StreamStop)
     }
 }

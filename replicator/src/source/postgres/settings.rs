@@ -1,0 +1,74 @@
+//! What it takes to read the leader's stream.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher as _, Hasher as _};
+
+use super::stream::{StreamOptions, ValueFormat};
+use super::{
+    Lifetime, PostgresSourceError, PublishedTables, ReplicationConnection, SlotSnapshot, create_publication,
+    create_slot, find_publication, find_slot,
+};
+
+/// How long the name of the durable slot may be: PostgreSQL's limit of 63, less what the names of copies have behind it.
+pub const SLOT_NAME_MAX: usize = 46;
+
+/// What it takes to read the leader's stream.
+#[derive(Debug, Clone)]
+pub struct PostgresSettings {
+    /// The leader's address. The user needs REPLICATION.
+    pub url: tokio_postgres::Config,
+    /// The durable slot's name.
+    pub slot: String,
+    /// The publication of what the replicas get.
+    pub publication: String,
+    /// `logical_decoding_work_mem` of the session: what the leader may keep in memory of transactions that have not ended.
+    pub work_mem: String,
+    /// Tables, as `schema.table`, that are published and the replicas don't get.
+    pub exclude_tables: Vec<String>,
+}
+
+impl PostgresSettings {
+    /// What the stream carries.
+    pub fn stream_options(&self) -> StreamOptions {
+        StreamOptions {
+            publications: vec![self.publication.clone()],
+            values: ValueFormat::Text,
+            streaming: false,
+            messages: false,
+        }
+    }
+
+    /// A name for a slot that lives as long as its session, and that no other one has.
+    pub fn temporary_slot(&self) -> String {
+        // The standard library's seeds are good enough where a clash is refused and tried again.
+        let random = RandomState::new().build_hasher().finish();
+        format!("{}_{random:016x}", self.slot)
+    }
+}
+
+/// Makes the publication and the durable slot if they are not there yet, in this order: a change older than its publication
+/// can't be decoded.
+///
+/// # Errors
+/// When the leader does not answer, or its user may not make them.
+pub async fn ensure_source(settings: &PostgresSettings) -> Result<(), PostgresSourceError> {
+    let mut connection = ReplicationConnection::connect(&settings.url, &[]).await?;
+    if find_publication(&mut connection, &settings.publication).await?.is_none() {
+        create_publication(&mut connection, &settings.publication, PublishedTables::All).await?;
+        tracing::info!(publication = %settings.publication, "made a publication of all tables on the leader");
+    }
+    match find_slot(&mut connection, &settings.slot).await? {
+        Some(slot) if slot.confirmed_flush.is_none() && !slot.is_lost() => {
+            return Err(PostgresSourceError::SlotUnfinished(slot.name));
+        }
+        Some(_) => {}
+        None => {
+            let made =
+                create_slot(&mut connection, &settings.slot, Lifetime::Permanent, SlotSnapshot::Discard);
+            let made = made.await?;
+            tracing::info!(slot = %settings.slot, from = %made.consistent_point, "made a slot on the leader");
+        }
+    }
+    connection.close().await;
+    Ok(())
+}
