@@ -173,6 +173,10 @@ impl Applier {
     /// The whole group in one round trip, unless COPY or a stage takes more.
     async fn apply_folded(&mut self, changes: &[&Change], advance: &Advance) -> Result<(), ReplicaError> {
         let steps = plan(changes);
+        if let Some(lone) = self.lone(&steps, advance) {
+            let ready = Ready::new(&mut self.session, lone).await?;
+            return ready.send_with(&self.session, self.checkpoint.parameters(advance)).await;
+        }
         let requests = self.requests(&steps).await?;
         let counted = requests.iter().any(|r| r.request().must_touch().is_some());
         let pipelined_commit = !counted && advance.is_one_statement();
@@ -186,6 +190,15 @@ impl Applier {
             self.execute("COMMIT", "commit").await?;
         }
         Ok(())
+    }
+
+    /// The single request of a group that one statement can carry out, checkpoint and all.
+    fn lone<'s>(&self, steps: &'s [Step<'s>], advance: &Advance) -> Option<Request<'s>> {
+        let [step] = steps else { return None };
+        let mut wanted = Vec::new();
+        requests(step, self.cutoffs, &mut wanted);
+        let [request] = wanted.as_slice() else { return None };
+        request.lone().filter(|_| advance.is_one_statement())
     }
 
     /// The requests of these steps, all of them prepared.

@@ -9,6 +9,7 @@ use tokio_postgres::types::Type;
 use super::ReplicaError;
 use super::copy::CopyScope;
 use super::session::Session;
+use super::sql;
 use crate::vocabulary::fence::{Fence, Fences};
 use crate::vocabulary::lsn::{CommitLsn, Lsn, Xid};
 use crate::vocabulary::offset::{self, Offsets, PartitionNames, TopicPartition};
@@ -212,18 +213,8 @@ impl CheckpointWriter {
         let advance = session
             .client()
             .prepare_typed(
-                "SELECT replicator.advance($1, $2, $3::text::pg_lsn, $4,
-                        timestamptz 'epoch' + $5::bigint * interval '1 millisecond', $6::text::jsonb, $7, $8)",
-                &[
-                    Type::INT8,
-                    Type::TEXT,
-                    Type::TEXT,
-                    Type::INT8,
-                    Type::INT8,
-                    Type::TEXT,
-                    Type::INT8,
-                    Type::INT8,
-                ],
+                &format!("SELECT {}", sql::advance(1)),
+                &[const { Type::TEXT }; sql::ADVANCE_PARAMETERS],
             )
             .await
             .map_err(failed)?;
@@ -258,21 +249,21 @@ impl CheckpointWriter {
                 .execute(&self.copied, &[&copy.table.schema, &copy.table.name, &state, &lsn, &rows])
                 .await?;
         }
-        client
-            .execute(
-                &self.advance,
-                &[
-                    &self.epoch,
-                    &advance.phase.as_str(),
-                    &advance.watermark,
-                    &advance.xid,
-                    &advance.committed_at_ms,
-                    &offset::to_json(&advance.offsets),
-                    &advance.transactions,
-                    &advance.changes,
-                ],
-            )
-            .await?;
+        client.execute_raw(&self.advance, &self.parameters(advance)).await?;
         Ok(())
+    }
+
+    /// The parameters of [`sql::advance`].
+    pub(super) fn parameters(&self, advance: &Advance) -> [Option<String>; sql::ADVANCE_PARAMETERS] {
+        [
+            Some(self.epoch.to_string()),
+            Some(advance.phase.as_str().to_owned()),
+            advance.watermark.clone(),
+            advance.xid.map(|xid| xid.to_string()),
+            advance.committed_at_ms.map(|ms| ms.to_string()),
+            Some(offset::to_json(&advance.offsets)),
+            Some(advance.transactions.to_string()),
+            Some(advance.changes.to_string()),
+        ]
     }
 }

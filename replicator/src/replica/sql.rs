@@ -25,6 +25,8 @@ pub(super) enum Shape {
     One(Verb),
     /// The same, but fails unless it touched one row: what is sent behind it need not wait for its answer.
     OneChecked(Verb),
+    /// The same with the checkpoint's parameters behind them: a transaction in one statement.
+    Lone(Verb),
     /// Each parameter is a column, with an element per row.
     Arrays(Verb),
     /// The same, but fails unless it touched as many rows as it was given.
@@ -104,6 +106,7 @@ impl Shape {
             Shape::Copy(columns) => columns.iter().collect(),
             Shape::One(verb)
             | Shape::OneChecked(verb)
+            | Shape::Lone(verb)
             | Shape::Arrays(verb)
             | Shape::ArraysChecked(verb)
             | Shape::FillStage(verb)
@@ -127,6 +130,10 @@ impl Shape {
             Shape::OneChecked(verb) => {
                 let (sql, parameters) = verb.sql(table, Values::One(columns));
                 (checked(&sql, "1"), parameters)
+            }
+            Shape::Lone(verb) => {
+                let (sql, parameters) = verb.sql(table, Values::One(columns));
+                (lone(&sql, parameters), parameters + ADVANCE_PARAMETERS)
             }
             Shape::Arrays(verb) => verb.sql(table, Values::Arrays(columns)),
             Shape::ArraysChecked(verb) => {
@@ -182,6 +189,35 @@ impl Values<'_> {
 /// sent behind it, the commit above all, may be sent without knowing its answer.
 fn checked(sql: &str, expected: &str) -> String {
     format!("WITH touched AS ({sql} RETURNING 1) SELECT replicator.expect({expected}, count(*)) FROM touched")
+}
+
+/// The same together with the checkpoint, whose parameters come behind the statement's own: without BEGIN and COMMIT around
+/// it the server makes one transaction of it, and answers once instead of four times.
+fn lone(sql: &str, parameters: usize) -> String {
+    let advance = advance(parameters + 1);
+    format!(
+        "WITH touched AS ({sql} RETURNING 1) SELECT replicator.expect(1, count(*)), {advance} FROM touched"
+    )
+}
+
+/// How many parameters the checkpoint has.
+pub(super) const ADVANCE_PARAMETERS: usize = 8;
+
+/// The call that moves the checkpoint; its parameters, all of them text, are numbered from `first` on.
+pub(super) fn advance(first: usize) -> String {
+    let p = |number: usize| format!("${}", first + number);
+    format!(
+        "replicator.advance({}::bigint, {}, {}::pg_lsn, {}::bigint,
+             timestamptz 'epoch' + {}::bigint * interval '1 millisecond', {}::jsonb, {}::bigint, {}::bigint)",
+        p(0),
+        p(1),
+        p(2),
+        p(3),
+        p(4),
+        p(5),
+        p(6),
+        p(7)
+    )
 }
 
 /// Creates a stage for a verb: a temporary table with the columns and types that the verb's rows bring, empty at each

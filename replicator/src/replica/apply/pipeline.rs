@@ -13,7 +13,7 @@ use crate::replica::ReplicaError;
 use crate::replica::bind::Parameter;
 use crate::replica::session::Session;
 use crate::replica::sql::{self, Shape};
-use crate::vocabulary::row::{Key, Row};
+use crate::vocabulary::row::{Cell, Key, Row};
 use crate::vocabulary::schema::Table;
 
 /// A request that has not been sent before it is first polled; answers how many rows it touched.
@@ -77,6 +77,23 @@ impl<'a> Ready<'a> {
     /// The request.
     pub(super) fn request(&self) -> &Request<'a> {
         &self.request
+    }
+
+    /// Sends it together with the checkpoint that follows from it.
+    pub(super) async fn send_with(
+        &self,
+        session: &Session,
+        checkpoint: [Option<String>; sql::ADVANCE_PARAMETERS],
+    ) -> Result<(), ReplicaError> {
+        let failed = |source| ReplicaError::Postgres { action: "apply", source };
+        let (Request::Prepared { table, shape, rows }, Some(statement)) = (&self.request, &self.statement)
+        else {
+            return Err(ReplicaError::Plan("a request that is not prepared"));
+        };
+        let mut all = parameters(table, shape, *rows, &shape.columns(table));
+        let texts = checkpoint.iter().map(Option::as_deref);
+        all.extend(texts.map(|text| Parameter::One(text.map_or(Cell::Null, Cell::Text))));
+        session.client().execute_raw(statement, &all).await.map(|_| ()).map_err(failed)
     }
 
     /// Sends it; answers how many rows it touched.

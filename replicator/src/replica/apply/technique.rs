@@ -64,14 +64,14 @@ pub(super) enum Rows<'a> {
     Of(&'a StepKind<'a>),
 }
 
-impl Request<'_> {
+impl<'a> Request<'a> {
     /// The table whose rows it touches.
-    pub(super) fn table(&self) -> Option<&Arc<Table>> {
+    pub(super) fn table(&self) -> Option<&'a Arc<Table>> {
         match self {
             Request::Simple(_) => None,
             Request::Prepared { table, .. }
             | Request::CreateStage(table, _)
-            | Request::EmptyStage(table, _) => Some(table),
+            | Request::EmptyStage(table, _) => Some(*table),
         }
     }
 
@@ -83,6 +83,18 @@ impl Request<'_> {
             }
             _ => None,
         }
+    }
+
+    /// The same request for a statement that moves the checkpoint, too: of a single row, which the statement's own answer is
+    /// enough to check.
+    pub(super) fn lone(&self) -> Option<Self> {
+        let Request::Prepared { table, shape, rows } = self else { return None };
+        let verb = match shape {
+            Shape::OneChecked(verb) => verb,
+            Shape::One(verb @ Verb::Insert(_)) => verb,
+            _ => return None,
+        };
+        Some(Request::Prepared { table, shape: Shape::Lone(verb.clone()), rows: *rows })
     }
 
     /// Whether it goes by COPY.
