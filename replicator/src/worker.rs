@@ -241,7 +241,12 @@ impl Worker {
         let session = Session::connect(&self.settings.url).await?;
         let settings = &self.settings;
         let claim = Claim { source: &settings.source_id, owner: &settings.owner, lease: settings.lease };
-        let checkpoint = checkpoint::acquire(&session, claim).await?;
+        let acquired = checkpoint::acquire(&session, claim).await;
+        if matches!(acquired, Err(ReplicaError::Owned { .. })) {
+            // Who reads the leader's stream has to know what this replica lacks, whoever feeds it.
+            self.hub.stored(&settings.name, &checkpoint::offsets(&session).await?);
+        }
+        let checkpoint = acquired?;
         let lease = Lease::keep(&settings.url, checkpoint.epoch, settings.lease).await?;
         Ok(Owned { session, lease, checkpoint })
     }

@@ -12,7 +12,7 @@ use super::session::Session;
 use super::sql;
 use crate::vocabulary::fence::{Fence, Fences};
 use crate::vocabulary::lsn::{CommitLsn, Lsn, Xid};
-use crate::vocabulary::offset::{self, Offsets, PartitionNames, TopicPartition};
+use crate::vocabulary::offset::{self, Offsets, PartitionNames, TopicPartitionParseError};
 use crate::vocabulary::parcel::{CommitPoint, ReplicaPhase, TableCopy};
 use crate::vocabulary::schema::TableName;
 
@@ -109,10 +109,6 @@ pub async fn read(session: &Session, epoch: i64) -> Result<Checkpoint, ReplicaEr
         .await
         .map_err(failed)?;
     let contract = |what: &str| ReplicaError::Contract(what.to_owned());
-    let offsets: HashMap<String, i64> =
-        serde_json::from_str(row.get(3)).map_err(|e| ReplicaError::Contract(format!("offsets: {e}")))?;
-    let offsets: Result<Offsets, _> =
-        offsets.into_iter().map(|(p, offset)| Ok((p.parse::<TopicPartition>()?, offset))).collect();
     let copies = session
         .client()
         .query(
@@ -141,13 +137,31 @@ pub async fn read(session: &Session, epoch: i64) -> Result<Checkpoint, ReplicaEr
         watermark,
         xid: row.get::<_, Option<i64>>(2).and_then(|xid| u32::try_from(xid).ok()).map(Xid),
         committed_at_ms: row.get(4),
-        offsets: offsets.map_err(|e: crate::vocabulary::offset::TopicPartitionParseError| {
-            ReplicaError::Contract(e.to_string())
-        })?,
+        offsets: parse_offsets(row.get(3))?,
         snapshots,
         fences,
         to_copy: CopyScope::from_contract(row.get(7)).ok_or_else(|| contract("control"))?,
     })
+}
+
+/// The first offsets that a replica still needs, whoever owns it.
+///
+/// # Errors
+/// When the replica does not answer, or its contract schema is of another version.
+pub async fn offsets(session: &Session) -> Result<Offsets, ReplicaError> {
+    let row = session
+        .client()
+        .query_one("SELECT offsets::text FROM replicator.checkpoint", &[])
+        .await
+        .map_err(|source| ReplicaError::Postgres { action: "read the checkpoint", source })?;
+    parse_offsets(row.get(0))
+}
+
+fn parse_offsets(json: &str) -> Result<Offsets, ReplicaError> {
+    let contract = |error: String| ReplicaError::Contract(format!("offsets: {error}"));
+    let offsets: HashMap<String, i64> = serde_json::from_str(json).map_err(|e| contract(e.to_string()))?;
+    let parsed = offsets.into_iter().map(|(partition, offset)| Ok((partition.parse()?, offset)));
+    parsed.collect::<Result<Offsets, TopicPartitionParseError>>().map_err(|e| contract(e.to_string()))
 }
 
 /// The fence of a copy, if it has one.
