@@ -297,8 +297,9 @@ impl Standing {
             return Takes::From(self.start.watermark);
         }
         let Some(at) = self.at else { return Takes::Later };
-        let is_plain =
-            self.phase == ReplicaPhase::Live && self.start.is_plain_at(at) && join.start.is_plain();
+        let is_plain = self.phase == ReplicaPhase::Live
+            && self.start.is_plain_at(self.position)
+            && join.start.is_plain();
         let watermark = join.start.watermark;
         if !is_plain {
             Takes::No

@@ -254,7 +254,7 @@ impl Worker {
     fn lane_start(&self, checkpoint: &Checkpoint, catalog: Arc<Catalog>) -> LaneStart {
         LaneStart {
             catalog,
-            watermark: checkpoint.watermark,
+            watermark: checkpoint.position(),
             phase: checkpoint.phase,
             offsets: checkpoint.offsets.clone(),
             snapshots: checkpoint.snapshots.clone(),

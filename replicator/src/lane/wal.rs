@@ -23,7 +23,7 @@ use crate::source::postgres::{
     PostgresSettings, PostgresSourceError, ReplicationConnection, ReplicationStream, copy_slot, find_slot,
 };
 use crate::vocabulary::lsn::Lsn;
-use crate::vocabulary::offset::{self, PartitionNames};
+use crate::vocabulary::offset::PartitionNames;
 use crate::vocabulary::parcel::Parcel;
 
 /// Ticks between looking whether the durable slot is free.
@@ -49,9 +49,7 @@ impl WalReader {
         start: LaneStart,
         confirmed: Arc<Confirmed>,
     ) -> Result<Self, LaneError> {
-        // None was stored by a replica that was fed from elsewhere, which the checkpoint's source forbids.
-        let position =
-            start.offsets.get(&offset::wal()).map_or(start.watermark.0, |at| offset::wal_position(*at));
+        let position = start.watermark.0;
         let stream = match open_slot(&settings, position).await? {
             Some(stream) => stream,
             None => open_copy(&settings, position).await?,

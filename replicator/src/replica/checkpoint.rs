@@ -50,6 +50,15 @@ pub struct Checkpoint {
     pub to_copy: CopyScope,
 }
 
+impl Checkpoint {
+    /// The position up to which the replica has everything: the watermark, or where the leader's own stream goes on behind a
+    /// copy that no commit has followed yet.
+    pub fn position(&self) -> CommitLsn {
+        let behind_copy = self.offsets.get(&offset::wal()).map(|at| CommitLsn(offset::wal_position(*at)));
+        self.watermark.max(behind_copy.unwrap_or_default())
+    }
+}
+
 /// Takes the replica and reads its checkpoint. Ownership ends with the session, and when the lease runs out while somebody
 /// else is waiting: an owner that does not renew it is ended here.
 ///
