@@ -6,9 +6,10 @@
 #   scripts/bench.sh stop [--volumes]
 #   scripts/bench.sh service VERB SERVICE
 #
-#   SCENARIO           drain, latency, memory or catchup; SCENARIO --help shows its options
-#   --smoke            every scenario with the replicator alone, very small: does the benchmark work?
-#   --keep             leaves leader, replicas, broker and Connect running, so that the next run starts at once
+#   SCENARIO           drain, latency, memory or catchup, through Kafka; or bulk, backlog, direct-latency or copy, with
+#                      PostgreSQL alone; SCENARIO --help shows its options
+#   --smoke            every scenario without the sink, very small: does the benchmark work?
+#   --keep             leaves the servers running, so that the next run starts at once
 #   --fresh            deletes the data of earlier runs first, the filled topics too
 #   --replicator FILE  measures this program instead of building the repository's
 #   --port-offset N    added to every port of .env (default 6000)
@@ -49,6 +50,12 @@ if [[ ${scenario[*]} == 'stop --volumes' ]]; then volumes=yes; fi
 # What measures no sink needs no sink's jars.
 if [[ ${scenario[0]} != @(drain|latency) || " ${scenario[*]} " == *' --sides replicator '* ]]; then with_sink=; fi
 
+# Nor do those without a broker need one.
+servers=("${infrastructure_services[@]}")
+if [[ ${scenario[0]} == @(bulk|backlog|direct-latency|copy) ]]; then servers=("${database_services[@]}"); fi
+with_broker=
+if [[ " ${servers[*]} " == *' broker '* ]]; then with_broker=yes; fi
+
 # Heaps for a load, not for a demo.
 BROKER_HEAP=${BROKER_HEAP:-'-Xms256m -Xmx256m'}
 CONNECT_HEAP=${CONNECT_HEAP:-'-Xms1g -Xmx1g'}
@@ -88,13 +95,13 @@ fetch_sink() {
 start_servers() {
   local name started
   mkdir -p "$state"
-  if ! jars_are_current; then
+  if [[ -n $with_broker ]] && ! jars_are_current; then
     started=$(now_ms)
     fetch_jars
     step_done "$started" "jars of debezium/pom.xml fetched"
   fi
   if [[ -n $with_sink ]] && ! sink_is_current; then fetch_sink; fi
-  for name in "${infrastructure_services[@]}"; do
+  for name in "${servers[@]}"; do
     if is_running "$name"; then continue; fi
     require_free_port "$name"
     start_service "$name"
@@ -144,9 +151,11 @@ case ${scenario[0]} in
 esac
 need_cargo
 need_postgres
-need_java
-need curl curl
-need mvn maven
+if [[ -n $with_broker ]]; then
+  need_java
+  need curl curl
+  need mvn maven
+fi
 build
 if [[ $* != *--help* ]]; then
   mkdir -p "$reports"
@@ -174,4 +183,8 @@ else
   measure latency --commits 20 --warm-up 5 --sides replicator
   measure catchup --seconds 2 --around 2 --rate 50
   measure memory --shapes narrow --narrow-rows 5000 --around 1 --freeze-seconds 1
+  measure bulk --rows 3000 --repeat 1 --systems native,native-streaming,direct
+  measure backlog --transactions 3000 --repeat 1
+  measure direct-latency --commits 20 --warm-up 5 --repeat 1 --loads 0,100
+  measure copy --megabytes 2 --repeat 1
 fi

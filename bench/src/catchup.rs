@@ -11,7 +11,7 @@ use e2e::wait;
 use serde::Serialize;
 use tokio::time::sleep;
 
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, Source};
 use crate::environment::Environment;
 use crate::fill::ensure_equal;
 use crate::lag::{self, Sight, Watcher};
@@ -106,7 +106,7 @@ pub(crate) async fn run(system: &System, options: &Options) -> anyhow::Result<()
         system.reset(server).await?;
     }
     let stream = Stream::start(system, "catchup", Format::Plain, &[]).await?;
-    let mut daemon = Daemon::start(system, &options.replicator, stream.prefix(), REPLICAS)?;
+    let mut daemon = Daemon::start(system, &options.replicator, Source::Topics(stream.prefix()), REPLICAS)?;
     let course = course(system, options).await;
     // A course that failed may have left the server stopped, and starting one that runs does nothing.
     let started = system.service("start", &server_name(STOPPED)).await;

@@ -10,29 +10,58 @@ use e2e::wait;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::process;
-use crate::system::{System, server_name};
+use crate::system::{DATABASE, System, server_name};
+
+/// Where a replicator reads.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Source<'a> {
+    /// The topics with this prefix.
+    Topics(&'a str),
+    /// The leader's own stream, through the slot [`SLOT`].
+    Leader,
+}
+
+/// The slot of a replicator that reads the leader's own stream.
+pub(crate) const SLOT: &str = "bench_direct";
+
+impl Source<'_> {
+    /// Its part of the configuration.
+    fn settings(self, system: &System) -> anyhow::Result<String> {
+        Ok(match self {
+            Self::Topics(prefix) => {
+                format!("[source]\nbrokers = \"{}\"\ntopic_prefix = \"{prefix}\"\n", system.brokers())
+            }
+            Self::Leader => format!(
+                "[source]\nkind = \"postgres\"\nslot = \"{SLOT}\"\npublication = \"{DATABASE}\"\n\n\
+                 [leader]\nurl = \"{}\"\n",
+                system.replicator_url(0)?
+            ),
+        })
+    }
+}
 
 /// A running replicator. Dropping it kills the process.
 #[derive(Debug)]
 pub(crate) struct Daemon {
     child: Child,
+    url: String,
     log: std::path::PathBuf,
 }
 
 impl Daemon {
-    /// Starts `program` on the topics of `prefix` for the first `replicas` replicas.
+    /// Starts `program` on `source` for the first `replicas` replicas.
     pub(crate) fn start(
         system: &System,
         program: &Path,
-        prefix: &str,
+        source: Source<'_>,
         replicas: usize,
     ) -> anyhow::Result<Self> {
         let config = system.state_file("replicator.toml");
         let mut text = format!(
             "# Written by the benchmark at each start.\n\
-             [source]\nbrokers = \"{}\"\ntopic_prefix = \"{prefix}\"\n\n\
+             {}\n\
              [http]\nbind = \"127.0.0.1:{}\"\n",
-            system.brokers(),
+            source.settings(system)?,
             system.replicator_port
         );
         for server in 1..=replicas {
@@ -50,11 +79,22 @@ impl Daemon {
             .stderr(output)
             .spawn()
             .with_context(|| format!("start {}", program.display()))?;
-        Ok(Self { child, log })
+        let url = format!("http://127.0.0.1:{}", system.replicator_port);
+        Ok(Self { child, url, log })
     }
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Where it says how its replicas are.
+    pub(crate) fn status_url(&self) -> String {
+        format!("{}/v1/replicas", self.url)
+    }
+
+    /// Where it counts what it does.
+    pub(crate) fn metrics_url(&self) -> String {
+        format!("{}/metrics", self.url)
     }
 
     pub(crate) fn cpu_seconds(&self) -> anyhow::Result<f64> {
@@ -63,6 +103,11 @@ impl Daemon {
 
     pub(crate) fn peak_memory_mib(&self) -> anyhow::Result<f64> {
         process::peak_memory_mib(self.pid())
+    }
+
+    /// Lets the peak of its memory begin again.
+    pub(crate) fn forget_peak_memory(&self) -> anyhow::Result<()> {
+        process::forget_peak_memory(self.pid())
     }
 
     /// An error, with the end of its log, when it does not run any more.

@@ -21,8 +21,9 @@ pub(crate) struct Environment {
     /// Of the last minute before the scenario began. On an idle machine it is that of starting the servers.
     load_average: String,
     postgres: String,
-    kafka: String,
-    /// Class name and version of Debezium's connectors.
+    /// `None` where no broker takes part.
+    kafka: Option<String>,
+    /// Class name and version of Debezium's connectors, where they take part.
     debezium: Vec<String>,
     replicator: String,
     /// Of the repository, with `-dirty` when it has uncommitted changes.
@@ -30,8 +31,18 @@ pub(crate) struct Environment {
 }
 
 impl Environment {
-    /// Asks the machine, the servers, and the replicator's program.
+    /// Asks the machine, the servers, Connect, and the replicator's program.
     pub(crate) async fn of(system: &System, replicator: &Path) -> anyhow::Result<Self> {
+        let worker = connect::get(system, "/").await?;
+        Ok(Self {
+            kafka: Some(worker["version"].as_str().unwrap_or("unknown").to_owned()),
+            debezium: debezium(&connect::get(system, "/connector-plugins").await?),
+            ..Self::without_broker(system, replicator).await?
+        })
+    }
+
+    /// The same where neither a broker nor Connect runs.
+    pub(crate) async fn without_broker(system: &System, replicator: &Path) -> anyhow::Result<Self> {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").context("read the CPU's name")?;
         let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name"));
         let meminfo = fs::read_to_string("/proc/meminfo").context("read the memory's size")?;
@@ -46,15 +57,14 @@ impl Environment {
         let mut version = Command::new(replicator);
         version.arg("--version");
         let leader = system.connect(0, "postgres").await?;
-        let worker = connect::get(system, "/").await?;
         Ok(Self {
             cpu: model.map_or("unknown", |name| name.trim_start_matches([' ', '\t', ':'])).to_owned(),
             cores: std::thread::available_parallelism().context("count the cores")?.get(),
             memory_gib: kib / 1024.0 / 1024.0,
             load_average: load.split(' ').next().unwrap_or_default().to_owned(),
             postgres: leader.query_one("SHOW server_version", &[]).await?.get(0),
-            kafka: worker["version"].as_str().unwrap_or("unknown").to_owned(),
-            debezium: debezium(&connect::get(system, "/connector-plugins").await?),
+            kafka: None,
+            debezium: Vec::new(),
             replicator: process::output(version).await?,
             commit: commit().await,
         })
@@ -62,14 +72,14 @@ impl Environment {
 
     /// One line.
     pub(crate) fn text(&self) -> String {
+        let kafka = self.kafka.as_ref().map(|version| format!(", Kafka {version}")).unwrap_or_default();
+        let debezium: String = self.debezium.iter().map(|connector| format!(", {connector}")).collect();
         format!(
-            "{} cores ({}), {:.0} GiB; PostgreSQL {}, Kafka {}, {}; {}, commit {}. Load average before: {}.",
+            "{} cores ({}), {:.0} GiB; PostgreSQL {}{kafka}{debezium}; {}, commit {}. Load average before: {}.",
             self.cores,
             self.cpu,
             self.memory_gib,
             self.postgres,
-            self.kafka,
-            self.debezium.join(", "),
             self.replicator,
             self.commit,
             self.load_average

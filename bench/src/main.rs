@@ -6,6 +6,7 @@ mod arrivals;
 mod catchup;
 mod connect;
 mod daemon;
+mod direct;
 mod drain;
 mod environment;
 mod fill;
@@ -45,6 +46,14 @@ enum Scenario {
     Catchup(catchup::Options),
     /// Very large transactions: the replicator's peak memory, and what small transactions and other replicas notice.
     Memory(memory::Options),
+    /// Without a broker: very many rows in one transaction.
+    Bulk(direct::BulkOptions),
+    /// Without a broker: very many single-row transactions that were written while nothing applied them.
+    Backlog(direct::BacklogOptions),
+    /// Without a broker: single-row commits, idle and beside a load.
+    DirectLatency(direct::LatencyOptions),
+    /// Without a broker: the first rows of three empty replicas.
+    Copy(direct::CopyOptions),
 }
 
 #[tokio::main]
@@ -55,5 +64,9 @@ async fn main() -> anyhow::Result<()> {
         Scenario::Latency(options) => latency::run(&arguments.system, options).await,
         Scenario::Catchup(options) => catchup::run(&arguments.system, options).await,
         Scenario::Memory(options) => memory::run(&arguments.system, options).await,
+        Scenario::Bulk(options) => direct::bulk(&arguments.system, options).await,
+        Scenario::Backlog(options) => direct::backlog(&arguments.system, options).await,
+        Scenario::DirectLatency(options) => direct::latency(&arguments.system, options).await,
+        Scenario::Copy(options) => direct::copy(&arguments.system, options).await,
     }
 }

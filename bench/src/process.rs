@@ -29,8 +29,36 @@ pub(crate) fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
         }
     }
     ensure!(ticks > 0 || ticks_of(pid).is_some(), "process {pid} does not exist");
-    #[expect(clippy::cast_precision_loss, reason = "ticks of a benchmark stay far below 2^53")]
-    Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+    Ok(seconds(ticks))
+}
+
+/// What one process has used.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Share {
+    pub(crate) pid: u32,
+    /// Its command line, which PostgreSQL's processes change to say what they do.
+    pub(crate) title: String,
+    pub(crate) seconds: f64,
+}
+
+/// The same as [`cpu_seconds`] piece by piece: the process itself with its ended children, and each running child.
+pub(crate) fn shares(pid: u32) -> anyhow::Result<Vec<Share>> {
+    ensure!(ticks_of(pid).is_some(), "process {pid} does not exist");
+    let family = std::iter::once(pid).chain(children(pid));
+    // As above, a child that has ended meanwhile is its parent's.
+    Ok(family
+        .filter_map(|pid| Some(Share { pid, title: title(pid), seconds: seconds(ticks_of(pid)?) }))
+        .collect())
+}
+
+fn title(pid: u32) -> String {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&line).replace('\0', " ")
+}
+
+#[expect(clippy::cast_precision_loss, reason = "ticks of a benchmark stay far below 2^53")]
+fn seconds(ticks: u64) -> f64 {
+    ticks as f64 / rustix::param::clock_ticks_per_second() as f64
 }
 
 /// User and system time, the process's own and that of children it has waited for: fields 14 to 17 of its `stat`.
@@ -58,6 +86,12 @@ pub(crate) fn peak_memory_mib(pid: u32) -> anyhow::Result<f64> {
     Ok(kib / 1024.0)
 }
 
+/// Lets the peak of a process's memory begin again at what it holds now.
+pub(crate) fn forget_peak_memory(pid: u32) -> anyhow::Result<()> {
+    // 5 is the kernel's number for it (proc(5)).
+    fs::write(format!("/proc/{pid}/clear_refs"), "5").context("reset the peak memory")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,11 +101,15 @@ mod tests {
         let own = std::process::id();
         assert!(cpu_seconds(own).is_ok());
         assert!(peak_memory_mib(own).unwrap() > 1.0);
+        assert_eq!(shares(own).unwrap()[0].pid, own);
+        forget_peak_memory(own).unwrap();
+        assert!(peak_memory_mib(own).unwrap() > 1.0);
     }
 
     #[test]
     fn a_process_that_does_not_exist_is_an_error() {
         assert!(cpu_seconds(u32::MAX).is_err());
         assert!(peak_memory_mib(u32::MAX).is_err());
+        assert!(shares(u32::MAX).is_err());
     }
 }

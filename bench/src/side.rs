@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::str::FromStr;
 
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, Source};
 use crate::process;
 use crate::sink::{self, SinkKind, Sinks};
 use crate::stream::Format;
@@ -40,7 +40,9 @@ impl Side {
         replicas: usize,
     ) -> anyhow::Result<Worker> {
         Ok(match self {
-            Self::Replicator => Worker::Daemon(Daemon::start(system, replicator, prefix, replicas)?),
+            Self::Replicator => {
+                Worker::Daemon(Daemon::start(system, replicator, Source::Topics(prefix), replicas)?)
+            }
             Self::Sink(kind) => Worker::Sinks(Sinks::start(system, kind, prefix, replicas).await?),
         })
     }

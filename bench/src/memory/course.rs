@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 use tokio_postgres::Client;
 
 use crate::arrivals::{self, Watched};
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, Source};
 use crate::fill::ensure_equal;
 use crate::lag::{self, Sight, Watcher};
 use crate::load::{Commit, Load, Numbering, SEED};
@@ -93,7 +93,7 @@ async fn live(
     prefix: &str,
     numbering: Numbering,
 ) -> anyhow::Result<Seen> {
-    let daemon = Daemon::start(system, &options.replicator, prefix, REPLICAS)?;
+    let daemon = Daemon::start(system, &options.replicator, Source::Topics(prefix), REPLICAS)?;
     await_transactions(system, numbering, 1).await?;
     let mut arrivals = arrivals::watch(&system.brokers(), prefix, Watched::Ends)?;
     let watchers: Vec<_> = (1..=REPLICAS).map(|server| Watcher::start(system, server, numbering)).collect();
@@ -219,7 +219,8 @@ impl Backlog<'_> {
             self.system.reset(server).await?;
         }
         let started = Instant::now();
-        let daemon = Daemon::start(self.system, &self.options.replicator, self.prefix, REPLICAS)?;
+        let daemon =
+            Daemon::start(self.system, &self.options.replicator, Source::Topics(self.prefix), REPLICAS)?;
         Ok((daemon, started))
     }
 
