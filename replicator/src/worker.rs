@@ -33,7 +33,7 @@ use crate::replica::{Disposition, ReplicaError, catalog};
 use crate::snapshot::SnapshotError;
 use crate::status::{StatusCell, WorkerState};
 use crate::vocabulary::lsn::Xid;
-use crate::vocabulary::offset::PartitionNames;
+use crate::vocabulary::offset::{Offsets, PartitionNames};
 use crate::vocabulary::parcel::{Parcel, ParcelEnd};
 use crate::vocabulary::schema::Catalog;
 
@@ -237,7 +237,6 @@ impl Worker {
             state = checkpoint.phase.as_str(),
             "applying"
         );
-        self.hub.stored(&self.settings.name, &checkpoint.offsets);
         let leader = self.settings.leader.clone();
         let applier = Applier::new(session, writer, course.names().clone())
             .with_quarantine(quarantine)
@@ -249,13 +248,19 @@ impl Worker {
         let session = Session::connect(&self.settings.url).await?;
         let settings = &self.settings;
         let claim = Claim { source: &settings.source_id, owner: &settings.owner, lease: settings.lease };
-        let acquired = checkpoint::acquire(&session, claim).await;
-        if matches!(acquired, Err(ReplicaError::Owned { .. })) {
-            // Who reads the leader's stream has to know what this replica lacks, whoever feeds it.
-            self.hub.stored(&settings.name, &checkpoint::offsets(&session).await?);
-        }
-        let checkpoint = acquired?;
-        let lease = Lease::keep(&settings.url, checkpoint.epoch, settings.lease).await?;
+        let checkpoint = match checkpoint::acquire(&session, claim).await {
+            Ok(checkpoint) => checkpoint,
+            Err(error) => {
+                // The leader's slot may be this daemon's even so, and must not wait for a replica that another one feeds.
+                if self.hub.confirms() && error.disposition() == Disposition::Yield {
+                    self.hub.stored(&settings.name, &checkpoint::kept_offsets(&session).await?);
+                }
+                return Err(error);
+            }
+        };
+        let (hub, name) = (Arc::clone(&self.hub), settings.name.clone());
+        let kept = move |offsets: &Offsets| hub.stored(&name, offsets);
+        let lease = Lease::keep(&settings.url, checkpoint.epoch, settings.lease, kept).await?;
         Ok(Owned { session, lease, checkpoint })
     }
 
@@ -306,14 +311,11 @@ impl Worker {
                 }
                 ParcelEnd::Discard => applier.discard_open().await?,
             }
-            if let Some(ParcelEnd::Commit(point)) = reached.as_ref().map(|s| &s.parcel.end) {
-                for (partition, offset) in &point.offsets {
-                    self.hub.stored(&self.settings.name, [(&course.names().get(*partition), offset)]);
-                }
-                if course.passed(point).await {
-                    applier.renumber(course.names().clone());
-                    next = None;
-                }
+            if let Some(ParcelEnd::Commit(point)) = reached.as_ref().map(|s| &s.parcel.end)
+                && course.passed(point).await
+            {
+                applier.renumber(course.names().clone());
+                next = None;
             }
             drop(reached);
             if next.is_none() {

@@ -123,7 +123,12 @@ impl Hub {
         Arc::new(Hub { settings, confirmed, stop, lanes: Mutex::default() })
     }
 
-    /// A replica has stored everything before these offsets, so that a source that keeps changes may forget them.
+    /// Whether the source keeps changes until it is told that they are stored.
+    pub fn confirms(&self) -> bool {
+        matches!(self.settings.source, SourceSettings::Postgres(_))
+    }
+
+    /// A replica has everything before these offsets on its disk, so that a source that keeps changes may forget them.
     pub fn stored<'a>(
         &self,
         replica: &str,

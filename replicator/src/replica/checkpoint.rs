@@ -118,6 +118,7 @@ pub async fn read(session: &Session, epoch: i64) -> Result<Checkpoint, ReplicaEr
         .await
         .map_err(failed)?;
     let contract = |what: &str| ReplicaError::Contract(what.to_owned());
+    let offsets = parse_offsets(row.get(3))?;
     let copies = session
         .client()
         .query(
@@ -146,31 +147,48 @@ pub async fn read(session: &Session, epoch: i64) -> Result<Checkpoint, ReplicaEr
         watermark,
         xid: row.get::<_, Option<i64>>(2).and_then(|xid| u32::try_from(xid).ok()).map(Xid),
         committed_at_ms: row.get(4),
-        offsets: parse_offsets(row.get(3))?,
+        offsets,
         snapshots,
         fences,
         to_copy: CopyScope::from_contract(row.get(7)).ok_or_else(|| contract("control"))?,
     })
 }
 
-/// The first offsets that a replica still needs, whoever owns it.
+/// The first offsets still needed, as anybody may ask who does not own the replica. The owner's last commits may be lost with
+/// a crash of the server, and these offsets with them.
 ///
 /// # Errors
 /// When the replica does not answer, or its contract schema is of another version.
 pub async fn offsets(session: &Session) -> Result<Offsets, ReplicaError> {
-    let row = session
-        .client()
-        .query_one("SELECT offsets::text FROM replicator.checkpoint", &[])
-        .await
-        .map_err(|source| ReplicaError::Postgres { action: "read the checkpoint", source })?;
+    let row = session.client().query_one("SELECT offsets::text FROM replicator.checkpoint", &[]).await;
+    let row = row.map_err(|source| ReplicaError::Postgres { action: "read the checkpoint", source })?;
     parse_offsets(row.get(0))
 }
 
+/// The same as [`offsets`], of what no crash of the server takes back: everything that is committed is put on disk first.
+///
+/// # Errors
+/// When the replica does not answer, or its contract schema is of another version.
+pub async fn kept_offsets(session: &Session) -> Result<Offsets, ReplicaError> {
+    let offsets = offsets(session).await?;
+    // A commit that waits for the disk, of a transaction that has written something nobody reads: one that has written nothing
+    // would not wait.
+    let flush = "BEGIN; SET LOCAL synchronous_commit = local;
+        SELECT pg_logical_emit_message(true, 'replicator', 'flush'); COMMIT";
+    session
+        .client()
+        .batch_execute(flush)
+        .await
+        .map_err(|source| ReplicaError::Postgres { action: "flush the replica's commits", source })?;
+    Ok(offsets)
+}
+
 fn parse_offsets(json: &str) -> Result<Offsets, ReplicaError> {
-    let contract = |error: String| ReplicaError::Contract(format!("offsets: {error}"));
-    let offsets: HashMap<String, i64> = serde_json::from_str(json).map_err(|e| contract(e.to_string()))?;
-    let parsed = offsets.into_iter().map(|(partition, offset)| Ok((partition.parse()?, offset)));
-    parsed.collect::<Result<Offsets, TopicPartitionParseError>>().map_err(|e| contract(e.to_string()))
+    let offsets: HashMap<String, i64> =
+        serde_json::from_str(json).map_err(|e| ReplicaError::Contract(format!("offsets: {e}")))?;
+    let offsets = offsets.into_iter().map(|(partition, offset)| Ok((partition.parse()?, offset)));
+    let offsets: Result<Offsets, TopicPartitionParseError> = offsets.collect();
+    offsets.map_err(|e| ReplicaError::Contract(e.to_string()))
 }
 
 /// The fence of a copy, if it has one.

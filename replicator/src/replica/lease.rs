@@ -4,6 +4,10 @@
 //! renewed whatever the apply transaction does, and it stops being renewed when the process is paused or cut off. Then a
 //! standby ends the owner's session and takes over ([`super::checkpoint::acquire`]). The old owner can't commit any more,
 //! since its session is gone; and it stops by itself as soon as it sees that its time is over.
+//!
+//! Each renewal also tells from where on the source has to keep changes. Apply transactions commit without waiting for the
+//! replica's disk, so what they stored may be lost again with a crash; a source that had forgotten it by then could not bring
+//! it back. A renewal does wait, and what was committed before it is on disk afterwards.
 
 use std::time::Duration;
 
@@ -12,7 +16,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::Instrument as _;
 
 use super::session::Session;
-use super::{Disposition, ReplicaError};
+use super::{Disposition, ReplicaError, checkpoint};
+use crate::vocabulary::offset::Offsets;
 
 /// How often the lease is renewed within its time: losing one or two renewals costs nothing.
 const RENEWALS: u32 = 4;
@@ -30,7 +35,8 @@ impl Drop for Lease {
 }
 
 impl Lease {
-    /// Connects to the replica, renews the lease of `epoch`, and goes on renewing it for `term` each time.
+    /// Connects to the replica, renews the lease of `epoch`, and goes on renewing it for `term` each time. After each renewal
+    /// `kept` is told the first offsets that are still needed, whatever becomes of the replica's server.
     ///
     /// # Errors
     /// When the replica can't be reached, or is owned by another epoch.
@@ -38,11 +44,12 @@ impl Lease {
         url: &tokio_postgres::Config,
         epoch: i64,
         term: Duration,
+        kept: impl Fn(&Offsets) + Send + Sync + 'static,
     ) -> Result<Self, ReplicaError> {
         let renewed = Instant::now();
+        let terms = Terms { url: url.clone(), epoch, term, kept: Box::new(kept) };
         let session = Session::connect(url).await?;
-        renew(&session, epoch, term).await?;
-        let terms = Terms { url: url.clone(), epoch, term };
+        renew(&session, &terms).await?;
         Ok(Lease { renewing: tokio::spawn(keep_renewing(terms, session, renewed).in_current_span()) })
     }
 
@@ -60,6 +67,7 @@ struct Terms {
     url: tokio_postgres::Config,
     epoch: i64,
     term: Duration,
+    kept: Box<dyn Fn(&Offsets) + Send + Sync>,
 }
 
 /// Renews until that fails for good. The time counts from before a request was sent, so that this side never believes in
@@ -90,14 +98,19 @@ async fn renew_through(session: &mut Option<Session>, terms: &Terms) -> Result<(
         None => Session::connect(&terms.url).await?,
     };
     let open = session.insert(open);
-    renew(open, terms.epoch, terms.term).await
+    renew(open, terms).await
 }
 
-async fn renew(session: &Session, epoch: i64, term: Duration) -> Result<(), ReplicaError> {
-    session
-        .client()
-        .execute("SELECT replicator.renew($1, $2)", &[&epoch, &term.as_secs_f64()])
+async fn renew(session: &Session, terms: &Terms) -> Result<(), ReplicaError> {
+    let failed = |source| ReplicaError::Postgres { action: "renew the lease", source };
+    // Before the renewal: it is these that its commit puts on disk.
+    let offsets = checkpoint::offsets(session).await?;
+    let client = session.client();
+    client.batch_execute("SET synchronous_commit = local").await.map_err(failed)?;
+    client
+        .execute("SELECT replicator.renew($1, $2)", &[&terms.epoch, &terms.term.as_secs_f64()])
         .await
-        .map(|_| ())
-        .map_err(|source| ReplicaError::Postgres { action: "renew the lease", source })
+        .map_err(failed)?;
+    (terms.kept)(&offsets);
+    Ok(())
 }

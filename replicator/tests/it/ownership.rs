@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use e2e::postgres::{Cluster, Role};
+use e2e::postgres::{Cluster, Kind, Role};
 use e2e::proxy::ChaosProxy;
 use e2e::wait::until;
 use replicator::replica::checkpoint::{self, Checkpoint, Claim};
@@ -10,6 +10,7 @@ use replicator::replica::lease::Lease;
 use replicator::replica::session::Session;
 use replicator::replica::{Disposition, ReplicaError};
 use replicator::vocabulary::change::Operation;
+use replicator::vocabulary::offset::{self, Offsets};
 use replicator::vocabulary::parcel::{Parcel, ParcelEnd};
 
 use crate::apply::{Fixture, transaction};
@@ -111,7 +112,7 @@ async fn a_renewed_lease_outlasts_a_long_transaction() -> anyhow::Result<()> {
     let mut f = Fixture::new().await?;
     expire(&f.cluster).await?;
     let term = Duration::from_secs(2);
-    let _lease = Lease::keep(&f.cluster.url(Role::Replicator).parse()?, 1, term).await?;
+    let _lease = Lease::keep(&f.cluster.url(Role::Replicator).parse()?, 1, term, |_| {}).await?;
     let insert = f.change("accounts", Operation::Insert(f.account("1", Some("10"))?), 0)?;
     f.applier.apply_part(&Parcel { changes: vec![insert], size_bytes: 0, end: ParcelEnd::Open }).await?;
     let second = session(&f.cluster).await?;
@@ -135,7 +136,7 @@ async fn an_owner_that_can_not_renew_gives_up_by_itself() -> anyhow::Result<()> 
     let f = Fixture::new().await?;
     let proxy = ChaosProxy::start(f.cluster.port()).await?;
     let url = f.cluster.url_through(Role::Replicator, proxy.port()).parse()?;
-    let mut lease = Lease::keep(&url, 1, Duration::from_secs(2)).await?;
+    let mut lease = Lease::keep(&url, 1, Duration::from_secs(2), |_| {}).await?;
     proxy.pause();
     let error = tokio::time::timeout(PATIENCE, lease.lost()).await?;
     assert!(matches!(error, ReplicaError::LeaseLost { seconds: 2, .. }), "{error}");
@@ -146,12 +147,42 @@ async fn an_owner_that_can_not_renew_gives_up_by_itself() -> anyhow::Result<()> 
 #[tokio::test]
 async fn an_owner_learns_from_its_lease_that_another_one_took_over() -> anyhow::Result<()> {
     let f = Fixture::new().await?;
-    let mut lease = Lease::keep(&f.cluster.url(Role::Replicator).parse()?, 1, Duration::from_secs(2)).await?;
+    let mut lease =
+        Lease::keep(&f.cluster.url(Role::Replicator).parse()?, 1, Duration::from_secs(2), |_| {}).await?;
     let superuser = f.cluster.connect(Role::Superuser).await?;
     superuser.batch_execute("SET default_transaction_read_only = off").await?;
     superuser.batch_execute("UPDATE replicator.lease SET epoch = 2, owner = 'another'").await?;
     let error = tokio::time::timeout(PATIENCE, lease.lost()).await?;
     assert_eq!(error.disposition(), Disposition::Yield, "{error}");
     assert!(error.to_string().contains("another"), "{error}");
+    Ok(())
+}
+
+/// Commits of an owner don't wait for the replica's disk. What the leader is told to forget has to be there all the same.
+#[tokio::test]
+async fn what_a_renewal_or_a_standby_tells_outlasts_a_crash_of_the_server() -> anyhow::Result<()> {
+    // Nothing is written by the way, so that only what is asked for gets to the disk.
+    let settings = [("wal_writer_delay", "10s")];
+    let mut cluster = Cluster::with_settings(Kind::Replica, "replica-1", &settings).await?;
+    let url = cluster.url(Role::Replicator).parse()?;
+    for (round, is_standby) in [(1, false), (2, true)] {
+        let owner = session(&cluster).await?;
+        let epoch = acquire(&owner, "app").await?.epoch;
+        let stored = format!("UPDATE replicator.checkpoint SET offsets = '{{\"wal/0\": {round}}}'");
+        owner.client().batch_execute(&stored).await?;
+        let told = if is_standby {
+            checkpoint::kept_offsets(&session(&cluster).await?).await?
+        } else {
+            let (tell, hear) = std::sync::mpsc::channel();
+            let kept = move |offsets: &Offsets| drop(tell.send(offsets.clone()));
+            let lease = Lease::keep(&url, epoch, Duration::from_secs(60), kept).await?;
+            drop(lease);
+            hear.recv()?
+        };
+        assert_eq!(told.get(&offset::wal()), Some(&round));
+        cluster.kill()?;
+        cluster.start().await?;
+        assert_eq!(checkpoint::offsets(&session(&cluster).await?).await?, told);
+    }
     Ok(())
 }
