@@ -267,6 +267,15 @@ impl Asked {
         }
     }
 
+    /// The answer, if it comes within this time.
+    pub async fn answer_within(&mut self, limit: Duration) -> Option<Option<Feed>> {
+        match tokio::time::timeout(limit, &mut self.answer).await {
+            Ok(Ok(joined)) => Some(joined.into_feed(&self.lane)),
+            Ok(Err(_)) => Some(None),
+            Err(_) => None,
+        }
+    }
+
     async fn wait(self) -> Option<Feed> {
         self.answer.await.ok()?.into_feed(&self.lane)
     }

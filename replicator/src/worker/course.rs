@@ -16,6 +16,11 @@ use crate::vocabulary::parcel::{CommitPoint, ReplicaPhase};
 /// ago is behind by no more than it reads in this time: far less than its queue there will hold.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// How long the answer of a better lane is waited for before the replica goes on by itself. A lane that stands where the replica
+/// does answers at once; seen after the next commit only, its answer would be about a place that is passed already, and two
+/// lanes in step would never become one while there are commits.
+const ANSWER: Duration = Duration::from_millis(20);
+
 /// A worker's way through the lanes.
 #[derive(Debug)]
 pub(super) struct Course {
@@ -106,13 +111,16 @@ impl Course {
                 self.hub.better_than(&self.feed).map_or(Change::None, Change::Seen)
             }
             Change::Seen(candidate) if watermark >= candidate.position => {
-                Change::Asked(candidate.ask(self.start.clone(), &self.status).await)
+                let mut asked = candidate.ask(self.start.clone(), &self.status).await;
+                match asked.answer_within(ANSWER).await {
+                    Some(answer) => promised(answer, watermark),
+                    None => Change::Asked(asked),
+                }
             }
             // It moves on: where it stood is to be known as of a moment ago, not as of the beginning of a long chase.
             Change::Seen(_) if self.looked_at.elapsed() >= LOOK => Change::None,
             Change::Asked(mut asked) => match asked.try_answer() {
-                Some(Some(feed)) if feed.at() >= watermark => Change::Promised(feed),
-                Some(_) => Change::None,
+                Some(answer) => promised(answer, watermark),
                 None => Change::Asked(asked),
             },
             same => same,
@@ -128,5 +136,13 @@ impl Course {
             self.feed = feed;
         }
         true
+    }
+}
+
+/// A feed is of use as long as this replica has not passed the point at which it begins.
+fn promised(answer: Option<Feed>, watermark: CommitLsn) -> Change {
+    match answer {
+        Some(feed) if feed.at() >= watermark => Change::Promised(feed),
+        _ => Change::None,
     }
 }
