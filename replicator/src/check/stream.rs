@@ -72,9 +72,7 @@ async fn look(config: &Config, leader: &Leader, findings: &mut Vec<Finding>) -> 
         ),
         (_, "lost", _) => Finding::error(
             format!("leader: slot {slot} was invalidated, changes are lost"),
-            format!(
-                "SELECT pg_drop_replication_slot('{slot}');  -- then copy the replicas afresh: replicator rebuild REPLICA"
-            ),
+            "Copy the replicas afresh, which makes the slot anew: replicator rebuild REPLICA",
         ),
         (_, "unreserved", _) => Finding::error(
             format!("leader: slot {slot} keeps {kept} and is about to be lost"),

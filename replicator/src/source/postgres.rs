@@ -35,7 +35,9 @@ use tokio_postgres::config::TargetSessionAttrs;
 pub use error::{PostgresSourceError, ServerError};
 pub use publication::{Publication, PublishedTables, create_publication, find_publication, published_tables};
 pub use settings::{PostgresSettings, SLOT_NAME_MAX, ensure_source};
-pub use slot::{CreatedSlot, Lifetime, Slot, SlotSnapshot, copy_slot, create_slot, drop_slot, find_slot};
+pub use slot::{
+    CreatedSlot, Lifetime, Slot, SlotSnapshot, copy_slot, create_slot, drop_lost_slot, drop_slot, find_slot,
+};
 pub use stream::{ReplicationStream, StreamOptions, ValueFormat};
 
 use self::error::{Phase, classify};

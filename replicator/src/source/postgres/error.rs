@@ -179,11 +179,9 @@ impl PostgresSourceError {
                      replicator keeps trying. SELECT active_pid FROM pg_replication_slots WHERE slot_name = '{slot}';"
                 );
             }
-            PostgresSourceError::SlotLost { slot, .. } => {
-                return format!(
-                    "SELECT pg_drop_replication_slot('{slot}');  -- then copy the replicas afresh: `replicator rebuild REPLICA`. \
-                     A larger max_slot_wal_keep_size holds out longer."
-                );
+            PostgresSourceError::SlotLost { .. } => {
+                "Copy the replicas afresh, which makes the slot anew: `replicator rebuild REPLICA`. A larger \
+                 max_slot_wal_keep_size holds out longer."
             }
             PostgresSourceError::SlotUnfinished(_) => {
                 "The replicator keeps trying. SELECT pid, xact_start, query FROM pg_stat_activity ORDER BY xact_start;"
@@ -196,8 +194,8 @@ impl PostgresSourceError {
                  afresh: `replicator rebuild REPLICA`."
             }
             PostgresSourceError::PublicationMissing(_) => {
-                "Create the publication. Changes from before it can't be decoded with it: then the slot has to be made anew, and \
-                 the replicas copied afresh: `replicator rebuild REPLICA`."
+                "Create the publication. Changes from before it can't be decoded with it, so the replicas have to be copied afresh \
+                 then: `replicator rebuild REPLICA`."
             }
             PostgresSourceError::Refused { error, .. } => match error.code.as_str() {
                 "53300" | "53400" => {

@@ -6,7 +6,7 @@ use std::hash::{BuildHasher as _, Hasher as _};
 use super::stream::{StreamOptions, ValueFormat};
 use super::{
     Lifetime, PostgresSourceError, PublishedTables, ReplicationConnection, SlotSnapshot, create_publication,
-    create_slot, find_publication, find_slot,
+    create_slot, drop_lost_slot, find_publication, find_slot,
 };
 
 /// How long the name of the durable slot may be: PostgreSQL's limit of 63, less what the names of copies have behind it.
@@ -47,7 +47,7 @@ impl PostgresSettings {
 }
 
 /// Makes the publication and the durable slot if they are not there yet, in this order: a change older than its publication
-/// can't be decoded.
+/// can't be decoded. A slot that is lost is made anew: what it held is gone, and a copy does without.
 ///
 /// # Errors
 /// When the leader does not answer, or its user may not make them.
@@ -57,6 +57,7 @@ pub async fn ensure_source(settings: &PostgresSettings) -> Result<(), PostgresSo
         create_publication(&mut connection, &settings.publication, PublishedTables::All).await?;
         tracing::info!(publication = %settings.publication, "made a publication of all tables on the leader");
     }
+    drop_lost_slot(&mut connection, &settings.slot).await?;
     match find_slot(&mut connection, &settings.slot).await? {
         Some(slot) if slot.confirmed_flush.is_none() && !slot.is_lost() => {
             return Err(PostgresSourceError::SlotUnfinished(slot.name));

@@ -163,6 +163,22 @@ pub async fn drop_slot(
     connection.simple_query("drop the slot", &command).await.map(drop)
 }
 
+/// Drops a slot if it is lost: nothing can be streamed from it, and its name is needed for the next one.
+///
+/// # Errors
+/// When the leader does not answer, or its user may not.
+pub async fn drop_lost_slot(
+    connection: &mut ReplicationConnection,
+    name: &str,
+) -> Result<(), PostgresSourceError> {
+    // In one statement with the look: meanwhile another replica's worker may have made it anew.
+    let sql = format!(
+        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = {} AND wal_status = 'lost'",
+        literal(name)
+    );
+    connection.simple_query("drop the lost slot", &sql).await.map(drop)
+}
+
 /// A name in double quotes. SQL, replication commands and lists of publications read it alike.
 pub(super) fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))

@@ -119,7 +119,14 @@ impl ReplicationStream {
                     let error = ServerError::parse(body.fields())?;
                     return Err(classify(Phase::Stream { slot: &self.slot }, error));
                 }
-                Message::NoticeResponse(body) => notice(body.fields())?,
+                Message::NoticeResponse(body) => {
+                    let remark = notice(body.fields())?;
+                    // Since PostgreSQL 18 a publication that was missing makes a warning and not an error, and the changes are
+                    // left out: of all that a stream warns of, the only one with this SQLSTATE.
+                    if remark.code == "55000" {
+                        return Err(PostgresSourceError::PublicationMissing(remark));
+                    }
+                }
                 Message::ParameterStatus(_) | Message::NotificationResponse(_) => {}
                 Message::CopyDone | Message::CommandComplete(_) => {
                     return Err(PostgresSourceError::Lost("the leader ended the stream".to_owned()));
@@ -240,6 +247,25 @@ mod tests {
         far.read_exact(&mut answer).await.unwrap();
         // But for the clock they are alike.
         assert_eq!(answer[..30], told[..30]);
+    }
+
+    #[tokio::test]
+    async fn a_warning_of_changes_that_are_left_out_ends_the_stream() {
+        let (near, mut far) = tokio::io::duplex(10_000);
+        let connection =
+            ReplicationConnection { wire: Wire::new(Box::new(near)), busy: true, has_streamed: false };
+        let mut stream = ReplicationStream::new(connection, "s");
+        let notice = |code: &str, text: &str| {
+            let fields = format!("SWARNING\0C{code}\0M{text}\0\0");
+            let length = u32::try_from(fields.len() + 4).unwrap().to_be_bytes();
+            [b"N", &length[..], fields.as_bytes()].concat()
+        };
+        let harmless = notice("01000", "something");
+        let grave = notice("55000", "skipped loading publication \"p\"");
+        far.write_all(&[harmless, grave].concat()).await.unwrap();
+        let error = stream.next().await.unwrap_err();
+        assert!(matches!(&error, PostgresSourceError::PublicationMissing(_)), "{error}");
+        assert!(error.to_string().contains("\"p\""), "{error}");
     }
 
     #[test]

@@ -207,7 +207,7 @@ impl Wire {
                 Message::ErrorResponse(body) => {
                     return ServerError::parse(body.fields()).map(Answer::Refusal);
                 }
-                Message::NoticeResponse(body) => notice(body.fields())?,
+                Message::NoticeResponse(body) => drop(notice(body.fields())?),
                 Message::ParameterStatus(_) | Message::NotificationResponse(_) => {}
                 message => return Ok(Answer::Message(message)),
             }
@@ -223,11 +223,11 @@ impl Wire {
     }
 }
 
-/// Writes down what the leader remarks.
-pub(super) fn notice(fields: ErrorFields<'_>) -> Result<(), PostgresSourceError> {
+/// Writes down what the leader remarks, and returns it.
+pub(super) fn notice(fields: ErrorFields<'_>) -> Result<Box<ServerError>, PostgresSourceError> {
     let remark = ServerError::parse(fields)?;
     tracing::warn!(sqlstate = %remark.code, "the leader remarks: {}", remark.message);
-    Ok(())
+    Ok(remark)
 }
 
 /// Bytes that are no message.

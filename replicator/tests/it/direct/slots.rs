@@ -119,7 +119,7 @@ async fn a_slot_whose_wal_is_gone_is_lost() -> anyhow::Result<()> {
     let error = connection.start(SLOT, Lsn(0), &options()).await.expect_err("it is lost");
     assert!(matches!(&error, PostgresSourceError::SlotLost { slot, .. } if slot == SLOT), "{error}");
     assert!(
-        error.hint().contains("pg_drop_replication_slot") && error.hint().contains("rebuild"),
+        error.hint().contains("max_slot_wal_keep_size") && error.hint().contains("rebuild"),
         "{}",
         error.hint()
     );
