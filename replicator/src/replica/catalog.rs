@@ -63,7 +63,7 @@ fn column(row: &PgRow) -> Column {
     Column {
         name: row.get("column_name"),
         type_name: row.get("type_name"),
-        cast: row.get("cast_name"),
+        cast: cast(row.get("cast_name")),
         kind,
         generated: row.get("generated"),
         identity_always: row.get("identity_always"),
@@ -162,4 +162,10 @@ fn array(element: &TypeRow<'_>) -> ColumnKind {
             "text" | "varchar" | "bpchar" | "json" | "jsonb" | "bytea" | "int4" | "int8" | "date" | "uuid"
         );
     ColumnKind::Array(Box::new(ArrayKind { element: kind, has_placeholder }))
+}
+
+/// What stands behind `::` to make a value of this type from its text. PostgreSQL has a cast of its own from `text` to
+/// `regclass`, which does not know `-`, the text of none; by way of another string type it takes the input function.
+fn cast(type_name: String) -> String {
+    if type_name == "regclass" { format!("bpchar::{type_name}") } else { type_name }
 }
