@@ -77,14 +77,20 @@ pub async fn wanted(session: &Session) -> Result<Vec<TableName>, ReplicaError> {
     Ok(rows.iter().map(table_name).collect())
 }
 
-/// The tables of which a snapshot or a copy has been made.
+/// The tables of which a snapshot or a copy has been made, and which are still there.
 ///
 /// # Errors
 /// When the replica does not answer.
 pub async fn fed(session: &Session) -> Result<Vec<TableName>, ReplicaError> {
     let rows = session
         .client()
-        .query("SELECT table_schema, table_name FROM replicator.table_state ORDER BY 1, 2", &[])
+        .query(
+            "SELECT table_schema, table_name FROM replicator.table_state AS s
+             WHERE EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                           WHERE n.nspname = s.table_schema AND c.relname = s.table_name)
+             ORDER BY 1, 2",
+            &[],
+        )
         .await
         .map_err(|source| ReplicaError::Postgres { action: "read what was copied", source })?;
     Ok(rows.iter().map(table_name).collect())

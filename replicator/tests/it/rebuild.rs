@@ -310,6 +310,24 @@ async fn a_publication_without_tables_is_no_reason_to_leave_the_stream() -> anyh
     Ok(())
 }
 
+/// A table that was dropped on both sides is no reason against a copy for ever after.
+#[tokio::test]
+async fn a_table_that_is_gone_everywhere_does_not_keep_the_rest_from_being_copied() -> anyhow::Result<()> {
+    let f = Fixture::new().await?;
+    f.ask(&[]).await?;
+    f.fill().await?;
+    f.owner.batch_execute("ALTER PUBLICATION cdc DROP TABLE likes").await?;
+    f.ask(&[]).await?;
+    let error = f.fill().await.err().context("the replica still has it")?;
+    assert!(error.to_string().contains("public.likes"), "{error}");
+    f.owner.batch_execute("DROP TABLE likes").await?;
+    let superuser = f.replica.connect(Role::Superuser).await?;
+    superuser.batch_execute("SET default_transaction_read_only = off").await?;
+    superuser.batch_execute("DROP TABLE likes").await?;
+    f.fill().await?;
+    f.assert_equal("posts").await
+}
+
 #[tokio::test]
 async fn publications_that_differ_are_not_chosen_from() -> anyhow::Result<()> {
     let mut f = Fixture::new().await?;
