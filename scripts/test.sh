@@ -7,7 +7,7 @@
 #   files    shell scripts, docker-compose.yml, JSON; cargo-deny when it is installed
 #   lint     formatting, clippy, documentation
 #   unit     the tests inside each crate, its tests/it and its documentation, with real PostgreSQL servers
-#   e2e      the whole system: started by start-system.sh, driven through HTTP and a browser
+#   e2e      the whole system: started by start-system.sh, driven through HTTP and a browser; then again without a broker
 #
 # Without PART: all of them. Release builds only, so that librdkafka is compiled once.
 set -euo pipefail
@@ -99,6 +99,9 @@ part_e2e() {
   need chromium chromium
   need chromedriver chromium-driver
   check "the whole system" cargo test --locked --release --workspace --test system
+  # What differs is where changes come from, so load and chaos are shorter than in the first run.
+  check "the whole system, straight from the leader" env E2E_SOURCE=direct E2E_TRANSACTIONS=2000 E2E_CHAOS_MINUTES=1 \
+    cargo test --locked --release --workspace --test system
 }
 
 for part in "${parts[@]}"; do "part_$part"; done

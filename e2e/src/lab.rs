@@ -36,6 +36,8 @@ pub struct Written {
     pub committed: u64,
     /// Transactions that PostgreSQL refused, for a key that was taken or a deadlock, and those rolled back on purpose.
     pub aborted: u64,
+    /// Transactions during which the leader was lost: committed or not.
+    pub unknown: u64,
 }
 
 impl Lab {
@@ -131,27 +133,51 @@ impl Lab {
     }
 }
 
-/// Writes on the leader at `url`, which must be the owner's, with `pause` between two transactions.
+/// Between two attempts to reach a leader that is away.
+const RECONNECT_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Writes on the leader at `url`, which must be the owner's, with `pause` between two transactions. When the leader is lost,
+/// it goes on with the next transaction: whether the last one was committed is then not known, and of no matter to whoever
+/// compares the replicas with what the leader has.
 pub fn write(url: &str, lab: &Lab, number: u64, pause: Duration) -> Observer<Written> {
     let (url, lab) = (url.to_owned(), lab.clone());
     Observer::start(async move |stopped| {
-        let client = postgres::connect(&url).await?;
         // Values are made by PostgreSQL's random(), which follows from the seed as well.
         let seed = f64::from(u32::try_from(number % 1000)?) / 1000.0;
-        client.query_one("SELECT setseed($1)", &[&seed]).await.context("set the seed of the values")?;
         let mut writer = lab.writer(number);
         let mut written = Written::default();
+        let mut session = None;
         while !*stopped.borrow() {
-            let transaction = writer.next_transaction();
-            if run(&client, &transaction).await? {
-                written.committed += 1;
-            } else {
-                written.aborted += 1;
+            let client = match session.take() {
+                Some(client) => client,
+                None => match connect(&url, seed).await {
+                    Ok(client) => client,
+                    Err(_) => {
+                        sleep(RECONNECT_INTERVAL).await;
+                        continue;
+                    }
+                },
+            };
+            match run(&client, &writer.next_transaction()).await {
+                Ok(true) => written.committed += 1,
+                Ok(false) => written.aborted += 1,
+                Err(_) if client.is_closed() => {
+                    written.unknown += 1;
+                    continue;
+                }
+                Err(error) => return Err(error),
             }
+            session = Some(client);
             sleep(pause).await;
         }
         Ok(written)
     })
+}
+
+async fn connect(url: &str, seed: f64) -> anyhow::Result<Client> {
+    let client = postgres::connect(url).await?;
+    client.query_one("SELECT setseed($1)", &[&seed]).await.context("set the seed of the values")?;
+    Ok(client)
 }
 
 /// Runs one transaction; `false` when it was rolled back, on purpose or because PostgreSQL refused it for a reason that
@@ -163,6 +189,9 @@ pub async fn run(client: &Client, transaction: &Transaction) -> anyhow::Result<b
     let Err(error) = client.batch_execute(&transaction.sql()).await else {
         return Ok(transaction.commits());
     };
+    if client.is_closed() {
+        return Err(error).context("the leader is gone");
+    }
     client.batch_execute("ROLLBACK").await.context("roll back")?;
     const EXPECTED: &[SqlState] = &[
         SqlState::UNIQUE_VIOLATION,

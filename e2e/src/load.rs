@@ -5,8 +5,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use tokio::time::sleep;
 use tokio_postgres::Config;
 
+use crate::observe::Observer;
 use crate::postgres;
 
 /// The scripts and how often each runs, in parts of the sum.
@@ -40,8 +42,36 @@ pub struct Plan {
     pub seed: u64,
 }
 
-/// What a finished load did.
+/// Load without an end of its own.
 #[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Transactions per second at most.
+    pub rate: u32,
+    /// The seed of pgbench's random numbers.
+    pub seed: u64,
+}
+
+/// How many seconds one run of pgbench takes in a load without an end, when nothing comes between.
+const ROUND_SECONDS: u32 = 3;
+
+/// Between two attempts to go on after the leader was lost.
+const RETRY_INTERVAL: Duration = Duration::from_millis(200);
+
+/// How PostgreSQL's client says that it was the leader that failed. A commit that was under way may have happened or not,
+/// which is no matter to transactions of which each keeps the invariants.
+const LEADER_LOST: &[&str] = &[
+    "server closed the connection",
+    "terminating connection",
+    "perhaps the backend died",
+    "connection to server",
+    "connection to database",
+    "could not receive data",
+    "could not send data",
+    "the database system is",
+];
+
+/// What a finished load did.
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Report {
     /// Transactions that pgbench counted as processed.
     pub transactions: u32,
@@ -93,16 +123,39 @@ pub fn start(leader_url: &str, plan: Plan) -> anyhow::Result<Load> {
     })
 }
 
+/// Runs load on the database at `leader_url` until it is finished, and goes on when the leader was away.
+pub fn endure(leader_url: &str, pace: Pace) -> Observer<Report> {
+    let url = leader_url.to_owned();
+    Observer::start(async move |stopped| {
+        let started = Instant::now();
+        let mut transactions = 0;
+        let mut seed = pace.seed;
+        while !*stopped.borrow() {
+            let plan = Plan { transactions: pace.rate * ROUND_SECONDS, rate: Some(pace.rate), seed };
+            seed += 1;
+            match start(&url, plan)?.run_to_end().await? {
+                Ended::Done(done) => transactions += done,
+                Ended::LeaderLost(done) => {
+                    transactions += done;
+                    sleep(RETRY_INTERVAL).await;
+                }
+            }
+        }
+        Ok(Report { transactions, duration: started.elapsed() })
+    })
+}
+
+/// How a run of pgbench ended, and how many transactions it counted.
+enum Ended {
+    Done(u32),
+    LeaderLost(u32),
+}
+
 fn script(name: &str) -> PathBuf {
     crate::repository().join("e2e/load").join(format!("{name}.sql"))
 }
 
 impl Load {
-    /// Whether pgbench still runs.
-    pub fn is_running(&mut self) -> anyhow::Result<bool> {
-        Ok(self.pgbench.try_wait().context("ask for pgbench")?.is_none())
-    }
-
     /// Waits for the end. A failed or missing transaction is an error: the load must be what it says it is.
     pub async fn finish(self) -> anyhow::Result<Report> {
         let (started, planned) = (self.started, self.planned);
@@ -114,6 +167,19 @@ impl Load {
             bail!("pgbench processed {transactions} of {planned} transactions: {report}{errors}");
         }
         Ok(Report { transactions, duration })
+    }
+
+    /// Waits for the end, which may be the leader's.
+    async fn run_to_end(self) -> anyhow::Result<Ended> {
+        let (report, errors, success) = tokio::task::spawn_blocking(move || self.collect()).await??;
+        let transactions = processed(&report);
+        if success {
+            return transactions.map(Ended::Done).with_context(|| format!("read pgbench's report: {report}"));
+        }
+        if LEADER_LOST.iter().any(|words| errors.contains(words)) {
+            return Ok(Ended::LeaderLost(transactions.unwrap_or_default()));
+        }
+        bail!("pgbench failed: {report}{errors}")
     }
 
     fn collect(mut self) -> anyhow::Result<(String, String, bool)> {

@@ -20,7 +20,7 @@ pub use lag::{Lag, lag};
 pub use marks::{Marks, mark};
 pub use snapshots::{Invariants, Progress, Reader, Snapshots, snapshots};
 
-/// Time between two attempts to reach a replica that is down.
+/// Time between two attempts to reach a server that is down.
 const RECONNECT_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A background observer; [`Observer::finish`] stops it and returns what it saw. Dropping it stops it, too.
@@ -57,7 +57,7 @@ impl<T> Drop for Observer<T> {
     }
 }
 
-/// The present connection, or a new one, or `None` after a short wait when the replica can't be reached.
+/// The present connection, or a new one, or `None` after a short wait when the server can't be reached.
 async fn reach<'a>(
     url: &str,
     connection: &'a mut Option<Client>,

@@ -3,10 +3,12 @@
 //!
 //! Each family is one table. A column is named as its type, which makes odd names a part of every test.
 
+mod beyond;
 mod families;
 mod modes;
 mod published;
 
+pub use beyond::BEYOND;
 pub use families::{EXTENSIONS, FAMILIES, LARGE, TYPES};
 pub use modes::{BASE, MODES, Mode};
 pub use published::promised;

@@ -8,8 +8,7 @@ use anyhow::Context;
 use tokio::time::sleep;
 use tokio_postgres::Client;
 
-use super::Observer;
-use crate::postgres;
+use super::{Observer, reach};
 
 /// One committed mark: its commit LSN is above `before` and not above `after`.
 #[derive(Debug, Clone, Copy)]
@@ -52,14 +51,24 @@ impl Marks {
 }
 
 /// Counts `lab.marks` up on the leader at `url`, every `pause`, and adds each mark to `marks`. Returns how many it made.
+///
+/// When the leader is lost, the mark that was under way is left out, committed or not: nothing is claimed about a number that
+/// is not in the list.
 pub fn mark(url: &str, pause: Duration, marks: &Marks) -> Observer<u64> {
     let (url, marks) = (url.to_owned(), marks.clone());
     Observer::start(async move |stopped| {
-        let client = postgres::connect(&url).await?;
-        let mut made = 0;
+        let mut connection = None;
+        let (mut made, mut reconnects) = (0, 0);
         while !*stopped.borrow() {
-            let mark = make(&client).await.context("make a mark")?;
-            marks.push(mark);
+            let Some(client) = reach(&url, &mut connection, &mut reconnects).await else { continue };
+            match make(client).await {
+                Ok(mark) => marks.push(mark),
+                Err(_) if client.is_closed() => {
+                    connection = None;
+                    continue;
+                }
+                Err(error) => return Err(error).context("make a mark"),
+            }
             made += 1;
             sleep(pause).await;
         }

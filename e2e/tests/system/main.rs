@@ -1,4 +1,5 @@
-//! The whole system, as a user starts it: `scripts/start-system.sh`, real Kafka, real Debezium, both programs, a browser.
+//! The whole system, as a user starts it: `scripts/start-system.sh`, real Kafka and Debezium or the leader's own stream, both
+//! programs, a browser.
 //!
 //! ```text
 //! cargo test --release -p e2e --test system [-- NAME...]      all checks, or those whose name contains one of NAME
@@ -6,6 +7,7 @@
 //!
 //! | variable | default | |
 //! |---|---|---|
+//! | `E2E_SOURCE` | kafka | `direct` runs without broker and Connect, and leaves out the checks that need them |
 //! | `E2E_PORT_OFFSET` | 3000 | `--port-offset` of the system; its data is deleted at the start and at the end |
 //! | `E2E_TRANSACTIONS` | 4000 | transactions of each load |
 //! | `E2E_OUTAGE_SECONDS` | 8 | how long a replica is stopped under load |
@@ -34,6 +36,7 @@ use anyhow::Context;
 use tokio::task::{LocalSet, spawn_local};
 
 use checks::Check;
+use settings::Source;
 use system::System;
 
 /// How much of a failure's cause the last lines repeat.
@@ -46,9 +49,17 @@ fn main() -> ExitCode {
         checks::ALL.iter().for_each(|check| println!("{}: test", check.name));
         return ExitCode::SUCCESS;
     }
+    let source = match Source::from_environment() {
+        Ok(source) => source,
+        Err(error) => {
+            println!("error: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
     let is_chosen = |check: &&Check| {
         let mut names = arguments.iter().filter(|argument| !argument.starts_with('-')).peekable();
-        names.peek().is_none() || names.any(|name| check.name.contains(name.as_str()))
+        check.needs.are_met_by(source)
+            && (names.peek().is_none() || names.any(|name| check.name.contains(name.as_str())))
     };
     let chosen: Vec<_> = checks::ALL.iter().filter(is_chosen).collect();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

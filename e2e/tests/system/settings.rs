@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 pub(crate) struct Settings {
     values: HashMap<String, String>,
@@ -45,6 +45,34 @@ impl Settings {
 fn parse(text: &str) -> impl Iterator<Item = (String, String)> {
     let pairs = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('='));
     pairs.map(|(name, value)| (name.trim().to_owned(), value.trim().trim_matches(['"', '\'']).to_owned()))
+}
+
+/// Where the system's changes come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// Debezium, through a broker's topics.
+    Kafka,
+    /// The leader's own stream, without a broker.
+    Direct,
+}
+
+impl Source {
+    /// The choice of `E2E_SOURCE`.
+    pub(crate) fn from_environment() -> anyhow::Result<Self> {
+        match std::env::var("E2E_SOURCE").as_deref() {
+            Err(_) | Ok("kafka") => Ok(Self::Kafka),
+            Ok("direct") => Ok(Self::Direct),
+            Ok(other) => bail!("E2E_SOURCE must be kafka or direct, not '{other}'"),
+        }
+    }
+
+    /// The `--mode` of `scripts/start-system.sh`.
+    pub(crate) fn mode(self) -> &'static str {
+        match self {
+            Self::Kafka => "kafka",
+            Self::Direct => "direct",
+        }
+    }
 }
 
 /// A number from the environment, or its default.

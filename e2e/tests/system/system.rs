@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_postgres::Client;
 
-use crate::settings::{self, Settings};
+use crate::settings::{self, Settings, Source};
 
 pub(crate) const REPLICAS: [&str; 3] = ["replica-1", "replica-2", "replica-3"];
 
@@ -21,6 +21,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) struct System {
     settings: Settings,
+    source: Source,
     http: reqwest::Client,
 }
 
@@ -37,12 +38,18 @@ impl System {
     pub(crate) fn from_settings() -> anyhow::Result<Self> {
         let settings = Settings::load(settings::number("E2E_PORT_OFFSET", 3000)?);
         let http = reqwest::Client::builder().timeout(Duration::from_secs(60)).build()?;
-        Ok(Self { settings, http })
+        Ok(Self { settings, source: Source::from_environment()?, http })
+    }
+
+    /// Where its changes come from.
+    pub(crate) fn source(&self) -> Source {
+        self.source
     }
 
     /// Starts everything from empty data, as the README tells a user to.
     pub(crate) async fn start(&self) -> anyhow::Result<()> {
-        let started = script(self.command("start-system.sh").args(["--mode", "kafka", "--fresh"])).await;
+        let started =
+            script(self.command("start-system.sh").args(["--mode", self.source.mode(), "--fresh"])).await;
         if started.is_err() {
             // Whatever a failed start left is not left to the user of the tests.
             self.stop().await.ok();
@@ -157,7 +164,8 @@ impl System {
     pub(crate) async fn await_replicas_for(&self, patience: Duration) -> anyhow::Result<Duration> {
         let started = Instant::now();
         let leader = self.connect("leader", Login::Owner).await?;
-        // Taken after the commits in question, so it is above their commit LSNs; the next heartbeat passes it.
+        // Taken after the commits in question, so it is above their commit LSNs; the next heartbeat, or the leader's next sign of
+        // life, passes it.
         let lsn: String = leader.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await?.get(0);
         for name in REPLICAS {
             let replica = self.connect(name, Login::Reader).await?;
@@ -215,12 +223,14 @@ impl System {
         .await
     }
 
-    /// What the replicator and the connector say about themselves, for a failed run.
+    /// What the replicator and the connector, if there is one, say about themselves, for a failed run.
     pub(crate) async fn describe(&self) -> String {
         let mut text = String::new();
-        for (service, path) in
-            [("replicator", "/v1/replicas"), ("connect", "/connectors/postgres-connector/status")]
-        {
+        let mut services = vec![("replicator", "/v1/replicas")];
+        if self.source == Source::Kafka {
+            services.push(("connect", "/connectors/postgres-connector/status"));
+        }
+        for (service, path) in services {
             let answer = self.get(service, path).await.map(|(status, body)| format!("{status} {body:#}"));
             text.push_str(&format!(
                 "{service} {path}: {}\n",

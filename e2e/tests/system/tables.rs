@@ -1,10 +1,11 @@
-//! More tables than the demo's: made on the leader and the replicas, followed by the connector.
+//! More tables than the demo's: made on the leader and the replicas, followed by the source.
 
 use std::fs;
 
 use anyhow::{Context, ensure};
 use serde_json::Value;
 
+use crate::settings::Source;
 use crate::system::{Login, REPLICAS, System, script};
 
 /// The schemas that checks may make beside the demo's.
@@ -18,7 +19,7 @@ pub(crate) struct Tables {
     pub(crate) replica: String,
 }
 
-/// Makes the tables everywhere and waits until the connector follows them. They must be empty: rows from before are not
+/// Makes the tables everywhere and waits until the source follows them. They must be empty: rows from before are not
 /// streamed. The replicator knows them when it is started the next time.
 pub(crate) async fn follow(system: &System, tables: &Tables) -> anyhow::Result<()> {
     for name in REPLICAS {
@@ -28,6 +29,14 @@ pub(crate) async fn follow(system: &System, tables: &Tables) -> anyhow::Result<(
     let leader = system.connect("leader", Login::Owner).await?;
     leader.batch_execute(&tables.leader).await.context("make the tables of the leader")?;
 
+    match system.source() {
+        Source::Kafka => follow_by_connector(system).await,
+        // Being published is enough: the stream says what its tables are.
+        Source::Direct => Ok(()),
+    }
+}
+
+async fn follow_by_connector(system: &System) -> anyhow::Result<()> {
     let file = e2e::repository().join("debezium/register-postgres.json");
     let text = fs::read_to_string(&file).context("read the registration")?;
     let mut registration: Value = serde_json::from_str(&text).context("read the registration as JSON")?;

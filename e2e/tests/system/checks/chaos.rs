@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use e2e::lab::{self, Lab, Written};
-use e2e::load::{self, Load, Plan};
+use e2e::load::{self, Pace, Report};
 use e2e::observe::{self, Invariants, Lag, Marks, Observer, Snapshots};
 
 use self::attack::Attack;
@@ -59,7 +59,7 @@ async fn run(system: &Rc<System>, seed: u64, duration: Duration) -> anyhow::Resu
     system.assert_equal().await.context("before the first fault")?;
 
     let attack = Rc::new(Attack::new(Rc::clone(system), daemons, disk));
-    let traffic = Traffic::start(system, &lab, seed, duration)?;
+    let traffic = Traffic::start(system, &lab, seed)?;
     attack.run(seed, Instant::now() + duration).await?;
     let result = judge(system, &lab, &attack, traffic).await;
     tear_down(system, &attack).await.context("put the system back")?;
@@ -88,7 +88,7 @@ async fn prepare(system: &System, lab: &Lab, disk: Option<&SmallDisk>) -> anyhow
 /// What runs beside the faults.
 struct Traffic {
     started: Instant,
-    load: Load,
+    load: Observer<Report>,
     writers: Vec<Observer<Written>>,
     marker: Observer<u64>,
     snapshots: Vec<Observer<Snapshots>>,
@@ -96,10 +96,8 @@ struct Traffic {
 }
 
 impl Traffic {
-    fn start(system: &System, lab: &Lab, seed: u64, duration: Duration) -> anyhow::Result<Self> {
+    fn start(system: &System, lab: &Lab, seed: u64) -> anyhow::Result<Self> {
         let rate: u32 = settings::number("E2E_CHAOS_RATE", 60)?;
-        let seconds = u32::try_from(duration.as_secs())?.max(1);
-        let plan = Plan { transactions: rate * seconds, rate: Some(rate), seed };
         let owner = system.database_url("leader", Login::Owner)?;
         let marks = Marks::default();
         let invariants = Invariants::of_the_demo().with(lab.invariant()).with_marks(&marks);
@@ -107,7 +105,7 @@ impl Traffic {
         let urls = urls.collect::<anyhow::Result<Vec<_>>>()?;
         Ok(Self {
             started: Instant::now(),
-            load: load::start(&system.database_url("leader", Login::Writer)?, plan)?,
+            load: load::endure(&system.database_url("leader", Login::Writer)?, Pace { rate, seed }),
             writers: (0..WRITERS).map(|number| lab::write(&owner, lab, number, WRITE_PAUSE)).collect(),
             marker: observe::mark(&owner, MARK_PAUSE, &marks),
             snapshots: urls.iter().map(|url| observe::snapshots(url, READ_PAUSE, &invariants)).collect(),
@@ -123,6 +121,7 @@ async fn judge(system: &System, lab: &Lab, attack: &Attack, traffic: Traffic) ->
         let one = writer.finish().await.context("write the lab's transactions")?;
         written.committed += one.committed;
         written.aborted += one.aborted;
+        written.unknown += one.unknown;
     }
     let marks = traffic.marker.finish().await.context("make the marks")?;
     let transfers = traffic.load.finish().await.context("run the load")?;
@@ -139,8 +138,8 @@ async fn judge(system: &System, lab: &Lab, attack: &Attack, traffic: Traffic) ->
     }
     println!("  duration: {duration:.0?}");
     println!(
-        "  written: {} transactions of the load, {} of the lab and {} rolled back, {marks} marks",
-        transfers.transactions, written.committed, written.aborted
+        "  written: {} transactions of the load, {} of the lab, {} rolled back and {} cut short, {marks} marks",
+        transfers.transactions, written.committed, written.aborted, written.unknown
     );
     println!("  faults injected: {} ({})", attack.tally.borrow().total(), attack.tally.borrow());
     println!(

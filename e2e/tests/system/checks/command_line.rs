@@ -6,6 +6,7 @@ use std::rc::Rc;
 use anyhow::{Context, ensure};
 use serde_json::Value;
 
+use crate::settings::Source;
 use crate::system::{REPLICAS, System};
 
 pub(super) async fn explains(system: Rc<System>) -> anyhow::Result<()> {
@@ -36,10 +37,12 @@ pub(super) async fn explains(system: Rc<System>) -> anyhow::Result<()> {
     println!("  check says: {}", check.lines().last().unwrap_or_default());
 
     let settings = expect(&replicator(&system, &["config", "show"])?, 0)?;
-    ensure!(
-        settings.contains("source.topic_prefix") && settings.contains("***"),
-        "config show says {settings}"
-    );
+    // A setting of the source, one that is almost one, and the one that was probably meant.
+    let (setting, mistyped, meant) = match system.source() {
+        Source::Kafka => ("source.topic_prefix", "REPLICATOR__SOURCE__BROKRES", "source.brokers"),
+        Source::Direct => ("source.publication", "REPLICATOR__SOURCE__SLTO", "source.slot"),
+    };
+    ensure!(settings.contains(setting) && settings.contains("***"), "config show says {settings}");
     let password = system.password("REPLICATOR_PASSWORD")?;
     for text in [&text, &check, &settings] {
         ensure!(!text.contains(password), "a password is shown: {text}");
@@ -48,11 +51,11 @@ pub(super) async fn explains(system: Rc<System>) -> anyhow::Result<()> {
     let usage = replicator(&system, &["--no-such-option"])?;
     expect(&usage, 2)?;
     let mut command = command(&system)?;
-    command.args(["config", "show"]).env("REPLICATOR__SOURCE__BROKRES", "x");
+    command.args(["config", "show"]).env(mistyped, "x");
     let mistyped = command.output().context("run the replicator")?;
     expect(&mistyped, 78)?;
     let advice = String::from_utf8_lossy(&mistyped.stderr);
-    ensure!(advice.contains("did you mean source.brokers"), "a mistyped key is answered with {advice}");
+    ensure!(advice.contains(&format!("did you mean {meant}")), "a mistyped key is answered with {advice}");
     println!(
         "  status, check, config show, wrong usage (2) and wrong configuration (78) answer as documented"
     );

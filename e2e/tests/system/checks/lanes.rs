@@ -9,8 +9,10 @@ use tokio_postgres::Client;
 
 use crate::system::{Login, REPLICAS, System};
 
-/// Enough to fill the hanging replica's queue several times over (16 MiB).
-const ROWS: u32 = 40_000;
+/// Enough to fill the hanging replica's queue several times over (16 MiB). In several transactions: the first has to arrive well
+/// before the hanging replica's lease has run out, or it leaves for that reason.
+const TRANSACTIONS: u32 = 8;
+const ROWS: u32 = 5_000;
 const PAYLOAD_BYTES: u32 = 1_000;
 
 /// The lane of each replica; none while it is not being fed.
@@ -28,8 +30,11 @@ async fn detached(system: &System, replica: &str) -> anyhow::Result<u64> {
     Ok(value.map_or(Ok(0), str::parse)?)
 }
 
-async fn await_one_lane(system: &System) -> anyhow::Result<()> {
+/// Replicas change over at commits, of which an idle leader has none.
+async fn await_one_lane(system: &System, leader: &Client) -> anyhow::Result<()> {
     until("all replicas are fed by one lane", Duration::from_secs(60), async || {
+        let commit = format!("INSERT INTO public.posts (user_id, content) VALUES ('{USER}', 'a commit')");
+        leader.batch_execute(&commit).await.map_err(|e| e.to_string())?;
         let lanes = lanes(system).await.map_err(|e| e.to_string())?;
         let one = lanes.len() == REPLICAS.len() && lanes[0].is_some() && lanes.iter().all(|l| *l == lanes[0]);
         if one { Ok(()) } else { Err(format!("lanes {lanes:?}")) }
@@ -40,18 +45,21 @@ async fn await_one_lane(system: &System) -> anyhow::Result<()> {
 /// Who writes them, so that they can be deleted again.
 const USER: &str = "lanes";
 
-/// One transaction of wide rows.
+/// Transactions of wide rows.
 async fn write(leader: &Client) -> anyhow::Result<()> {
     let sql = format!(
         "INSERT INTO public.posts (user_id, content)
          SELECT '{USER}', repeat(md5(n::text), {PAYLOAD_BYTES} / 32) FROM generate_series(1, {ROWS}) n"
     );
-    leader.batch_execute(&sql).await.context("write wide rows")
+    for _ in 0..TRANSACTIONS {
+        leader.batch_execute(&sql).await.context("write wide rows")?;
+    }
+    Ok(())
 }
 
 pub(super) async fn shared(system: Rc<System>) -> anyhow::Result<()> {
-    await_one_lane(&system).await?;
     let leader = system.connect("leader", Login::Owner).await?;
+    await_one_lane(&system, &leader).await?;
     let before = detached(&system, REPLICAS[1]).await?;
     system.service("pause", REPLICAS[1]).await?;
     let others_went_on = async {
@@ -84,7 +92,7 @@ pub(super) async fn shared(system: Rc<System>) -> anyhow::Result<()> {
     .await?;
     let lanes = lanes(&system).await?;
     ensure!(lanes[0] == lanes[2], "the two that went on share a lane: {lanes:?}");
-    await_one_lane(&system).await?;
+    await_one_lane(&system, &leader).await?;
     println!("  equal on the leader and three replicas: {}", system.assert_equal().await?);
     leader.execute("DELETE FROM public.posts WHERE user_id = $1", &[&USER]).await?;
     Ok(())

@@ -1,5 +1,5 @@
 //! Where Debezium's JDBC sink corrupts, tears or dies (3.6, with its defaults, on the same stack), and the check in which
-//! the same case ends with equal replicas here. All of them go through the real connector.
+//! the same case ends with equal replicas here. All of them go through the real connector, or straight from the leader.
 //!
 //! | the case | what became of it in the sink | the check |
 //! |---|---|---|
@@ -31,6 +31,7 @@ use e2e::wait;
 use serde_json::Value;
 
 use super::command_line;
+use crate::settings::Source;
 use crate::system::{Login, PATIENCE, REPLICAS, System, answer};
 use crate::tables::{self, Tables};
 
@@ -290,8 +291,11 @@ pub(super) async fn poison_row(system: Rc<System>) -> anyhow::Result<()> {
             system.get("replicator", "/v1/replicas").await.map_err(|error| format!("{error:#}"))?;
         let replica = &body["replicas"][1];
         let cause = replica["cause"].as_str().unwrap_or_default();
-        let names_the_place =
-            ["app.peer.poison", "offset", "refused"].iter().all(|word| cause.contains(word));
+        let words: &[&str] = match system.source() {
+            Source::Kafka => &["app.peer.poison", "offset", "refused"],
+            Source::Direct => &["the leader's WAL at", "poison", "refused"],
+        };
+        let names_the_place = words.iter().all(|word| cause.contains(word));
         if replica["state"] == "halted" && names_the_place {
             Ok(cause.to_owned())
         } else {

@@ -1,22 +1,28 @@
-//! The types that `docs/types.md` promises, through the running connector to all three replicas.
+//! Every type through the running system to all three replicas: those that `docs/types.md` promises through the connector, all of
+//! them straight from the leader.
 
 use std::rc::Rc;
 
 use anyhow::{Context, ensure};
-use e2e::types::{self, EXTENSIONS, FAMILIES, Family};
+use e2e::types::{self, BEYOND, EXTENSIONS, FAMILIES, Family, LARGE};
 use e2e::wait;
 use serde_json::Value;
 use tokio_postgres::Client;
 
+use super::command_line;
+use crate::settings::Source;
 use crate::system::{Login, PATIENCE, REPLICAS, System, answer};
 
 /// Where the tables are, so that they are gone with one word.
 const SCHEMA: &str = "matrix";
 
-/// Inserts, updates, updates to NULL and updates of another column, of every value. The snapshot's path is taken by the
-/// captured events of `replicator/tests/it/types.rs`.
+/// Inserts, updates, updates to NULL and updates of another column, of every value. The path of the connector's snapshot is
+/// taken by the captured events of `replicator/tests/it/types.rs`; that of a copy from the leader here.
 pub(super) async fn matrix(system: Rc<System>) -> anyhow::Result<()> {
-    let families = types::promised(FAMILIES)?;
+    let families = match system.source() {
+        Source::Kafka => types::promised(FAMILIES)?,
+        Source::Direct => FAMILIES.iter().copied().chain([LARGE, BEYOND]).collect(),
+    };
     for service in REPLICAS.into_iter().chain(["leader"]) {
         let client = session(&system, service).await?;
         client
@@ -26,19 +32,44 @@ pub(super) async fn matrix(system: Rc<System>) -> anyhow::Result<()> {
     }
     let leader = session(&system, "leader").await?;
     leader.batch_execute(&format!("ALTER PUBLICATION cdc ADD TABLES IN SCHEMA {SCHEMA}")).await?;
-    let mut config = connector(&system).await?;
-    let before = config.clone();
-    let included = config["table.include.list"].as_str().context("the connector's tables")?;
-    config["table.include.list"] = format!("{included},{SCHEMA}\\..*").into();
-    configure(&system, &leader, &config).await?;
-
-    let outcome = fill_and_compare(&system, &leader, &families).await;
-    configure(&system, &leader, &before).await?;
+    let outcome = match system.source() {
+        Source::Kafka => through_the_connector(&system, &leader, &families).await,
+        Source::Direct => straight(&system, &leader, &families).await,
+    };
     for service in REPLICAS.into_iter().chain(["leader"]) {
         let drop = format!("DROP SCHEMA {SCHEMA} CASCADE");
         session(&system, service).await?.batch_execute(&drop).await?;
     }
     outcome
+}
+
+async fn through_the_connector(system: &System, leader: &Client, families: &[Family]) -> anyhow::Result<()> {
+    let mut config = connector(system).await?;
+    let before = config.clone();
+    let included = config["table.include.list"].as_str().context("the connector's tables")?;
+    config["table.include.list"] = format!("{included},{SCHEMA}\\..*").into();
+    configure(system, leader, &config).await?;
+    let outcome = fill_and_compare(system, leader, families).await;
+    configure(system, leader, &before).await?;
+    outcome
+}
+
+/// Streamed, and then copied: the first replica is filled anew.
+async fn straight(system: &System, leader: &Client, families: &[Family]) -> anyhow::Result<()> {
+    // Kept out of line however small, so that an update of another column leaves them out.
+    let external = types::quoted(LARGE.name);
+    for column in LARGE.columns {
+        let column = types::quoted(column.sql_type);
+        let alter = format!("ALTER TABLE {external} ALTER {column} SET STORAGE external");
+        // Types that are never stored out of line refuse it.
+        leader.batch_execute(&alter).await.ok();
+    }
+    leader.batch_execute(&format!("ALTER TABLE {external} SET (toast_tuple_target = 128)")).await?;
+    fill_and_compare(system, leader, families).await?;
+    let rebuilt = command_line::replicator(system, &["rebuild", REPLICAS[0], "--wait"])?;
+    command_line::expect(&rebuilt, 0)?;
+    system.await_replicas().await?;
+    compare(system, leader, families).await.context("after a copy")
 }
 
 async fn session(system: &System, service: &str) -> anyhow::Result<Client> {
@@ -100,6 +131,10 @@ async fn fill_and_compare(system: &System, leader: &Client, families: &[Family])
         }
     }
     system.await_replicas().await?;
+    compare(system, leader, families).await
+}
+
+async fn compare(system: &System, leader: &Client, families: &[Family]) -> anyhow::Result<()> {
     let mut values = 0;
     for family in families {
         let expected = rows(leader, family).await?;

@@ -4,18 +4,21 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use e2e::load::{self, Plan};
+use e2e::load::{self, Pace, Plan};
 use e2e::observe::{self, Invariants, Lag, Observer, Snapshots};
 use e2e::random::Random;
 
-use crate::settings;
+use crate::settings::{self, Source};
 use crate::system::{Login, REPLICAS, System};
 
 /// Between two snapshots of one observer: three of them without a pause would be most of the load on a small machine.
 const READ_PAUSE: Duration = Duration::from_millis(2);
 
-/// Killed in turn by SIGKILL under load. Not the leader: its clients see that, and nobody promises otherwise.
+/// Killed in turn by SIGKILL under load.
 const OTHERS: &[&str] = &["connect", "replica-1", "broker", "connect", "replica-3"];
+
+/// The same where changes come from the leader itself.
+const OTHERS_DIRECT: &[&str] = &["leader", "replica-1", "leader", "replica-3"];
 
 /// Transactions per second while the replicator or others are killed: the load must last as long as the kills do.
 const RATE_WITH_KILLS: u32 = 200;
@@ -114,36 +117,34 @@ pub(super) async fn replicator_kills(system: Rc<System>) -> anyhow::Result<()> {
     kills(&system, &["replicator"; 5]).await
 }
 
-/// Connect sends again what it had not flushed; a replica that does not wait for its disk loses its last commits, and
+/// Connect sends again what it had not flushed; the leader sends from what was confirmed to it; a replica that does not wait for its disk loses its last commits, and
 /// its checkpoint with them.
 pub(super) async fn other_kills(system: Rc<System>) -> anyhow::Result<()> {
-    kills(&system, OTHERS).await
+    let victims = match system.source() {
+        Source::Kafka => OTHERS,
+        Source::Direct => OTHERS_DIRECT,
+    };
+    kills(&system, victims).await
 }
 
 async fn kills(system: &System, victims: &[&str]) -> anyhow::Result<()> {
     let url = prepare(system).await?;
     let seed = settings::seed()?;
-    let transactions = settings::number("E2E_TRANSACTIONS", 4000)?;
-    let mut plan = Plan { transactions, rate: Some((transactions / 40).max(RATE_WITH_KILLS)), seed };
+    let transactions: u32 = settings::number("E2E_TRANSACTIONS", 4000)?;
+    let pace = Pace { rate: (transactions / 40).max(RATE_WITH_KILLS), seed };
     let mut random = Random::new(seed);
     let watch = Watch::start(system)?;
-    let mut load = load::start(&url, plan)?;
-    let mut done = 0;
+    let load = load::endure(&url, pace);
     for victim in victims {
         // The moment is what is tried here, so it is left to chance.
         tokio::time::sleep(Duration::from_millis(200 + random.below(2500))).await;
-        if !load.is_running()? {
-            done += load.finish().await?.transactions;
-            plan.seed += 1;
-            load = load::start(&url, plan)?;
-        }
         let killed = Instant::now();
         system.service("kill", victim).await?;
         system.await_closed(victim).await?;
         system.service("start", victim).await?;
         println!("  {victim} killed, and ready again after {:.1?}", killed.elapsed());
     }
-    done += load.finish().await?.transactions;
+    let done = load.finish().await?.transactions;
     println!("  {done} transactions, {} kills", victims.len());
     finish(system, watch).await.map(drop)
 }

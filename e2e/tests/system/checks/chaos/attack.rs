@@ -41,6 +41,7 @@ pub(super) struct Attack {
 
 impl Attack {
     pub(super) fn new(system: Rc<System>, daemons: Daemons, disk: Option<SmallDisk>) -> Self {
+        let parts = Part::all(system.source()).into_iter().map(|part| (part, Arc::default())).collect();
         Self {
             system,
             daemons,
@@ -49,14 +50,14 @@ impl Attack {
             takeovers: Cell::default(),
             restarts: Cell::default(),
             slowest: Cell::default(),
-            parts: Part::ALL.map(|part| (part, Arc::default())).into(),
+            parts,
             started: Instant::now(),
         }
     }
 
     /// Injects faults from the seed's deck until `end`, then waits until all of them are healed.
     pub(super) async fn run(self: &Rc<Self>, seed: u64, end: Instant) -> anyhow::Result<()> {
-        let mut deck = Deck::new(seed, self.disk.is_some());
+        let mut deck = Deck::new(seed, self.system.source(), self.disk.is_some());
         let mut running: Vec<JoinHandle<anyhow::Result<()>>> = Vec::new();
         while Instant::now() < end {
             let fault = deck.draw();
@@ -144,7 +145,7 @@ impl Attack {
     /// The way from the replicator that applies now to a part.
     async fn proxy(&self, part: Part) -> anyhow::Result<&ChaosProxy> {
         match part {
-            Part::Broker => Ok(&self.daemons.proxies(self.owner(&REPLICAS).await.0).broker),
+            Part::Broker | Part::Leader => Ok(&self.daemons.proxies(self.owner(&REPLICAS).await.0).upstream),
             Part::Replica(index) => {
                 let (owner, _) = self.owner(&[REPLICAS[index]]).await;
                 Ok(&self.daemons.proxies(owner).replicas[index])

@@ -1,5 +1,5 @@
-//! Two replicators for the same replicas: one applies, the other one stands by. Each reaches broker and replicas through
-//! proxies of its own, so that one can be cut off while the other one takes over.
+//! Two replicators for the same replicas: one applies, the other one stands by. Each reaches replicas and broker or leader
+//! through proxies of its own, so that one can be cut off while the other one takes over.
 
 use std::cell::RefCell;
 use std::fs::{self, File};
@@ -11,28 +11,39 @@ use anyhow::{Context, ensure};
 use e2e::proxy::ChaosProxy;
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::settings::Source;
 use crate::system::{Login, REPLICAS, System, script};
 
 /// What a daemon's connections go through.
 pub(super) struct Proxies {
-    pub(super) broker: ChaosProxy,
+    /// The broker, or the leader when changes come from there.
+    pub(super) upstream: ChaosProxy,
     pub(super) replicas: Vec<ChaosProxy>,
 }
 
 impl Proxies {
     async fn start(system: &System) -> anyhow::Result<Self> {
-        let broker = ChaosProxy::start_for_broker(system.port("broker")?).await?;
+        let upstream = match system.source() {
+            Source::Kafka => ChaosProxy::start_for_broker(system.port("broker")?).await?,
+            Source::Direct => ChaosProxy::start(system.port("leader")?).await?,
+        };
         let mut replicas = Vec::new();
         for name in REPLICAS {
             replicas.push(ChaosProxy::start(system.port(name)?).await?);
         }
-        Ok(Self { broker, replicas })
+        Ok(Self { upstream, replicas })
     }
 
     /// The settings that lead a daemon through them.
-    fn environment(&self, password: &str) -> Vec<(String, String)> {
-        let broker = format!("127.0.0.1:{}", self.broker.port());
-        let mut environment = vec![("REPLICATOR__SOURCE__BROKERS".to_owned(), broker)];
+    fn environment(&self, source: Source, password: &str) -> Vec<(String, String)> {
+        let address = format!("127.0.0.1:{}", self.upstream.port());
+        let upstream = match source {
+            Source::Kafka => ("REPLICATOR__SOURCE__BROKERS", address),
+            Source::Direct => {
+                ("REPLICATOR__LEADER__URL", format!("postgres://replicator:{password}@{address}/app"))
+            }
+        };
+        let mut environment = vec![(upstream.0.to_owned(), upstream.1)];
         for (index, proxy) in self.replicas.iter().enumerate() {
             let url = format!("postgres://replicator:{password}@127.0.0.1:{}/app", proxy.port());
             environment.push((format!("REPLICATOR__REPLICAS__{index}__URL"), url));
@@ -78,7 +89,8 @@ impl Daemons {
     }
 
     pub(super) async fn launch(&self, daemon: Daemon) -> anyhow::Result<()> {
-        let environment = self.proxies(daemon).environment(self.system.password("REPLICATOR_PASSWORD")?);
+        let password = self.system.password("REPLICATOR_PASSWORD")?;
+        let environment = self.proxies(daemon).environment(self.system.source(), password);
         if daemon == Daemon::First {
             let mut start = self.system.command("service.sh");
             start.args(["start", "replicator", "--no-wait"]);

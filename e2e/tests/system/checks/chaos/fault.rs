@@ -5,6 +5,8 @@ use std::fmt;
 
 use e2e::random::Random;
 
+use crate::settings::Source;
+
 /// A part of the system that takes a fault. One fault at a time each; faults of different parts may overlap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Part {
@@ -13,6 +15,7 @@ pub(super) enum Part {
     Replica(usize),
     Connect,
     Broker,
+    Leader,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,9 +42,28 @@ impl Fault {
 }
 
 impl Part {
-    /// Every part that a fault can have.
-    pub(super) const ALL: [Part; 6] =
-        [Part::Replicator, Part::Replica(0), Part::Replica(1), Part::Replica(2), Part::Connect, Part::Broker];
+    /// Every part of a system with this source that a fault can have. The leader's clients see its faults, so it has them only
+    /// where changes come from it.
+    pub(super) fn all(source: Source) -> Vec<Part> {
+        let parts = [Part::Replicator, Part::Replica(0), Part::Replica(1), Part::Replica(2)];
+        parts.into_iter().chain(Part::upstream(source).iter().copied()).collect()
+    }
+
+    /// What stands between a change and the replicator.
+    pub(super) fn upstream(source: Source) -> &'static [Part] {
+        match source {
+            Source::Kafka => &[Part::Connect, Part::Broker],
+            Source::Direct => &[Part::Leader],
+        }
+    }
+
+    /// What the replicator itself reads from.
+    fn read_from(source: Source) -> Part {
+        match source {
+            Source::Kafka => Part::Broker,
+            Source::Direct => Part::Leader,
+        }
+    }
 
     /// The service's name.
     pub(super) fn service(self) -> &'static str {
@@ -50,6 +72,7 @@ impl Part {
             Self::Replica(index) => crate::system::REPLICAS[index],
             Self::Connect => "connect",
             Self::Broker => "broker",
+            Self::Leader => "leader",
         }
     }
 }
@@ -69,13 +92,14 @@ impl fmt::Display for Fault {
 /// All faults in a random order, again and again: each kind comes once before one comes twice.
 pub(super) struct Deck {
     random: Random,
+    source: Source,
     can_fill_disk: bool,
     left: Vec<Fault>,
 }
 
 impl Deck {
-    pub(super) fn new(seed: u64, can_fill_disk: bool) -> Self {
-        Self { random: Random::part(seed, 1000), can_fill_disk, left: Vec::new() }
+    pub(super) fn new(seed: u64, source: Source, can_fill_disk: bool) -> Self {
+        Self { random: Random::part(seed, 1000), source, can_fill_disk, left: Vec::new() }
     }
 
     pub(super) fn draw(&mut self) -> Fault {
@@ -84,10 +108,13 @@ impl Deck {
         }
         let replica = Part::Replica(self.random.index(3));
         let other = Part::Replica(self.random.index(3));
-        self.left.extend(Part::ALL.map(Fault::Kill));
-        self.left.extend([Part::Replicator, Part::Connect, Part::Broker, replica].map(Fault::Pause));
-        self.left.extend([Fault::Cut(Part::Broker), Fault::Cut(other)]);
-        self.left.extend([Fault::Freeze(Part::Broker), Fault::Freeze(replica)]);
+        let upstream = Part::upstream(self.source);
+        let read_from = Part::read_from(self.source);
+        self.left.extend(Part::all(self.source).into_iter().map(Fault::Kill));
+        self.left.extend([Part::Replicator].iter().chain(upstream).copied().map(Fault::Pause));
+        self.left.push(Fault::Pause(replica));
+        self.left.extend([Fault::Cut(read_from), Fault::Cut(other)]);
+        self.left.extend([Fault::Freeze(read_from), Fault::Freeze(replica)]);
         // What matters most comes most often.
         self.left.push(Fault::Kill(Part::Replicator));
         if self.can_fill_disk {
