@@ -35,9 +35,9 @@ stop_containers() {
     warn "  no Docker engine with docker compose answers: its containers and volumes, if there are any, stay"
   elif [[ -n $volumes ]]; then
     # Volumes outlive their containers, so there may be data where nothing runs.
-    compose down --volumes
+    compose --profile '*' down --volumes
   elif compose_runs; then
-    compose down
+    compose --profile '*' down
   elif [[ -z $native ]]; then
     say "  nothing runs in Docker, and there is no $state"
   fi

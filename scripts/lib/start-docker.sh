@@ -11,7 +11,7 @@ start_system() {
     cp "$repository/.env.example" "$repository/.env"
     say "  copied .env.example to .env, which docker compose reads"
   fi
-  if [[ -n $fresh ]]; then compose down --volumes; fi
+  if [[ -n $fresh ]]; then compose --profile '*' down --volumes; fi
   if ! compose_runs; then
     for service in leader replica-1 replica-2 replica-3 broker connect console replicator webapp; do
       if port_is_open "$(port_of "$service")"; then
