@@ -173,11 +173,15 @@ impl Applier {
     /// The whole group in one round trip, unless COPY or a stage takes more.
     async fn apply_folded(&mut self, changes: &[&Change], advance: &Advance) -> Result<(), ReplicaError> {
         let steps = plan(changes);
-        if let Some(lone) = self.lone(&steps, advance) {
+        let wanted = self.wanted(&steps);
+        if let [request] = wanted.as_slice()
+            && let Some(lone) = request.lone()
+            && advance.is_one_statement()
+        {
             let ready = Ready::new(&mut self.session, lone).await?;
             return ready.send_with(&self.session, self.checkpoint.parameters(advance)).await;
         }
-        let requests = self.requests(&steps).await?;
+        let requests = self.prepare(wanted).await?;
         let counted = requests.iter().any(|r| r.request().must_touch().is_some());
         let pipelined_commit = !counted && advance.is_one_statement();
         let last = if pipelined_commit {
@@ -192,21 +196,17 @@ impl Applier {
         Ok(())
     }
 
-    /// The single request of a group that one statement can carry out, checkpoint and all.
-    fn lone<'s>(&self, steps: &'s [Step<'s>], advance: &Advance) -> Option<Request<'s>> {
-        let [step] = steps else { return None };
-        let mut wanted = Vec::new();
-        requests(step, self.cutoffs, &mut wanted);
-        let [request] = wanted.as_slice() else { return None };
-        request.lone().filter(|_| advance.is_one_statement())
-    }
-
-    /// The requests of these steps, all of them prepared.
-    async fn requests<'s>(&mut self, steps: &'s [Step<'s>]) -> Result<Vec<Ready<'s>>, ReplicaError> {
+    /// The requests that carry these steps out.
+    fn wanted<'s>(&self, steps: &'s [Step<'s>]) -> Vec<Request<'s>> {
         let may_stage = self.session.may_stage();
         let stage = if may_stage { self.cutoffs.stage } else { usize::MAX };
         let mut wanted = Vec::new();
         steps.iter().for_each(|step| requests(step, Cutoffs { stage, ..self.cutoffs }, &mut wanted));
+        wanted
+    }
+
+    /// The requests with all that they need prepared.
+    async fn prepare<'s>(&mut self, wanted: Vec<Request<'s>>) -> Result<Vec<Ready<'s>>, ReplicaError> {
         let mut ready = Vec::with_capacity(wanted.len());
         for request in wanted {
             ready.push(Ready::new(&mut self.session, request).await?);

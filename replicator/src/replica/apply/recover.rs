@@ -89,7 +89,7 @@ impl Applier {
         changes: &[&Change],
     ) -> Result<(), ReplicaError> {
         let steps = plan(changes);
-        let requests = self.requests(&steps).await?;
+        let requests = self.prepare(self.wanted(&steps)).await?;
         self.run(first, &requests, &[], changes).await
     }
 
