@@ -16,6 +16,7 @@ use tracing::Instrument as _;
 
 use super::fan_out::{Outlet, Sealed};
 use super::kafka::KafkaReader;
+use super::reader::Reader;
 use super::start::LaneStart;
 use super::wal::{Confirmed, WalReader};
 use super::{Lane, LaneError, Seed};
@@ -200,22 +201,13 @@ impl Hub {
         let (settings, stop, confirmed) =
             (self.settings.clone(), self.stop.clone(), Arc::clone(&self.confirmed));
         let lane = async move {
-            let seed =
-                Seed { id, start: start.clone(), shared, joins: requests, expected, stop: stop.clone() };
+            let seed = Seed { id, start: start.clone(), shared, joins: requests, expected, stop };
             match settings.source.clone() {
                 SourceSettings::Debezium { kafka, decoding } => {
-                    let opening = KafkaReader::open(id, kafka, decoding, start);
-                    match stop.run_until_cancelled(opening).await {
-                        Some(reader) => Lane::new(reader?, &settings, seed).run().await,
-                        None => Ok(()),
-                    }
+                    run(Box::pin(KafkaReader::open(id, kafka, decoding, start)), &settings, seed).await
                 }
                 SourceSettings::Postgres(postgres) => {
-                    let opening = WalReader::open(postgres, start, confirmed);
-                    match stop.run_until_cancelled(opening).await {
-                        Some(reader) => Lane::new(reader?, &settings, seed).run().await,
-                        None => Ok(()),
-                    }
+                    run(Box::pin(WalReader::open(postgres, start, confirmed)), &settings, seed).await
                 }
             }
         };
@@ -226,6 +218,19 @@ impl Hub {
             ended.send_replace(Some(ending));
         });
         handle
+    }
+}
+
+/// Opens a lane's reader and runs the lane, until it is told to stop.
+async fn run<R: Reader>(
+    opening: impl Future<Output = Result<R, LaneError>>,
+    settings: &HubSettings,
+    seed: Seed,
+) -> Ending {
+    let stop = seed.stop.clone();
+    match stop.run_until_cancelled(opening).await {
+        Some(reader) => Lane::new(reader?, settings, seed).run().await,
+        None => Ok(()),
     }
 }
 

@@ -60,10 +60,10 @@ impl WalReader {
     }
 
     /// Changes over to the durable slot if nobody streams it.
-    async fn take_slot(&mut self) -> Result<(), LaneError> {
-        let Some(position) = self.core.resumes_at() else { return Ok(()) };
+    async fn take_slot(&mut self) {
+        let Some(position) = self.core.resumes_at() else { return };
         if self.stream.slot() == self.settings.slot {
-            return Ok(());
+            return;
         }
         match open_slot(&self.settings, position).await {
             Ok(Some(stream)) => {
@@ -71,13 +71,9 @@ impl WalReader {
                 // What the old stream has sent and was not taken comes again.
                 self.stream = stream;
                 self.core.reconnected();
-                Ok(())
             }
-            Ok(None) => Ok(()),
-            Err(error) => {
-                tracing::debug!(error = %error, "the durable slot can't be looked at now");
-                Ok(())
-            }
+            Ok(None) => {}
+            Err(error) => tracing::debug!(error = %error, "the durable slot can't be looked at now"),
         }
     }
 }
@@ -94,13 +90,7 @@ async fn open_slot(
     }
     // Without the slot, the refusal to start it says so.
     if let Some(slot) = find_slot(&mut connection, &settings.slot).await? {
-        if slot.confirmed_flush.is_some_and(|confirmed| confirmed > position) {
-            return Err(PostgresSourceError::PositionLost {
-                slot: slot.name,
-                needed: position,
-                confirmed: slot.confirmed_flush.unwrap_or_default(),
-            });
-        }
+        check_held(settings, slot.confirmed_flush.unwrap_or_default(), position)?;
         if slot.active_pid.is_some() {
             connection.close().await;
             return Ok(None);
@@ -122,14 +112,16 @@ async fn open_copy(
     let name = settings.temporary_slot();
     let confirmed = copy_slot(&mut connection, &settings.slot, &name).await?;
     // It may have moved on since it was looked at, though only by what this replica has stored as well.
-    if confirmed > position {
-        return Err(PostgresSourceError::PositionLost {
-            slot: settings.slot.clone(),
-            needed: position,
-            confirmed,
-        });
-    }
+    check_held(settings, confirmed, position)?;
     connection.start(&name, position, &settings.stream_options()).await
+}
+
+/// Whether the durable slot, which has forgotten everything before `confirmed`, holds what is needed from `needed` on.
+fn check_held(settings: &PostgresSettings, confirmed: Lsn, needed: Lsn) -> Result<(), PostgresSourceError> {
+    if confirmed <= needed {
+        return Ok(());
+    }
+    Err(PostgresSourceError::PositionLost { slot: settings.slot.clone(), needed, confirmed })
 }
 
 async fn connect(settings: &PostgresSettings) -> Result<ReplicationConnection, PostgresSourceError> {
@@ -167,7 +159,7 @@ impl Reader for WalReader {
     async fn tick(&mut self, is_idle: bool) -> Result<(), LaneError> {
         self.ticks = self.ticks.wrapping_add(1);
         if is_idle && self.ticks.is_multiple_of(TICKS_PER_LOOK) {
-            self.take_slot().await?;
+            self.take_slot().await;
         }
         let stored = self.confirmed.by_all().unwrap_or_default();
         // Not what has arrived: as long as the leader thinks that something is under way, it says at once how far it is
