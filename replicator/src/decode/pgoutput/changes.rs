@@ -259,8 +259,8 @@ impl Mapping {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::pgoutput::model::{Model, Old, Value};
-    use crate::decode::pgoutput::{Message, ReplicaIdentity, decode};
+    use crate::decode::pgoutput::model::{Model, Old, Value, relation};
+    use crate::decode::pgoutput::{Message, decode};
     use crate::vocabulary::schema::{Column as TableColumn, TableName};
 
     const POSTS: u32 = 7;
@@ -279,15 +279,7 @@ mod tests {
 
     fn described(key: Vec<usize>, columns: &[(bool, &str)], excluded: &[&str]) -> Tables {
         let mut tables = Tables::new(catalog(key), excluded.iter().map(|&name| name.to_owned()));
-        let columns = columns.iter().map(|(is_key, name)| (*is_key, (*name).to_owned(), 25, -1)).collect();
-        let relation = Model::Relation(
-            POSTS,
-            "public".to_owned(),
-            "posts".to_owned(),
-            ReplicaIdentity::Default,
-            columns,
-        );
-        let bytes = relation.encode(None);
+        let bytes = relation(POSTS, "posts", columns).encode(None);
         let Ok(Message::Relation { relation, .. }) = decode(&bytes, false) else { panic!("a relation") };
         tables.describe(&relation);
         tables

@@ -260,6 +260,12 @@ impl Model {
     }
 }
 
+/// A table of `public` with text columns, each with whether it belongs to the key.
+pub(crate) fn relation(id: u32, name: &str, columns: &[(bool, &str)]) -> Model {
+    let columns = columns.iter().map(|(is_key, name)| (*is_key, (*name).to_owned(), 25, -1)).collect();
+    Model::Relation(id, "public".to_owned(), name.to_owned(), ReplicaIdentity::Default, columns)
+}
+
 fn time(ms: i64) -> [u8; 8] {
     (ms * 1000).to_be_bytes()
 }

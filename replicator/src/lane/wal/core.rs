@@ -204,8 +204,7 @@ impl WalCore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::pgoutput::ReplicaIdentity;
-    use crate::decode::pgoutput::model::{Model, Value};
+    use crate::decode::pgoutput::model::{Model, Value, relation};
     use crate::lane::LaneLimits;
     use crate::vocabulary::fence::{Fence, Fences};
     use crate::vocabulary::parcel::ParcelEnd;
@@ -232,14 +231,7 @@ mod tests {
             },
         };
         let mut core = WalCore::new(start, Lsn(100), vec![]);
-        let columns = vec![(true, "id".to_owned(), 25, -1)];
-        let relation = Model::Relation(
-            POSTS,
-            "public".to_owned(),
-            "posts".to_owned(),
-            ReplicaIdentity::Default,
-            columns,
-        );
+        let relation = relation(POSTS, "posts", &[(true, "id")]);
         assert!(feed(&mut core, 100, &relation).is_none());
         core
     }
