@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Statement};
+
+use crate::system::{DATABASE, REPLICAS, System};
 
 /// Time between two looks. Three replicas are looked at 300 times per second, which costs them a hundredth of a core.
 const INTERVAL: Duration = Duration::from_millis(10);
@@ -15,6 +17,17 @@ const FIRST: &str = "SELECT pg_relation_size('bench.accounts') > 0";
 /// Both sides write in key order, so the last key comes last; the replicator shows a transaction whole.
 const INSERTED: &str = "SELECT EXISTS (SELECT FROM bench.accounts WHERE id = $1)";
 const UPDATED: &str = "SELECT EXISTS (SELECT FROM bench.accounts WHERE id = $1 AND note LIKE 'updated %')";
+
+/// A connection to each replica, with the prepared question whether it shows the row of a key.
+pub(crate) async fn rows(system: &System) -> anyhow::Result<Vec<(Client, Statement)>> {
+    let mut replicas = Vec::new();
+    for server in 1..=REPLICAS {
+        let client = system.connect(server, DATABASE).await?;
+        let statement = client.prepare(INSERTED).await?;
+        replicas.push((client, statement));
+    }
+    Ok(replicas)
+}
 
 /// The steps of one replica on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

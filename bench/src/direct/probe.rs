@@ -11,7 +11,8 @@ use anyhow::{Context, ensure};
 use tokio_postgres::{Client, Statement};
 
 use crate::stats::milliseconds;
-use crate::system::{DATABASE, REPLICAS, System};
+use crate::system::{DATABASE, System};
+use crate::watch;
 
 /// How long one commit may take to arrive: far more than it does.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -67,13 +68,7 @@ impl Probe {
     async fn connect(system: &System, next_key: i64) -> anyhow::Result<Self> {
         let leader = system.connect(0, DATABASE).await?;
         let insert = leader.prepare(include_str!("../../sql/probe.sql")).await?;
-        let mut replicas = Vec::new();
-        for server in 1..=REPLICAS {
-            let client = system.connect(server, DATABASE).await?;
-            let statement =
-                client.prepare("SELECT EXISTS (SELECT FROM bench.accounts WHERE id = $1)").await?;
-            replicas.push((client, statement));
-        }
+        let replicas = watch::rows(system).await?;
         Ok(Self { leader, insert, replicas, next_key })
     }
 

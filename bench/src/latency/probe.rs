@@ -16,7 +16,8 @@ use tokio_postgres::{Client, Statement};
 
 use crate::arrivals::{self, Arrival, Watched};
 use crate::stats::milliseconds;
-use crate::system::{DATABASE, REPLICAS, System};
+use crate::system::{DATABASE, System};
+use crate::watch;
 
 /// How long one commit may take to arrive: far more than it does.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -51,13 +52,7 @@ impl Probe {
                  RETURNING pg_current_xact_id()::xid::text",
             )
             .await?;
-        let mut replicas = Vec::new();
-        for server in 1..=REPLICAS {
-            let client = system.connect(server, DATABASE).await?;
-            let statement =
-                client.prepare("SELECT EXISTS (SELECT FROM bench.accounts WHERE id = $1)").await?;
-            replicas.push((client, statement));
-        }
+        let replicas = watch::rows(system).await?;
         let mut probe = Self { leader, insert, replicas, next_key: 0 };
         probe.commit().await?;
         Ok(probe)
