@@ -29,7 +29,16 @@ CREATE TABLE IF NOT EXISTS replicator.checkpoint (
     wishes       integer     NOT NULL DEFAULT 0
 ) WITH (fillfactor = 10);   -- updated at every commit: leave room for HOT updates on one page
 -- Contracts that were made before a column was, get it here.
-ALTER TABLE replicator.checkpoint ADD COLUMN IF NOT EXISTS wishes integer NOT NULL DEFAULT 0;
+ALTER TABLE replicator.checkpoint
+    ADD COLUMN IF NOT EXISTS wishes integer NOT NULL DEFAULT 0,
+    -- The commit LSN of the transaction in xid; a sign of life may have moved the watermark on since.
+    ADD COLUMN IF NOT EXISTS commit_lsn pg_lsn,
+    -- Of which history of WAL positions the watermark is: the leader's system identifier and timeline, 'ID/TIMELINE'. NULL
+    -- where the source does not tell (topics don't).
+    ADD COLUMN IF NOT EXISTS history text,
+    -- When the leader's server was started that had the last transaction for certain. One that was started at another time
+    -- may have been restored to an older state, and is asked for that transaction again.
+    ADD COLUMN IF NOT EXISTS leader_started_at timestamptz;
 INSERT INTO replicator.checkpoint DEFAULT VALUES ON CONFLICT DO NOTHING;
 -- A contract of before 'degraded' existed.
 ALTER TABLE replicator.checkpoint
@@ -131,11 +140,23 @@ BEGIN
     RETURN NULL;
 END $$;
 
+-- Raises what advance() raises for an owner of an older epoch.
+CREATE OR REPLACE FUNCTION replicator.refuse(p_epoch bigint) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_now replicator.checkpoint;
+BEGIN
+    SELECT * INTO v_now FROM replicator.checkpoint;
+    RAISE EXCEPTION 'epoch % lost this replica to epoch % (%)', p_epoch, v_now.epoch, v_now.owner
+        USING ERRCODE = 'RP001';
+END $$;
+
 -- Moves the checkpoint, as the last statement of an apply transaction. Raising, rather than updating no row, lets the
 -- replicator send COMMIT behind it without waiting for the answer: a refused checkpoint takes its rows with it.
+DROP FUNCTION IF EXISTS replicator.advance(bigint, text, pg_lsn, bigint, timestamptz, jsonb, bigint, bigint);
 CREATE OR REPLACE FUNCTION replicator.advance(
     p_epoch bigint, p_state text, p_watermark pg_lsn, p_xid bigint, p_committed_at timestamptz,
-    p_offsets jsonb, p_transactions bigint, p_changes bigint) RETURNS void
+    p_offsets jsonb, p_transactions bigint, p_changes bigint, p_commit_lsn pg_lsn DEFAULT NULL) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
     v_now replicator.checkpoint;
@@ -144,6 +165,7 @@ BEGIN
        SET state = p_state,
            watermark = coalesce(p_watermark, watermark),
            xid = coalesce(p_xid, xid),
+           commit_lsn = coalesce(p_commit_lsn, commit_lsn),
            committed_at = coalesce(p_committed_at, committed_at),
            applied_at = clock_timestamp(),
            offsets = offsets || p_offsets,
@@ -158,6 +180,16 @@ BEGIN
         END IF;
         PERFORM replicator.refuse_against('{pause,rebuild}');
         RAISE EXCEPTION 'watermark would go back from % to %', v_now.watermark, p_watermark USING ERRCODE = 'RP002';
+    END IF;
+END $$;
+
+-- The owner has made sure that this run of the leader's server goes on from where the replica stands.
+CREATE OR REPLACE FUNCTION replicator.recognise(p_epoch bigint, p_history text, p_leader_started_at timestamptz) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE replicator.checkpoint SET history = p_history, leader_started_at = p_leader_started_at WHERE epoch = p_epoch;
+    IF NOT FOUND THEN
+        PERFORM replicator.refuse(p_epoch);
     END IF;
 END $$;
 

@@ -48,7 +48,9 @@ BEGIN
            copied_lsn = p_lsn,
            offsets = p_offsets,
            -- Above the leader's own position it is another leader's, and would hold this one's commits for repetitions.
-           watermark = CASE WHEN watermark <= p_lsn THEN watermark ELSE '0/0' END
+           watermark = CASE WHEN watermark <= p_lsn THEN watermark ELSE '0/0' END,
+           -- The copy is of the leader as it is, whatever became of the transactions that the replica had.
+           commit_lsn = NULL, history = NULL, leader_started_at = NULL
      WHERE epoch = p_epoch;
     IF NOT FOUND THEN
         PERFORM replicator.refuse(p_epoch);
@@ -104,15 +106,4 @@ BEGIN
        AND EXISTS (SELECT FROM replicator.control WHERE kind = 'rebuild' AND detail ->> 'scope' = 'tables') THEN
         PERFORM replicator.withdraw('rebuild');
     END IF;
-END $$;
-
--- Raises what advance() raises for an owner of an older epoch.
-CREATE OR REPLACE FUNCTION replicator.refuse(p_epoch bigint) RETURNS void
-LANGUAGE plpgsql AS $$
-DECLARE
-    v_now replicator.checkpoint;
-BEGIN
-    SELECT * INTO v_now FROM replicator.checkpoint;
-    RAISE EXCEPTION 'epoch % lost this replica to epoch % (%)', p_epoch, v_now.epoch, v_now.owner
-        USING ERRCODE = 'RP001';
 END $$;

@@ -8,5 +8,7 @@ SELECT current_setting('cluster_name') AS replica, state, watermark, xid, commit
        (SELECT requested_by FROM replicator.control WHERE kind = 'pause') AS paused_by,
        -- Changes that are kept aside, and the tables that differ from the leader's because of that.
        (SELECT count(*) FROM replicator.quarantine WHERE resolution IS NULL) AS quarantined,
-       ARRAY(SELECT table_schema || '.' || table_name FROM replicator.diverged ORDER BY 1) AS diverged
+       ARRAY(SELECT table_schema || '.' || table_name FROM replicator.diverged ORDER BY 1) AS diverged,
+       -- Of which history of WAL positions the watermark is; see the checkpoint.
+       history
 FROM replicator.checkpoint;

@@ -299,7 +299,8 @@ impl Standing {
         let Some(at) = self.at else { return Takes::Later };
         let is_plain = self.phase == ReplicaPhase::Live
             && self.start.is_plain_at(self.position)
-            && join.start.is_plain();
+            && join.start.is_plain()
+            && join.start.leader == self.start.leader;
         let watermark = join.start.watermark;
         if !is_plain {
             Takes::No

@@ -305,6 +305,8 @@ mod tests {
             phase: ReplicaPhase::Live,
             watermark: CommitLsn::default(),
             xid: None,
+            last_commit: None,
+            leader: None,
             committed_at_ms: None,
             offsets: Offsets::new(),
             snapshots: HashMap::new(),

@@ -4,6 +4,7 @@
 
 pub mod change;
 pub mod fence;
+pub mod leader;
 pub mod lsn;
 pub mod offset;
 pub mod parcel;

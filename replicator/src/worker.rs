@@ -5,6 +5,7 @@
 
 mod course;
 mod filling;
+mod leader;
 mod schema;
 
 use std::collections::hash_map::RandomState;
@@ -32,6 +33,7 @@ use crate::replica::session::Session;
 use crate::replica::{Disposition, ReplicaError, catalog};
 use crate::snapshot::SnapshotError;
 use crate::status::{StatusCell, WorkerState};
+use crate::vocabulary::leader::LeaderRun;
 use crate::vocabulary::lsn::Xid;
 use crate::vocabulary::offset::{Offsets, PartitionNames};
 use crate::vocabulary::parcel::{Parcel, ParcelEnd};
@@ -224,10 +226,11 @@ impl Worker {
         } else {
             followed?;
         }
+        let leader = leader::recognise(copy, &session, &checkpoint).await?;
         let catalog = Arc::new(self.schema.complete(catalog::load(session.client()).await?));
         let writer = CheckpointWriter::prepare(&session, checkpoint.epoch).await?;
         let quarantine = Quarantine::load(&session, &catalog, self.settings.failure).await?;
-        let start = self.lane_start(&checkpoint, catalog);
+        let start = self.lane_start(&checkpoint, leader, catalog);
         let course = Course::begin(Arc::clone(&self.hub), start, self.status.clone()).await?;
         self.status.loaded(&checkpoint);
         self.status.quarantine(&quarantine);
@@ -264,10 +267,16 @@ impl Worker {
         Ok(Owned { session, lease, checkpoint })
     }
 
-    fn lane_start(&self, checkpoint: &Checkpoint, catalog: Arc<Catalog>) -> LaneStart {
+    fn lane_start(
+        &self,
+        checkpoint: &Checkpoint,
+        leader: Option<LeaderRun>,
+        catalog: Arc<Catalog>,
+    ) -> LaneStart {
         LaneStart {
             catalog,
             watermark: checkpoint.position(),
+            leader,
             phase: checkpoint.phase,
             offsets: checkpoint.offsets.clone(),
             snapshots: checkpoint.snapshots.clone(),

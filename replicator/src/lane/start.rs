@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::LaneLimits;
 use crate::vocabulary::fence::Fences;
+use crate::vocabulary::leader::LeaderRun;
 use crate::vocabulary::lsn::{CommitLsn, Lsn, Xid};
 use crate::vocabulary::offset::Offsets;
 use crate::vocabulary::parcel::ReplicaPhase;
@@ -17,6 +18,8 @@ pub struct LaneStart {
     pub catalog: Arc<Catalog>,
     /// The replica's watermark.
     pub watermark: CommitLsn,
+    /// The run of the leader's server whose log is known to go on from there; none with a source that does not tell.
+    pub leader: Option<LeaderRun>,
     /// Whether its tables agree.
     pub phase: ReplicaPhase,
     /// The offsets from which reading goes on.
@@ -35,6 +38,7 @@ impl LaneStart {
     /// Whether both replicas need exactly the same records, and the same of them.
     pub fn stands_with(&self, other: &LaneStart) -> bool {
         self.watermark == other.watermark
+            && self.leader == other.leader
             && self.phase == other.phase
             && self.offsets == other.offsets
             && self.snapshots == other.snapshots

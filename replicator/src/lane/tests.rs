@@ -40,6 +40,7 @@ fn start(replica: &Replica, transactions: Transactions, parcel_changes: usize) -
     let start = LaneStart {
         catalog,
         watermark: replica.stored.watermark,
+        leader: None,
         phase: replica.stored.phase,
         offsets: replica.stored.offsets.clone(),
         snapshots: replica.stored.snapshots.clone(),

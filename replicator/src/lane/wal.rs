@@ -22,6 +22,7 @@ use crate::decode::pgoutput::{Frame, StatusUpdate};
 use crate::source::postgres::{
     PostgresSettings, PostgresSourceError, ReplicationConnection, ReplicationStream, copy_slot, find_slot,
 };
+use crate::vocabulary::leader::LeaderRun;
 use crate::vocabulary::lsn::Lsn;
 use crate::vocabulary::offset::PartitionNames;
 use crate::vocabulary::parcel::Parcel;
@@ -33,6 +34,7 @@ const TICKS_PER_LOOK: u32 = 5;
 #[derive(Debug)]
 pub(super) struct WalReader {
     settings: PostgresSettings,
+    leader: Option<LeaderRun>,
     stream: ReplicationStream,
     core: WalCore,
     confirmed: Arc<Confirmed>,
@@ -50,13 +52,14 @@ impl WalReader {
         confirmed: Arc<Confirmed>,
     ) -> Result<Self, LaneError> {
         let position = start.watermark.0;
-        let stream = match open_slot(&settings, position).await? {
+        let leader = start.leader.clone();
+        let stream = match open_slot(&settings, leader.as_ref(), position).await? {
             Some(stream) => stream,
-            None => open_copy(&settings, position).await?,
+            None => open_copy(&settings, leader.as_ref(), position).await?,
         };
         tracing::info!(slot = stream.slot(), from = %position, "reading the leader's stream");
         let core = WalCore::new(start, position, settings.exclude_tables.clone());
-        Ok(WalReader { settings, stream, core, confirmed, ticks: 0 })
+        Ok(WalReader { settings, leader, stream, core, confirmed, ticks: 0 })
     }
 
     /// Changes over to the durable slot if nobody streams it.
@@ -65,7 +68,7 @@ impl WalReader {
         if self.stream.slot() == self.settings.slot {
             return;
         }
-        match open_slot(&self.settings, position).await {
+        match open_slot(&self.settings, self.leader.as_ref(), position).await {
             Ok(Some(stream)) => {
                 tracing::info!(from = %position, "changed over to the durable slot");
                 // What the old stream has sent and was not taken comes again.
@@ -81,9 +84,10 @@ impl WalReader {
 /// Streams the durable slot; none when it is in use.
 async fn open_slot(
     settings: &PostgresSettings,
+    leader: Option<&LeaderRun>,
     position: Lsn,
 ) -> Result<Option<ReplicationStream>, PostgresSourceError> {
-    let mut connection = connect(settings).await?;
+    let mut connection = connect(settings, leader).await?;
     let identity = connection.identify_system().await?;
     if identity.wal_position < position {
         return Err(PostgresSourceError::WentBack { needed: position, wal_position: identity.wal_position });
@@ -106,9 +110,10 @@ async fn open_slot(
 /// Streams a copy of the durable slot, which lives as long as the connection.
 async fn open_copy(
     settings: &PostgresSettings,
+    leader: Option<&LeaderRun>,
     position: Lsn,
 ) -> Result<ReplicationStream, PostgresSourceError> {
-    let mut connection = connect(settings).await?;
+    let mut connection = connect(settings, leader).await?;
     let name = settings.temporary_slot();
     let confirmed = copy_slot(&mut connection, &settings.slot, &name).await?;
     // It may have moved on since it was looked at, though only by what this replica has stored as well.
@@ -124,9 +129,16 @@ fn check_held(settings: &PostgresSettings, confirmed: Lsn, needed: Lsn) -> Resul
     Err(PostgresSourceError::PositionLost { slot: settings.slot.clone(), needed, confirmed })
 }
 
-async fn connect(settings: &PostgresSettings) -> Result<ReplicationConnection, PostgresSourceError> {
-    let work_mem = [("logical_decoding_work_mem", settings.work_mem.as_str())];
-    ReplicationConnection::connect(&settings.url, &work_mem).await
+/// Connects to the run of the leader that the replica was found to go on from.
+async fn connect(
+    settings: &PostgresSettings,
+    leader: Option<&LeaderRun>,
+) -> Result<ReplicationConnection, PostgresSourceError> {
+    let mut connection = settings.connect().await?;
+    match leader {
+        Some(leader) if connection.leader_run().await? != *leader => Err(PostgresSourceError::StartedAnew),
+        _ => Ok(connection),
+    }
 }
 
 impl Reader for WalReader {

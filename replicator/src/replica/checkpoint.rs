@@ -11,6 +11,7 @@ use super::copy::CopyScope;
 use super::session::Session;
 use super::sql;
 use crate::vocabulary::fence::{Fence, Fences};
+use crate::vocabulary::leader::LeaderRun;
 use crate::vocabulary::lsn::{CommitLsn, Lsn, Xid};
 use crate::vocabulary::offset::{self, Offsets, PartitionNames, TopicPartitionParseError};
 use crate::vocabulary::parcel::{CommitPoint, ReplicaPhase, TableCopy};
@@ -40,6 +41,11 @@ pub struct Checkpoint {
     pub xid: Option<Xid>,
     /// When the leader committed it, in milliseconds since 1970.
     pub committed_at_ms: Option<i64>,
+    /// The last transaction's place in the leader's log, behind which a sign of life may have moved the watermark; none where
+    /// no transaction has come since the last copy of the whole replica.
+    pub last_commit: Option<CommitLsn>,
+    /// Which run of the leader's server was found to go on from here; none with a source that does not tell.
+    pub leader: Option<LeaderRun>,
     /// The first offset still needed, per partition.
     pub offsets: Offsets,
     /// At which position each table's snapshot was taken.
@@ -111,7 +117,8 @@ pub async fn read(session: &Session, epoch: i64) -> Result<Checkpoint, ReplicaEr
             "SELECT state, watermark::text, xid, offsets::text,
                     (extract(epoch FROM committed_at) * 1000)::bigint,
                     copied_snapshot, copied_lsn::text,
-                    (SELECT detail ->> 'scope' FROM replicator.control WHERE kind = 'rebuild')
+                    (SELECT detail ->> 'scope' FROM replicator.control WHERE kind = 'rebuild'),
+                    commit_lsn::text, history, (extract(epoch FROM leader_started_at) * 1000000)::bigint
              FROM replicator.checkpoint",
             &[],
         )
@@ -128,6 +135,10 @@ pub async fn read(session: &Session, epoch: i64) -> Result<Checkpoint, ReplicaEr
         .await
         .map_err(failed)?;
     let watermark = CommitLsn(row.get::<_, &str>(1).parse().map_err(|_| contract("watermark"))?);
+    let last_commit =
+        row.get::<_, Option<&str>>(8).map(|lsn| lsn.parse().map_err(|_| contract("commit_lsn")));
+    let history = row.get::<_, Option<&str>>(9).map(|text| text.parse().map_err(|_| contract("history")));
+    let started_at_us: Option<i64> = row.get(10);
     let mut snapshots = HashMap::new();
     let mut fences = Fences { whole: fence(row.get(5), row.get(6))?, ..Fences::default() };
     for copy in &copies {
@@ -147,11 +158,30 @@ pub async fn read(session: &Session, epoch: i64) -> Result<Checkpoint, ReplicaEr
         watermark,
         xid: row.get::<_, Option<i64>>(2).and_then(|xid| u32::try_from(xid).ok()).map(Xid),
         committed_at_ms: row.get(4),
+        last_commit: last_commit.transpose()?.map(CommitLsn),
+        leader: history
+            .transpose()?
+            .zip(started_at_us)
+            .map(|(history, started_at_us)| LeaderRun { history, started_at_us }),
         offsets,
         snapshots,
         fences,
         to_copy: CopyScope::from_contract(row.get(7)).ok_or_else(|| contract("control"))?,
     })
+}
+
+/// Notes that this run of the leader's server goes on from where the replica stands.
+///
+/// # Errors
+/// When another daemon has taken over, or the replica does not answer.
+pub async fn recognise(session: &Session, epoch: i64, leader: &LeaderRun) -> Result<(), ReplicaError> {
+    let sql =
+        "SELECT replicator.recognise($1, $2, timestamptz 'epoch' + $3::bigint * interval '1 microsecond')";
+    let history = leader.history.to_string();
+    let noted = session.client().execute(sql, &[&epoch, &history, &leader.started_at_us]).await;
+    noted
+        .map(drop)
+        .map_err(|source| ReplicaError::Postgres { action: "note which leader it follows", source })
 }
 
 /// The first offsets still needed, as anybody may ask who does not own the replica. The owner's last commits may be lost with
@@ -217,6 +247,7 @@ pub struct Advance {
     offsets: Offsets,
     transactions: i64,
     changes: i64,
+    last_commit: Option<String>,
     copies: Vec<TableCopy>,
 }
 
@@ -226,6 +257,7 @@ impl Advance {
         self.phase = point.state;
         if let Some(transaction) = point.transaction {
             self.watermark = Some(transaction.lsn.to_string());
+            self.last_commit.clone_from(&self.watermark);
             self.xid = Some(i64::from(transaction.xid.0));
             self.committed_at_ms = Some(transaction.committed_at_ms);
             self.transactions += 1;
@@ -305,6 +337,7 @@ impl CheckpointWriter {
             Some(offset::to_json(&advance.offsets)),
             Some(advance.transactions.to_string()),
             Some(advance.changes.to_string()),
+            advance.last_commit.clone(),
         ]
     }
 }

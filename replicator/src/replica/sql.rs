@@ -200,24 +200,26 @@ fn lone(sql: &str, parameters: usize) -> String {
     )
 }
 
+/// The types that the parameters of the checkpoint are converted to, from text.
+const ADVANCE: [&str; 9] = [
+    "bigint",
+    "text",
+    "pg_lsn",
+    "bigint",
+    "bigint * interval '1 millisecond' + timestamptz 'epoch'",
+    "jsonb",
+    "bigint",
+    "bigint",
+    "pg_lsn",
+];
+
 /// How many parameters the checkpoint has.
-pub(super) const ADVANCE_PARAMETERS: usize = 8;
+pub(super) const ADVANCE_PARAMETERS: usize = ADVANCE.len();
 
 /// The call that moves the checkpoint; its parameters, all of them text, are numbered from `first` on.
 pub(super) fn advance(first: usize) -> String {
-    let p = |number: usize| format!("${}", first + number);
-    format!(
-        "replicator.advance({}::bigint, {}, {}::pg_lsn, {}::bigint,
-             timestamptz 'epoch' + {}::bigint * interval '1 millisecond', {}::jsonb, {}::bigint, {}::bigint)",
-        p(0),
-        p(1),
-        p(2),
-        p(3),
-        p(4),
-        p(5),
-        p(6),
-        p(7)
-    )
+    let parameters = ADVANCE.iter().zip(first..).map(|(to, number)| format!("${number}::text::{to}"));
+    format!("replicator.advance({})", parameters.collect::<Vec<_>>().join(", "))
 }
 
 /// Creates a stage for a verb: a temporary table with the columns and types that the verb's rows bring, empty at each

@@ -13,6 +13,7 @@
 //!
 //! The driver used elsewhere has no replication mode; this stands on the crate of its messages and logins.
 
+mod continuity;
 mod error;
 mod login;
 mod publication;
@@ -32,6 +33,7 @@ use postgres_protocol::message::frontend;
 use tokio_postgres::Config;
 use tokio_postgres::config::TargetSessionAttrs;
 
+pub use continuity::{Followed, Recognised, recognise};
 pub use error::{PostgresSourceError, ServerError};
 pub use publication::{Publication, PublishedTables, create_publication, find_publication, published_tables};
 pub use settings::{PostgresSettings, SLOT_NAME_MAX, ensure_source};
@@ -42,6 +44,7 @@ pub use stream::{ReplicationStream, StreamOptions, ValueFormat};
 
 use self::error::{Phase, classify};
 use self::wire::{Answer, Transport, Wire};
+use crate::vocabulary::leader::History;
 use crate::vocabulary::lsn::Lsn;
 
 /// How long reaching one host and logging in may take, unless the url has a `connect_timeout`.
@@ -56,10 +59,8 @@ pub type TextRow = Vec<Option<String>>;
 /// What the leader says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SystemIdentity {
-    /// Made by `initdb`, the same on every physical copy: another one is another history of WAL positions.
-    pub system_id: String,
-    /// Counts failovers: on a new one, positions above the switch are others than they were.
-    pub timeline: u32,
+    /// Which history of WAL positions its own belong to.
+    pub history: History,
     /// How far the WAL is written.
     pub wal_position: Lsn,
     /// The session's database.
@@ -209,9 +210,12 @@ impl ReplicationConnection {
         let rows = self.simple_query("identify the leader", "IDENTIFY_SYSTEM").await?;
         let identity = || {
             let [system_id, timeline, position, database] = rows.first()?.as_slice() else { return None };
-            Some(SystemIdentity {
-                system_id: system_id.clone()?,
+            let history = History {
+                system_id: system_id.as_ref()?.parse().ok()?,
                 timeline: timeline.as_ref()?.parse().ok()?,
+            };
+            Some(SystemIdentity {
+                history,
                 wal_position: position.as_ref()?.parse().ok()?,
                 database: database.clone()?,
             })

@@ -1,6 +1,7 @@
 //! The leader's own stream, from real servers: what comes through it, and what becomes of the connection.
 
 mod connection;
+mod continuity;
 mod login;
 mod messages;
 mod slots;

@@ -111,6 +111,7 @@ pub(crate) async fn feed_as(
     let start = LaneStart {
         catalog: tables,
         watermark: checkpoint.watermark,
+        leader: None,
         phase: checkpoint.phase,
         offsets: checkpoint.offsets.clone(),
         snapshots: checkpoint.snapshots.clone(),

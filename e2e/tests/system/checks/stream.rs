@@ -148,7 +148,8 @@ pub(super) async fn publication_dropped(system: Rc<System>) -> anyhow::Result<()
     rebuild_all(&system).await
 }
 
-/// The leader's data is put back to what it was a while ago, as from a disk's snapshot: the replicas are ahead of it.
+/// The leader's data is put back to what it was a while ago, as from a disk's snapshot: the replicas are ahead of it. They stay
+/// halted when it has written past them, since what it has written there is not what they have.
 pub(super) async fn leader_restored(system: Rc<System>) -> anyhow::Result<()> {
     restart_impatient(&system).await?;
     system.assert_equal().await?;
@@ -168,7 +169,14 @@ pub(super) async fn leader_restored(system: Rc<System>) -> anyhow::Result<()> {
     fs::remove_dir_all(&data).context("remove the leader's data")?;
     fs::rename(&kept, &data).context("put the older data back")?;
     system.service("start", "leader").await?;
-    let shown = await_all(&system, "halted", &["older state", "replicator rebuild"]).await?;
+    let shown = await_all(&system, "halted", &["WAL ends at", "older state", "replicator rebuild"]).await?;
+    println!("  cause: {shown}");
+    let leader = system.connect("leader", Login::Owner).await?;
+    for _ in 0..2 {
+        leader.batch_execute(&lost.replace("'lost'", "'instead'")).await?;
+    }
+    let shown =
+        await_all(&system, "halted", &["the leader does not", "older state", "replicator rebuild"]).await?;
     println!("  cause: {shown}");
     rebuild_all(&system).await
 }

@@ -217,6 +217,7 @@ mod tests {
         let start = LaneStart {
             catalog: Arc::new(Catalog::new([posts])),
             watermark: CommitLsn(Lsn(100)),
+            leader: None,
             phase,
             offsets: [(offset::wal(), 100)].into(),
             snapshots: [].into(),

@@ -123,6 +123,12 @@ pub enum PostgresSourceError {
         /// Where the leader's WAL ends.
         wal_position: Lsn,
     },
+    /// The leader's log is not the one that the replica has followed. In words: how that shows.
+    #[error("the leader's log does not go on from where the replica stands: {0}")]
+    OtherHistory(String),
+    /// The leader's server was started anew since it was recognised.
+    #[error("the leader was started anew just now")]
+    StartedAnew,
     /// A publication did not exist when a change that is to be decoded was made.
     #[error("a publication is missing on the leader: {0}")]
     PublicationMissing(Box<ServerError>),
@@ -155,7 +161,6 @@ impl PostgresSourceError {
             PostgresSourceError::Unreachable { .. } | PostgresSourceError::Lost(_) => {
                 "Start the leader, or correct leader.url; the replicator keeps trying."
             }
-            PostgresSourceError::Ended(_) => "The replicator connects again and goes on where it was.",
             PostgresSourceError::LoginRefused(_) => {
                 "Correct user, password and database in leader.url. The user needs LOGIN and REPLICATION, and pg_hba.conf has to \
                  admit it to the database itself (not to \"replication\")."
@@ -189,7 +194,10 @@ impl PostgresSourceError {
             PostgresSourceError::PositionLost { .. } => {
                 "The slot was made anew, or moved on without this replica. Copy it afresh: `replicator rebuild REPLICA`."
             }
-            PostgresSourceError::WentBack { .. } => {
+            PostgresSourceError::Ended(_) | PostgresSourceError::StartedAnew => {
+                "The replicator connects again and goes on where it was."
+            }
+            PostgresSourceError::WentBack { .. } | PostgresSourceError::OtherHistory(_) => {
                 "The leader was restored to an older state, or leader.url names another one. Correct it, or copy the replica \
                  afresh: `replicator rebuild REPLICA`."
             }
@@ -217,8 +225,9 @@ impl PostgresSourceError {
             PostgresSourceError::Unreachable { .. }
             | PostgresSourceError::Lost(_)
             | PostgresSourceError::Ended(_)
-            | PostgresSourceError::SlotInUse { .. } => true,
-            PostgresSourceError::SlotUnfinished(_) => true,
+            | PostgresSourceError::StartedAnew
+            | PostgresSourceError::SlotInUse { .. }
+            | PostgresSourceError::SlotUnfinished(_) => true,
             // Too many connections, walsenders or slots: others of this program may be about to end theirs. A name that is taken
             // was taken a moment ago, by another replica's worker.
             PostgresSourceError::Refused { error, .. } => {

@@ -38,6 +38,14 @@ impl PostgresSettings {
         }
     }
 
+    /// A session that may stream.
+    ///
+    /// # Errors
+    /// As [`ReplicationConnection::connect`].
+    pub async fn connect(&self) -> Result<ReplicationConnection, PostgresSourceError> {
+        ReplicationConnection::connect(&self.url, &[("logical_decoding_work_mem", &self.work_mem)]).await
+    }
+
     /// A name for a slot that lives as long as its session, and that no other one has.
     pub fn temporary_slot(&self) -> String {
         // The standard library's seeds are good enough where a clash is refused and tried again.

@@ -110,8 +110,8 @@ async fn a_stream_that_stops_gives_its_session_back_for_commands() -> anyhow::Re
     let reader = leader.stream().await?;
     let mut connection = tokio::time::timeout(PATIENCE, reader.stream.stop()).await??;
     let identity = connection.identify_system().await?;
-    assert_eq!((identity.timeline, identity.database.as_str()), (1, "app"));
-    assert!(identity.wal_position > Lsn(0) && !identity.system_id.is_empty());
+    assert_eq!((identity.history.timeline, identity.database.as_str()), (1, "app"));
+    assert!(identity.wal_position > Lsn(0) && identity.history.system_id > 0);
     let rows = connection.simple_query("ask", "SELECT 1, NULL; SELECT ''").await?;
     assert_eq!(rows, [vec![Some("1".to_owned()), None], vec![Some(String::new())]]);
     let error =
