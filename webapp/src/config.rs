@@ -13,6 +13,8 @@ use config::{Environment, File, FileFormat};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::db::route::strategy::Strategy;
+
 /// Everything that can be configured.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -27,6 +29,9 @@ pub struct Config {
     /// The most connections per replica.
     #[serde(default = "default_pool")]
     pub replica_pool: usize,
+    /// How one of the replicas is chosen for a read: `round-robin`, `random`, `least-in-flight`, `power-of-two`.
+    #[serde(default, deserialize_with = "parsed")]
+    pub strategy: Strategy,
     /// How fresh reads are.
     #[serde(default)]
     pub consistency: ConsistencyConfig,
@@ -197,6 +202,10 @@ impl fmt::Debug for SessionKey {
     }
 }
 
+fn parsed<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Strategy, D::Error> {
+    String::deserialize(value)?.parse().map_err(serde::de::Error::custom)
+}
+
 fn default_bind() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 8080))
 }
@@ -222,7 +231,7 @@ impl ConfigError {
 }
 
 /// Every key there is; `*` is a replica's number.
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 18] = [
     "bind",
     "leader.url",
     "leader.write_pool",
@@ -230,6 +239,7 @@ const KEYS: [&str; 17] = [
     "replicas.*.name",
     "replicas.*.url",
     "replica_pool",
+    "strategy",
     "consistency.wait_max_ms",
     "health.probe_ms",
     "health.awaited_probe_ms",
@@ -449,14 +459,15 @@ mod tests {
         let values = |key: &str| match key {
             "bind" => "0.0.0.0:1",
             "log.format" => "text",
+            "strategy" => "random",
             "session.key" => "0123456789abcdef0123456789abcdef",
             _ => "7",
         };
         let name = |key: &str| format!("WEBAPP__{}", key.replace('*', "0").replace('.', "__").to_uppercase());
         let variables = KEYS.iter().map(|key| (name(key), values(key).to_owned())).collect();
         let read = format!("{:?}", Config::parse(None, variables).unwrap());
-        // All but the address, the form, the key, and the two URLs show their seven.
-        assert_eq!(read.matches('7').count(), KEYS.len() - 5, "{read}");
+        // All but the address, the form, the strategy, the key, and the two URLs show their seven.
+        assert_eq!(read.matches('7').count(), KEYS.len() - 6, "{read}");
     }
 
     #[test]
@@ -468,6 +479,7 @@ mod tests {
             ("WEBAPP__SESSION__KEY", "short", "session.key"),
             ("WEBAPP__REPLICAS__X__NAME", "a", "replicas have numbers"),
             ("WEBAPP__LOG__FORMAT", "yaml", "yaml"),
+            ("WEBAPP__STRATEGY", "fastest", "there are round-robin"),
         ] {
             let text = complaints(FILE, &[(name, value)]);
             assert!(text.contains(part), "{name}={value}: {text}");

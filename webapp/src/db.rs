@@ -18,6 +18,7 @@ pub mod replica;
 pub mod route;
 pub mod statement;
 
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -30,7 +31,8 @@ use error::DbError;
 use leader::{Committed, Leader};
 use queries::leader::LeaderPosition;
 use replica::{Replica, ReplicaSet};
-use route::{Cursor, FallbackReason, Preference, ReplicaView, Route, route};
+use route::strategy::Rotation;
+use route::{FallbackReason, Preference, ReplicaView, Route, route};
 use statement::{Read, Write};
 
 /// Who answered a read, and at what cost.
@@ -61,6 +63,17 @@ pub struct Answer<T> {
     pub token_void: bool,
 }
 
+/// How a read, or a run of reads, finds its replica.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadOptions<'a> {
+    /// How fresh the answer must be.
+    pub preference: Preference,
+    /// Whose turn it is, and by which strategy.
+    pub rotation: &'a Rotation,
+    /// Replicas, by name, that are to look slower than they are, and by how much. Nobody else's reads notice.
+    pub delays: &'a [(String, Duration)],
+}
+
 /// The leader and the replicas.
 pub struct Database {
     leader: Leader,
@@ -82,7 +95,12 @@ impl Database {
     pub fn new(config: &Config) -> Result<Self, pool::BadUrl> {
         Ok(Self {
             leader: Leader::new(&config.leader, &config.timeouts)?,
-            replicas: Arc::new(ReplicaSet::new(&config.replicas, &config.timeouts, config.replica_pool)?),
+            replicas: Arc::new(ReplicaSet::new(
+                &config.replicas,
+                &config.timeouts,
+                config.replica_pool,
+                Rotation::new(config.strategy, random_seed()),
+            )?),
             wait_max: Duration::from_millis(config.consistency.wait_max_ms),
             leader_seen: AtomicU64::new(0),
         })
@@ -123,25 +141,26 @@ impl Database {
         read: &R,
         preference: Preference,
     ) -> Result<Answer<R::Output>, DbError> {
-        self.read_in_turn(read, preference, self.replicas.cursor()).await
+        let options = ReadOptions { preference, rotation: self.replicas.rotation(), delays: &[] };
+        self.read_with(read, options).await
     }
 
-    /// Answers a read in a rotation of the caller's own.
+    /// Answers a read as the caller wants it answered.
     ///
     /// # Errors
     /// As for [`Database::read`].
-    pub async fn read_in_turn<R: Read>(
+    pub async fn read_with<R: Read>(
         &self,
         read: &R,
-        mut preference: Preference,
-        cursor: &Cursor,
+        options: ReadOptions<'_>,
     ) -> Result<Answer<R::Output>, DbError> {
+        let mut preference = options.preference;
         let mut attempt = Attempt::new(self.replicas.len(), self.wait_max);
         for _ in 0..MAX_ATTEMPTS {
-            match self.next_route(preference, cursor, &attempt) {
+            match self.next_route(preference, options.rotation, &attempt) {
                 Route::Replica(index) => {
                     let replica = self.replicas.get(index);
-                    match replica.read(read).await {
+                    match replica.read(read, options.delay_of(replica.name())).await {
                         Ok((progress, value)) => {
                             attempt.asked[index] = true;
                             if progress.answers(preference) {
@@ -179,14 +198,14 @@ impl Database {
         token > position
     }
 
-    fn next_route(&self, preference: Preference, cursor: &Cursor, attempt: &Attempt) -> Route {
+    fn next_route(&self, preference: Preference, rotation: &Rotation, attempt: &Attempt) -> Route {
         let views = self.replicas.iter().enumerate().map(|(index, replica)| ReplicaView {
             asked: attempt.asked[index],
             failed: attempt.failed[index],
             ..replica.view()
         });
         let views: Vec<ReplicaView> = views.collect();
-        cursor.advance(|last| route(preference, &views, last, attempt.may_wait()))
+        rotation.choose(|turn| route(preference, &views, turn, attempt.may_wait()))
     }
 
     /// The leader has no indexes for lists and searches (`postgres/leader/30-indexes.sql`), so these scan its posts; its
@@ -208,6 +227,13 @@ impl Database {
             retried: attempt.failed.contains(&true),
         };
         Ok(Answer { value, served, token_void: attempt.token_void })
+    }
+}
+
+impl ReadOptions<'_> {
+    fn delay_of(&self, replica: &str) -> Duration {
+        let found = self.delays.iter().find(|(name, _)| name == replica);
+        found.map_or(Duration::ZERO, |(_, delay)| *delay)
     }
 }
 
@@ -284,4 +310,9 @@ impl Attempt {
 /// PostgreSQL's type for a position, and ours.
 fn lsn(position: tokio_postgres::types::PgLsn) -> Lsn {
     Lsn(position.into())
+}
+
+/// Another number in every process; it only spreads reads.
+pub fn random_seed() -> u64 {
+    RandomState::new().build_hasher().finish()
 }

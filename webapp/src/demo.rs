@@ -14,7 +14,9 @@ use uuid::Uuid;
 
 use crate::db::leader::Leader;
 use crate::db::queries::demo::WhoAnswers;
-use crate::db::route::{Cursor, Preference};
+use crate::db::route::Preference;
+use crate::db::route::strategy::{Rotation, Strategy};
+use crate::db::{ReadOptions, random_seed};
 use crate::model::demo::{Sample, Summary};
 use crate::state::AppState;
 
@@ -117,7 +119,7 @@ impl Run {
 
     async fn perform(&self, state: &AppState) {
         let started = Instant::now();
-        let cursor = Cursor::default();
+        let rotation = Rotation::new(Strategy::RoundRobin, random_seed());
         let ending = loop {
             let done = self.lock().len();
             if done >= self.reads {
@@ -132,7 +134,7 @@ impl Run {
             let sample = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => break Ending::Stopped,
-                sample = self.read(state, &cursor) => sample,
+                sample = self.read(state, &rotation) => sample,
             };
             self.lock().push(sample);
         };
@@ -140,9 +142,10 @@ impl Run {
         self.progress.send_replace(Progress { done, elapsed: started.elapsed(), ending: Some(ending) });
     }
 
-    async fn read(&self, state: &AppState, cursor: &Cursor) -> Sample {
+    async fn read(&self, state: &AppState, rotation: &Rotation) -> Sample {
         let asked = Instant::now();
-        let answer = state.database().read_in_turn(&WhoAnswers, Preference::Any, cursor).await;
+        let options = ReadOptions { preference: Preference::Any, rotation, delays: &[] };
+        let answer = state.database().read_with(&WhoAnswers, options).await;
         let duration = asked.elapsed();
         match answer {
             Ok(answer) => Sample {

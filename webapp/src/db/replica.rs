@@ -1,6 +1,6 @@
 //! The replicas: their pools, and what is known about each.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,8 @@ use tokio_postgres::types::PgLsn;
 
 use super::error::DbError;
 use super::pool::{Access, BadUrl, Target, limits, pipelined, settle};
-use super::route::{Cursor, Preference, ReplicaView};
+use super::route::strategy::Rotation;
+use super::route::{Preference, ReplicaView};
 use super::statement::Read;
 use crate::config::{ConnectionUrl, ReplicaConfig, Timeouts};
 use crate::model::lsn::Lsn;
@@ -90,6 +91,8 @@ pub struct Replica {
     url: ConnectionUrl,
     pool: Pool,
     read_limit: Duration,
+    in_flight: AtomicUsize,
+    drained: AtomicBool,
     status: Mutex<Status>,
     changed: watch::Sender<()>,
 }
@@ -116,6 +119,8 @@ impl Replica {
             url: config.url.clone(),
             pool: target.pool(pool_size)?,
             read_limit,
+            in_flight: AtomicUsize::new(0),
+            drained: AtomicBool::new(false),
             status: Mutex::new(Status { health, progress: None }),
             changed,
         })
@@ -136,11 +141,34 @@ impl Replica {
         self.lock().clone()
     }
 
+    /// How many reads it is answering now.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Whether an operator took it out of rotation.
+    pub fn is_drained(&self) -> bool {
+        self.drained.load(Ordering::Relaxed)
+    }
+
+    /// Takes it out of rotation, or returns it. Reads that it is answering are not disturbed. Kept in memory: a restart
+    /// of this process forgets it. Returns whether that changes anything.
+    pub fn set_drained(&self, drained: bool) -> bool {
+        let changes = self.drained.swap(drained, Ordering::Relaxed) != drained;
+        if changes {
+            tracing::info!(replica = self.name, drained, "an operator changed the rotation");
+            self.changed.send_replace(());
+        }
+        changes
+    }
+
     /// What the router looks at.
     pub fn view(&self) -> ReplicaView {
         let status = self.lock();
         ReplicaView {
             in_rotation: status.health == Health::Up,
+            drained: self.is_drained(),
+            in_flight: self.in_flight(),
             live: status.progress.is_some_and(|p| p.live),
             watermark: status.progress.map(|p| p.watermark).unwrap_or_default(),
             ..ReplicaView::default()
@@ -148,11 +176,16 @@ impl Replica {
     }
 
     /// Asks for the replica's progress and the answer to `read`, in one round trip. The progress is of a snapshot that is
-    /// not newer than the answer's, so what it promises holds for the answer.
+    /// not newer than the answer's, so what it promises holds for the answer. `delay` is waited before, as if the replica
+    /// were that slow.
     ///
     /// # Errors
     /// When the replica gives no answer; if that puts the replica itself in doubt, it also leaves the rotation.
-    pub async fn read<R: Read>(&self, read: &R) -> Result<(Progress, R::Output), DbError> {
+    pub async fn read<R: Read>(&self, read: &R, delay: Duration) -> Result<(Progress, R::Output), DbError> {
+        let _counted = Counted::new(&self.in_flight);
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
         let answer = self.exchange(read).await;
         match &answer {
             Ok((progress, _)) => self.observe(*progress),
@@ -233,7 +266,7 @@ async fn ask<R: Read>(connection: &Object, read: &R) -> Result<(Progress, R::Out
 /// All replicas.
 pub struct ReplicaSet {
     replicas: Vec<Replica>,
-    cursor: Cursor,
+    rotation: Rotation,
     changed: watch::Sender<()>,
     waiters: AtomicUsize,
     waiter_came: Notify,
@@ -244,13 +277,18 @@ impl ReplicaSet {
     ///
     /// # Errors
     /// When a connection URL can't be understood.
-    pub fn new(configs: &[ReplicaConfig], timeouts: &Timeouts, pool_size: usize) -> Result<Self, BadUrl> {
+    pub fn new(
+        configs: &[ReplicaConfig],
+        timeouts: &Timeouts,
+        pool_size: usize,
+        rotation: Rotation,
+    ) -> Result<Self, BadUrl> {
         let changed = watch::Sender::new(());
         let replicas =
             configs.iter().map(|config| Replica::new(config, timeouts, pool_size, changed.clone()));
         Ok(Self {
             replicas: replicas.collect::<Result<_, _>>()?,
-            cursor: Cursor::default(),
+            rotation,
             changed,
             waiters: AtomicUsize::new(0),
             waiter_came: Notify::new(),
@@ -278,18 +316,24 @@ impl ReplicaSet {
     }
 
     /// The rotation that ordinary requests share.
-    pub fn cursor(&self) -> &Cursor {
-        &self.cursor
+    pub fn rotation(&self) -> &Rotation {
+        &self.rotation
+    }
+
+    /// One replica, by its name.
+    pub fn find(&self, name: &str) -> Option<&Replica> {
+        self.iter().find(|replica| replica.name == name)
     }
 
     /// Returns when a usable replica is known to have everything up to `token`. While somebody waits here, the monitors
     /// look often; one look serves all who wait.
     pub async fn wait_for(&self, token: Lsn) {
-        let _waiting = Waiting::new(self);
+        let _waiting = Counted::new(&self.waiters);
+        self.waiter_came.notify_waiters();
         let mut changes = self.changed.subscribe();
         let has_it = |replica: &Replica| {
             let view = replica.view();
-            view.in_rotation && view.live && view.watermark >= token
+            view.in_rotation && !view.drained && view.live && view.watermark >= token
         };
         while !self.iter().any(has_it) {
             if changes.changed().await.is_err() {
@@ -309,20 +353,19 @@ impl ReplicaSet {
     }
 }
 
-/// Counts one waiter for as long as it lives.
-struct Waiting<'a>(&'a ReplicaSet);
+/// Counts one of something for as long as it lives: a dropped request must not count for ever.
+struct Counted<'a>(&'a AtomicUsize);
 
-impl<'a> Waiting<'a> {
-    fn new(set: &'a ReplicaSet) -> Self {
-        set.waiters.fetch_add(1, Ordering::Relaxed);
-        set.waiter_came.notify_waiters();
-        Self(set)
+impl<'a> Counted<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.0.waiters.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

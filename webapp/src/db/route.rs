@@ -1,16 +1,18 @@
 //! Where a read goes. Pure: what is known about the replicas in, a decision out.
 //!
 //! Promises, which the property tests below hold it to:
-//! - a replica that is out of rotation, still being copied, or has failed this very request is never chosen;
+//! - a replica that is out of rotation, drained, still being copied, or has failed this very request is never chosen;
 //! - a read with a token never goes twice to a replica that was behind, until its watermark is known to have moved;
-//! - without failures each eligible replica is chosen in turn: after `n × k` reads of `n` replicas each had exactly `k`.
+//! - without failures and by the default strategy each eligible replica is chosen in turn: after `n × k` reads of `n`
+//!   replicas each had exactly `k`.
 //!
 //! What it knows about watermarks is a hint. The check that counts is made on the replica's own connection, together
 //! with the read.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+pub mod strategy;
 
 use crate::model::lsn::Lsn;
+use strategy::Turn;
 
 /// How fresh an answer must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +28,8 @@ pub enum Preference {
 pub struct ReplicaView {
     /// Its monitor reaches it.
     pub in_rotation: bool,
+    /// An operator took it out.
+    pub drained: bool,
     /// All of its tables are copied: it shows states that the leader was in.
     pub live: bool,
     /// The last watermark seen.
@@ -34,6 +38,14 @@ pub struct ReplicaView {
     pub asked: bool,
     /// This request asked it, and it failed.
     pub failed: bool,
+    /// Reads that it is answering now.
+    pub in_flight: usize,
+}
+
+impl ReplicaView {
+    fn is_usable(&self) -> bool {
+        self.in_rotation && !self.drained && self.live && !self.failed
+    }
 }
 
 /// Why the leader answers a read.
@@ -43,6 +55,8 @@ pub enum FallbackReason {
     AllDown,
     /// The replicas that can be reached are still being copied.
     Copying,
+    /// The replicas that can be reached were taken out by an operator.
+    Drained,
     /// No replica had the caller's write in time.
     Behind,
     /// Two replicas in turn failed this request.
@@ -56,6 +70,7 @@ impl FallbackReason {
             Self::Behind => "ryw",
             Self::AllDown => "no_replica",
             Self::Copying => "copying",
+            Self::Drained => "drained",
             Self::Failed => "failed",
         }
     }
@@ -66,6 +81,7 @@ impl FallbackReason {
             Self::Behind => "no replica had your write yet",
             Self::AllDown => "no replica can be reached",
             Self::Copying => "the replicas are still being copied",
+            Self::Drained => "the replicas were taken out of rotation",
             Self::Failed => "two replicas in turn did not answer",
         }
     }
@@ -90,25 +106,26 @@ pub enum Route {
 /// How many replicas may fail one request before the leader answers it: one retry, so that a request's time stays bounded.
 const MAX_FAILURES: usize = 2;
 
-/// Decides where a read goes. `last` is the replica that the rotation chose before; `may_wait` says whether the request
-/// has patience left.
-pub fn route(preference: Preference, replicas: &[ReplicaView], last: Option<usize>, may_wait: bool) -> Route {
+/// Decides where a read goes. `turn` chooses among replicas that will do equally; `may_wait` says whether the request has
+/// patience left.
+pub fn route(preference: Preference, replicas: &[ReplicaView], turn: &Turn, may_wait: bool) -> Route {
     if replicas.iter().filter(|r| r.failed).count() >= MAX_FAILURES {
         return Route::Leader(FallbackReason::Failed);
     }
-    let usable = |r: &ReplicaView| r.in_rotation && r.live && !r.failed;
-    let next = |wanted: &dyn Fn(&ReplicaView) -> bool| {
-        next_after(last, replicas.len(), |index| usable(&replicas[index]) && wanted(&replicas[index]))
+    let one_of = |wanted: &dyn Fn(&ReplicaView) -> bool| {
+        let eligible = |index: usize| replicas[index].is_usable() && wanted(&replicas[index]);
+        turn.pick(replicas.len(), eligible, |index| replicas[index].in_flight)
     };
     let choice = match preference {
-        Preference::Any => next(&|r| !r.asked),
+        Preference::Any => one_of(&|r| !r.asked),
         // A replica known to have the write first; then those of whom it is not known, for a hint may be old.
-        Preference::AtLeast(token) => next(&|r| r.watermark >= token).or_else(|| next(&|r| !r.asked)),
+        Preference::AtLeast(token) => one_of(&|r| r.watermark >= token).or_else(|| one_of(&|r| !r.asked)),
     };
     if let Some(index) = choice {
         return Route::Replica(index);
     }
-    let waiting_helps = matches!(preference, Preference::AtLeast(_)) && replicas.iter().any(usable);
+    let waiting_helps =
+        matches!(preference, Preference::AtLeast(_)) && replicas.iter().any(ReplicaView::is_usable);
     match waiting_helps {
         true if may_wait => Route::Wait,
         true => Route::Leader(FallbackReason::Behind),
@@ -118,59 +135,35 @@ pub fn route(preference: Preference, replicas: &[ReplicaView], last: Option<usiz
 
 fn nobody(replicas: &[ReplicaView]) -> FallbackReason {
     let reached = || replicas.iter().filter(|r| r.in_rotation && !r.failed);
-    if reached().next().is_none() { FallbackReason::AllDown } else { FallbackReason::Copying }
-}
-
-/// The first eligible index after `last`, going round. Choosing "the next one" rather than `counter % n` keeps the shares
-/// even when a replica leaves or returns.
-fn next_after(last: Option<usize>, count: usize, eligible: impl Fn(usize) -> bool) -> Option<usize> {
-    let start = last.map_or(0, |last| last + 1);
-    (0..count).map(|step| (start + step) % count).find(|&index| eligible(index))
-}
-
-/// The place of a rotation: which replica was chosen last. Shared by concurrent requests.
-#[derive(Debug)]
-pub struct Cursor(AtomicUsize);
-
-impl Default for Cursor {
-    fn default() -> Self {
-        Self(AtomicUsize::new(Self::NONE))
-    }
-}
-
-impl Cursor {
-    const NONE: usize = usize::MAX;
-
-    /// Lets `decide` choose after the last choice, and remembers a choice of a replica. `decide` runs again when another
-    /// request moved the cursor meanwhile.
-    pub fn advance(&self, decide: impl Fn(Option<usize>) -> Route) -> Route {
-        let mut last = self.0.load(Ordering::Relaxed);
-        loop {
-            let decision = decide((last != Self::NONE).then_some(last));
-            let Route::Replica(index) = decision else { return decision };
-            match self.0.compare_exchange_weak(last, index, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return decision,
-                Err(moved) => last = moved,
-            }
-        }
+    if reached().any(|r| !r.drained) {
+        FallbackReason::Copying
+    } else if reached().next().is_some() {
+        FallbackReason::Drained
+    } else {
+        FallbackReason::AllDown
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::strategy::Rotation;
     use super::*;
-    use proptest::prelude::*;
+    use proptest::prelude::{Just, Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
+
+    fn after(last: Option<usize>) -> Turn {
+        Turn { last, ..Turn::default() }
+    }
 
     fn live(watermark: u64) -> ReplicaView {
         ReplicaView { in_rotation: true, live: true, watermark: Lsn(watermark), ..ReplicaView::default() }
     }
 
     fn counts(replicas: &[ReplicaView], reads: usize) -> Vec<usize> {
-        let cursor = Cursor::default();
+        let rotation = Rotation::new(strategy::Strategy::RoundRobin, 1);
         let mut counts = vec![0; replicas.len()];
         for _ in 0..reads {
             if let Route::Replica(index) =
-                cursor.advance(|last| route(Preference::Any, replicas, last, false))
+                rotation.choose(|turn| route(Preference::Any, replicas, turn, false))
             {
                 counts[index] += 1;
             }
@@ -189,31 +182,41 @@ mod tests {
     fn a_token_prefers_who_has_the_write_then_asks_then_waits_then_gives_up() {
         let token = Preference::AtLeast(Lsn(10));
         let behind = ReplicaView { asked: true, ..live(9) };
-        assert_eq!(route(token, &[live(9), live(10), live(9)], Some(2), true), Route::Replica(1));
-        assert_eq!(route(token, &[behind, live(9), live(9)], Some(0), true), Route::Replica(1));
-        assert_eq!(route(token, &[behind; 3], Some(0), true), Route::Wait);
-        assert_eq!(route(token, &[behind; 3], Some(0), false), Route::Leader(FallbackReason::Behind));
+        assert_eq!(route(token, &[live(9), live(10), live(9)], &after(Some(2)), true), Route::Replica(1));
+        assert_eq!(route(token, &[behind, live(9), live(9)], &after(Some(0)), true), Route::Replica(1));
+        assert_eq!(route(token, &[behind; 3], &after(Some(0)), true), Route::Wait);
+        assert_eq!(route(token, &[behind; 3], &after(Some(0)), false), Route::Leader(FallbackReason::Behind));
         let moved = ReplicaView { asked: true, ..live(11) };
-        assert_eq!(route(token, &[behind, moved, behind], Some(1), true), Route::Replica(1));
+        assert_eq!(route(token, &[behind, moved, behind], &after(Some(1)), true), Route::Replica(1));
     }
 
     #[test]
     fn without_a_replica_the_leader_answers_and_says_why() {
-        let of = |replica: ReplicaView| route(Preference::Any, &[replica], None, true);
+        let of = |replica: ReplicaView| route(Preference::Any, &[replica], &after(None), true);
         assert_eq!(of(ReplicaView::default()), Route::Leader(FallbackReason::AllDown));
         assert_eq!(of(ReplicaView { live: false, ..live(1) }), Route::Leader(FallbackReason::Copying));
         assert_eq!(of(ReplicaView { failed: true, ..live(1) }), Route::Leader(FallbackReason::AllDown));
-        assert_eq!(route(Preference::Any, &[], None, true), Route::Leader(FallbackReason::AllDown));
+        assert_eq!(route(Preference::Any, &[], &after(None), true), Route::Leader(FallbackReason::AllDown));
+        let drained = ReplicaView { drained: true, ..live(1) };
+        assert_eq!(of(drained), Route::Leader(FallbackReason::Drained));
+        let one_left = [drained, ReplicaView { live: false, ..live(1) }];
+        assert_eq!(
+            route(Preference::Any, &one_left, &after(None), true),
+            Route::Leader(FallbackReason::Copying)
+        );
         let failed = ReplicaView { failed: true, ..live(1) };
         let two_failed = [failed, failed, live(1)];
-        assert_eq!(route(Preference::Any, &two_failed, None, true), Route::Leader(FallbackReason::Failed));
+        assert_eq!(
+            route(Preference::Any, &two_failed, &after(None), true),
+            Route::Leader(FallbackReason::Failed)
+        );
     }
 
     fn views() -> impl Strategy<Value = Vec<ReplicaView>> {
-        let view =
-            (any::<[bool; 4]>(), 0u64..4).prop_map(|([in_rotation, live, asked, failed], watermark)| {
-                ReplicaView { in_rotation, live, watermark: Lsn(watermark), asked, failed }
-            });
+        let view = (any::<[bool; 5]>(), 0u64..4, 0usize..3).prop_map(|(flags, watermark, in_flight)| {
+            let [in_rotation, drained, live, asked, failed] = flags;
+            ReplicaView { in_rotation, drained, live, watermark: Lsn(watermark), asked, failed, in_flight }
+        });
         prop::collection::vec(view, 0..6)
     }
 
@@ -225,18 +228,19 @@ mod tests {
         #[test]
         fn a_chosen_replica_is_usable_and_can_help(
             preference in preferences(), views in views(), last in prop::option::of(0usize..6), may_wait: bool,
+            strategy in prop::sample::select(strategy::Strategy::ALL.to_vec()), random: u64,
         ) {
-            match route(preference, &views, last, may_wait) {
+            match route(preference, &views, &Turn { strategy, last, random }, may_wait) {
                 Route::Replica(index) => {
                     let chosen = views[index];
-                    prop_assert!(chosen.in_rotation && chosen.live && !chosen.failed);
+                    prop_assert!(chosen.in_rotation && !chosen.drained && chosen.live && !chosen.failed);
                     let fresh = match preference {
                         Preference::Any => true,
                         Preference::AtLeast(token) => chosen.watermark >= token,
                     };
                     prop_assert!(!chosen.asked || (preference != Preference::Any && fresh));
                     let better = |r: &ReplicaView| matches!(preference, Preference::AtLeast(t) if r.watermark >= t)
-                        && r.in_rotation && r.live && !r.failed;
+                        && r.is_usable();
                     prop_assert!(fresh || !views.iter().any(better));
                 }
                 Route::Wait => prop_assert!(may_wait && preference != Preference::Any),
@@ -248,7 +252,7 @@ mod tests {
         fn shares_of_a_steady_set_differ_by_at_most_one(views in views(), reads in 0usize..200) {
             let fresh: Vec<_> = views.iter().map(|v| ReplicaView { asked: false, failed: false, ..*v }).collect();
             let counts = counts(&fresh, reads);
-            let shares = || fresh.iter().zip(&counts).filter(|(v, _)| v.in_rotation && v.live).map(|(_, c)| *c);
+            let shares = || fresh.iter().zip(&counts).filter(|(v, _)| v.is_usable()).map(|(_, c)| *c);
             if let (Some(least), Some(most)) = (shares().min(), shares().max()) {
                 prop_assert!(most - least <= 1);
                 prop_assert_eq!(shares().sum::<usize>(), reads);

@@ -38,6 +38,9 @@ impl ReplicaLine {
             (Health::Down { since, reason }, _) => {
                 (false, "Out of rotation", format!("{reason}; since {}", ago(since.elapsed())))
             }
+            (Health::Up, _) if replica.is_drained() => {
+                (false, "Drained", "taken out of rotation until somebody returns it".to_owned())
+            }
             (Health::Up, Some(progress)) if progress.live => {
                 let lag = progress.lag(Timestamp::now());
                 let detail = lag

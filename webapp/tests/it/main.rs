@@ -8,4 +8,5 @@ mod forms;
 mod outages;
 mod pages;
 mod program;
+mod rotation;
 mod site;
