@@ -4,14 +4,12 @@
 //! `WEBAPP__LEADER__URL`, `WEBAPP__REPLICAS__0__NAME`. Replicas from the environment replace those of the file.
 //! A key that nobody knows is an error with a suggestion: a misspelt limit must not be a missing limit.
 
-use std::collections::{BTreeMap, HashMap};
+mod load;
+
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::Path;
 
-use config::{Environment, File, FileFormat};
 use serde::Deserialize;
-use serde_json::{Map, Value};
 
 use crate::db::route::strategy::Strategy;
 
@@ -230,66 +228,7 @@ impl ConfigError {
     }
 }
 
-/// Every key there is; `*` is a replica's number.
-const KEYS: [&str; 18] = [
-    "bind",
-    "leader.url",
-    "leader.write_pool",
-    "leader.read_pool",
-    "replicas.*.name",
-    "replicas.*.url",
-    "replica_pool",
-    "strategy",
-    "consistency.wait_max_ms",
-    "health.probe_ms",
-    "health.awaited_probe_ms",
-    "health.timeout_ms",
-    "timeouts.connect_ms",
-    "timeouts.read_ms",
-    "timeouts.write_ms",
-    "session.key",
-    "log.format",
-    "log.level",
-];
-
 impl Config {
-    /// Reads the file, if one is named, and the process's environment.
-    ///
-    /// # Errors
-    /// With everything that is wrong, each complaint naming its key.
-    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
-        let text = file.map(|path| {
-            std::fs::read_to_string(path)
-                .map_err(|error| ConfigError::one(format!("can't read {}: {error}", path.display())))
-        });
-        Self::parse(text.transpose()?.as_deref(), std::env::vars().collect())
-    }
-
-    /// Reads the text of a file and variables.
-    ///
-    /// # Errors
-    /// As for [`Config::load`].
-    pub fn parse(file: Option<&str>, variables: HashMap<String, String>) -> Result<Self, ConfigError> {
-        let say = |error: config::ConfigError| ConfigError::one(error.to_string());
-        let mut builder = config::Config::builder();
-        if let Some(text) = file {
-            builder = builder.add_source(File::from_str(text, FileFormat::Toml));
-        }
-        let environment =
-            Environment::with_prefix("WEBAPP").prefix_separator("__").separator("__").source(Some(variables));
-        let mut values: Map<String, Value> =
-            builder.add_source(environment).build().and_then(config::Config::try_deserialize).map_err(say)?;
-        number_replicas(&mut values)?;
-        let unknown = unknown_keys(&values);
-        if !unknown.is_empty() {
-            return Err(ConfigError(unknown));
-        }
-        // Once more through `config`, which reads the numbers that the environment holds as text.
-        let config: Self =
-            config::Config::try_from(&values).and_then(config::Config::try_deserialize).map_err(say)?;
-        config.check()
-    }
-
     fn check(self) -> Result<Self, ConfigError> {
         let mut complaints = Vec::new();
         if self.replicas.is_empty() {
@@ -328,174 +267,5 @@ impl Config {
     }
 }
 
-/// The environment can't write lists, only keys: `replicas.0`, `replicas.1`. Makes a list of them.
-fn number_replicas(values: &mut Map<String, Value>) -> Result<(), ConfigError> {
-    let Some(Value::Object(numbered)) = values.get("replicas") else { return Ok(()) };
-    let mut replicas = BTreeMap::new();
-    for (key, replica) in numbered {
-        let Ok(number) = key.parse::<u16>() else {
-            return Err(ConfigError::one(format!(
-                "replicas.{key}: replicas have numbers, as in WEBAPP__REPLICAS__0__NAME"
-            )));
-        };
-        replicas.insert(number, replica.clone());
-    }
-    values.insert("replicas".to_owned(), replicas.into_values().collect());
-    Ok(())
-}
-
-fn unknown_keys(values: &Map<String, Value>) -> Vec<String> {
-    let mut found = Vec::new();
-    for (key, value) in values {
-        collect_keys(key, value, &mut found);
-    }
-    let known = || KEYS.iter().copied();
-    let unknown = found.iter().filter(|(pattern, _)| !known().any(|key| key == pattern));
-    let complaint = |(pattern, key): &(String, String)| {
-        let close = known().map(|known| (strsim::damerau_levenshtein(known, pattern), known)).min();
-        match close {
-            Some((distance, known)) if distance <= 3 => {
-                let known = known.replacen('*', key.split('.').nth(1).unwrap_or("0"), 1);
-                format!("{key}: there is no such key; did you mean {known}?")
-            }
-            _ => format!("{key}: there is no such key; known are {}", known().collect::<Vec<_>>().join(", ")),
-        }
-    };
-    unknown.map(complaint).collect()
-}
-
-/// The keys of all leaves, as a pattern with `*` for list positions and as written.
-fn collect_keys(key: &str, value: &Value, found: &mut Vec<(String, String)>) {
-    fn walk(pattern: &str, key: &str, value: &Value, found: &mut Vec<(String, String)>) {
-        match value {
-            Value::Object(fields) => {
-                for (name, value) in fields {
-                    walk(&format!("{pattern}.{name}"), &format!("{key}.{name}"), value, found);
-                }
-            }
-            Value::Array(items) => {
-                for (index, value) in items.iter().enumerate() {
-                    walk(&format!("{pattern}.*"), &format!("{key}.{index}"), value, found);
-                }
-            }
-            _ => found.push((pattern.to_owned(), key.to_owned())),
-        }
-    }
-    walk(key, key, value, found);
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const FILE: &str = r#"
-        bind = "127.0.0.1:7000"
-        [leader]
-        url = "postgres://w:s3cret@leader/app"
-        [[replicas]]
-        name = "replica-1"
-        url = "postgres://r:s3cret@one/app"
-    "#;
-
-    fn variables(pairs: &[(&str, &str)]) -> HashMap<String, String> {
-        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
-    }
-
-    fn complaints(file: &str, pairs: &[(&str, &str)]) -> String {
-        Config::parse(Some(file), variables(pairs)).map(|_| "no complaint").unwrap_err().to_string()
-    }
-
-    #[test]
-    fn the_environment_wins_over_the_file_and_numbers_may_be_text() {
-        let config = Config::parse(
-            Some(FILE),
-            variables(&[
-                ("WEBAPP__BIND", "127.0.0.1:9000"),
-                ("WEBAPP__TIMEOUTS__READ_MS", "123"),
-                ("OTHER", "x"),
-            ]),
-        )
-        .unwrap();
-        assert_eq!(
-            (config.bind.port(), config.timeouts.read_ms, config.timeouts.write_ms),
-            (9000, 123, 3000)
-        );
-    }
-
-    #[test]
-    fn the_environment_alone_is_enough() {
-        let config = Config::parse(
-            None,
-            variables(&[
-                ("WEBAPP__LEADER__URL", "postgres://w:1@leader/app"),
-                ("WEBAPP__REPLICAS__0__NAME", "replica-1"),
-                ("WEBAPP__REPLICAS__0__URL", "postgres://r:1@one/app"),
-                ("WEBAPP__REPLICAS__1__NAME", "2"),
-                ("WEBAPP__REPLICAS__1__URL", "postgres://r:1@two/app"),
-                ("WEBAPP__LOG__FORMAT", "json"),
-            ]),
-        )
-        .unwrap();
-        let names: Vec<_> = config.replicas.iter().map(|r| r.name.as_str()).collect();
-        assert_eq!((names, config.log.format), (vec!["replica-1", "2"], LogFormat::Json));
-    }
-
-    #[test]
-    fn unknown_keys_come_with_a_suggestion_all_at_once() {
-        let text = complaints(FILE, &[("WEBAPP__LEADER__ULR", "x"), ("WEBAPP__TIMEOUT__READ_MS", "1")]);
-        assert!(text.contains("leader.ulr: there is no such key; did you mean leader.url?"), "{text}");
-        assert!(text.contains("did you mean timeouts.read_ms?"), "{text}");
-        let text = complaints(&format!("{FILE}\nnmae = \"x\""), &[]);
-        assert!(
-            text.contains("replicas.0.nmae: there is no such key; did you mean replicas.0.name?"),
-            "{text}"
-        );
-        let text = complaints(FILE, &[("WEBAPP__SOMETHING__QUITE__DIFFERENT", "x")]);
-        assert!(text.contains("known are bind, leader.url"), "{text}");
-    }
-
-    #[test]
-    fn every_known_key_is_read() {
-        let values = |key: &str| match key {
-            "bind" => "0.0.0.0:1",
-            "log.format" => "text",
-            "strategy" => "random",
-            "session.key" => "0123456789abcdef0123456789abcdef",
-            _ => "7",
-        };
-        let name = |key: &str| format!("WEBAPP__{}", key.replace('*', "0").replace('.', "__").to_uppercase());
-        let variables = KEYS.iter().map(|key| (name(key), values(key).to_owned())).collect();
-        let read = format!("{:?}", Config::parse(None, variables).unwrap());
-        // All but the address, the form, the strategy, the key, and the two URLs show their seven.
-        assert_eq!(read.matches('7').count(), KEYS.len() - 6, "{read}");
-    }
-
-    #[test]
-    fn values_that_can_not_work_are_named() {
-        for (name, value, part) in [
-            ("WEBAPP__TIMEOUTS__READ_MS", "0", "timeouts.read_ms: must be more than 0"),
-            ("WEBAPP__TIMEOUTS__READ_MS", "soon", "read_ms"),
-            ("WEBAPP__BIND", "nowhere", "bind"),
-            ("WEBAPP__SESSION__KEY", "short", "session.key"),
-            ("WEBAPP__REPLICAS__X__NAME", "a", "replicas have numbers"),
-            ("WEBAPP__LOG__FORMAT", "yaml", "yaml"),
-            ("WEBAPP__STRATEGY", "fastest", "there are round-robin"),
-        ] {
-            let text = complaints(FILE, &[(name, value)]);
-            assert!(text.contains(part), "{name}={value}: {text}");
-        }
-        let twice = format!("{FILE}\n[[replicas]]\nname = \"replica-1\"\nurl = \"postgres://x@y/z\"");
-        assert!(complaints(&twice, &[]).contains("replica-1 is there twice"));
-        assert!(
-            complaints("[leader]\nurl = \"x\"\n[[replicas]]\nname = \"a b\"\nurl = \"x\"", &[])
-                .contains("letters")
-        );
-        assert!(complaints("bind = \"127.0.0.1:1\"", &[]).contains("missing"));
-    }
-
-    #[test]
-    fn secrets_are_not_printed() {
-        let config = Config::parse(Some(FILE), HashMap::new()).unwrap();
-        assert!(!format!("{config:?}").contains("s3cret"));
-    }
-}
+mod tests;
