@@ -282,6 +282,13 @@ $(replica_tables replicator "$REPLICATOR_PASSWORD")
 TOML
 }
 
+# What the status page can look at in kafka mode only.
+webapp_sees_kafka() {
+  if [[ $(native_mode) != direct ]]; then
+    printf 'connect_url = "http://127.0.0.1:%s"\nbroker = "127.0.0.1:%s"\n' "$(port_of connect)" "$(port_of broker)"
+  fi
+}
+
 prepare_webapp() {
   require_plain WEB_SESSION_KEY
   write_private "$state/webapp/webapp.toml" <<TOML
@@ -293,6 +300,11 @@ url = "$(database_url app_writer "$APP_WRITER_PASSWORD" leader)"
 
 [session]
 key = "$WEB_SESSION_KEY"
+
+[status]
+replicator_url = "http://127.0.0.1:$(port_of replicator)"
+start_command = "scripts/service.sh start {service}$offset_argument"
+$(webapp_sees_kafka)
 $(replica_tables app_reader "$APP_READER_PASSWORD")
 TOML
 }

@@ -17,7 +17,7 @@ struct Asset {
     content: &'static str,
 }
 
-static ASSETS: [Asset; 3] = [
+static ASSETS: [Asset; 4] = [
     Asset {
         stem: "app",
         extension: "css",
@@ -29,6 +29,12 @@ static ASSETS: [Asset; 3] = [
         extension: "js",
         media_type: "text/javascript; charset=utf-8",
         content: include_str!("../static/demo.js"),
+    },
+    Asset {
+        stem: "live",
+        extension: "js",
+        media_type: "text/javascript; charset=utf-8",
+        content: include_str!("../static/live.js"),
     },
     Asset {
         stem: "icon",
@@ -44,14 +50,17 @@ pub struct Addresses {
     pub css: String,
     /// The demo's script.
     pub demo_js: String,
+    /// The script that keeps pages up to date.
+    pub live_js: String,
     /// The icon.
     pub icon: String,
 }
 
 /// The addresses of the assets.
 pub static ADDRESSES: LazyLock<Addresses> = LazyLock::new(|| {
-    let [css, demo_js, icon] = ASSETS.each_ref().map(|asset| format!("/assets/{}", asset.file_name()));
-    Addresses { css, demo_js, icon }
+    let [css, demo_js, live_js, icon] =
+        ASSETS.each_ref().map(|asset| format!("/assets/{}", asset.file_name()));
+    Addresses { css, demo_js, live_js, icon }
 });
 
 impl Asset {

@@ -5,13 +5,16 @@
 //! A key that nobody knows is an error with a suggestion: a misspelt limit must not be a missing limit.
 
 mod load;
+mod secret;
+mod status;
 
-use std::fmt;
 use std::net::SocketAddr;
 
 use serde::Deserialize;
 
 use crate::db::route::strategy::Strategy;
+pub use secret::{AdminToken, ConnectionUrl, SessionKey};
+pub use status::{AdminConfig, StatusConfig};
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, Deserialize)]
@@ -42,6 +45,12 @@ pub struct Config {
     /// The session cookie.
     #[serde(default)]
     pub session: SessionConfig,
+    /// What the status page looks at beside the databases.
+    #[serde(default)]
+    pub status: StatusConfig,
+    /// Who may change what runs.
+    #[serde(default)]
+    pub admin: AdminConfig,
     /// What is logged, and how.
     #[serde(default)]
     pub log: LogConfig,
@@ -160,46 +169,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// A connection URL. It holds a password, so it can't be printed.
-#[derive(Clone, Deserialize)]
-pub struct ConnectionUrl(String);
-
-/// A signing key. It can't be printed.
-#[derive(Clone, Deserialize)]
-pub struct SessionKey(String);
-
-impl ConnectionUrl {
-    /// The URL, password included, for the connection only.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<String> for ConnectionUrl {
-    fn from(url: String) -> Self {
-        Self(url)
-    }
-}
-
-impl SessionKey {
-    /// The key, for the signature only.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for ConnectionUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[secret]")
-    }
-}
-
-impl fmt::Debug for SessionKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[secret]")
-    }
-}
-
 fn parsed<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Strategy, D::Error> {
     String::deserialize(value)?.parse().map_err(serde::de::Error::custom)
 }
@@ -256,6 +225,8 @@ impl Config {
             ("timeouts.connect_ms", self.timeouts.connect_ms),
             ("timeouts.read_ms", self.timeouts.read_ms),
             ("timeouts.write_ms", self.timeouts.write_ms),
+            ("status.interval_ms", self.status.interval_ms),
+            ("status.lag_slo_ms", self.status.lag_slo_ms),
         ];
         complaints.extend(
             positive.iter().filter(|(_, v)| *v == 0).map(|(key, _)| format!("{key}: must be more than 0")),
@@ -263,6 +234,7 @@ impl Config {
         if self.session.key.as_ref().is_some_and(|key| key.expose().len() < 32) {
             complaints.push("session.key: must have at least 32 characters".to_owned());
         }
+        complaints.extend(self.admin.complaint());
         if complaints.is_empty() { Ok(self) } else { Err(ConfigError(complaints)) }
     }
 }

@@ -12,6 +12,7 @@
 pub mod error;
 pub mod leader;
 pub mod monitor;
+pub mod observe;
 pub mod pool;
 pub mod queries;
 pub mod replica;

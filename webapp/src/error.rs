@@ -244,6 +244,12 @@ fn from_constraint(name: String) -> AppError {
     }
 }
 
+impl From<askama::Error> for AppError {
+    fn from(error: askama::Error) -> Self {
+        Self::Internal(error.into())
+    }
+}
+
 impl From<FieldError> for AppError {
     fn from(error: FieldError) -> Self {
         Self::Invalid(vec![error])

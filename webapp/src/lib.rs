@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! main ─▶ routes ─▶ handlers ─▶ visit (one request's view of the databases) ─▶ db ─▶ leader, replicas
-//!                      └──▶ model (pure) ◀──┘
+//!                      ├──▶ model (pure) ◀──┘
+//!                      └──▶ sampler (one look a second, for all who watch) ─▶ databases, replicator, Kafka Connect
 //! ```
 //!
 //! What it never does: show a person a page without that person's own last write; let a replica's failure reach the
@@ -19,6 +20,7 @@ pub mod middleware;
 pub mod model;
 pub mod page;
 pub mod routes;
+pub mod sampler;
 pub mod state;
 pub mod telemetry;
 pub mod visit;

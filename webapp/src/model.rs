@@ -5,3 +5,4 @@ pub mod input;
 pub mod listing;
 pub mod lsn;
 pub mod post;
+pub mod status;

@@ -1,5 +1,7 @@
 //! What all pages have in common.
 
+pub mod theme;
+
 use std::time::Duration;
 
 use askama::Template;
@@ -10,14 +12,22 @@ use axum::response::{Html, IntoResponse, Response};
 use crate::assets::{ADDRESSES, Addresses};
 use crate::db::Served;
 use crate::error::{AppError, Problem};
+use crate::model::status::{Level, Sample};
 use crate::visit::Visit;
+use theme::Theme;
 
 /// The frame around a page: who answered, what is out of order, the name to fill in.
 pub struct Chrome {
     /// The addresses of the assets.
     pub assets: &'static Addresses,
-    /// Which part of the site this is: `home`, `posts`, `demo`, or nothing.
+    /// Which part of the site this is: `home`, `posts`, `demo`, `status`, or nothing.
     pub section: &'static str,
+    /// The page's own address, to come back to.
+    pub path: String,
+    /// The colours.
+    pub theme: Theme,
+    /// How everything is, in the head of the page, as HTML.
+    pub pill: String,
     /// Who answered, if a database did.
     pub served: Option<Served>,
     /// The name to fill in.
@@ -27,7 +37,16 @@ pub struct Chrome {
 impl Chrome {
     /// The frame of a page in `section`, after all reads are made.
     pub fn new(section: &'static str, visit: &Visit) -> Self {
-        Self { assets: &ADDRESSES, section, served: visit.served(), name: visit.name().to_owned() }
+        Self {
+            assets: &ADDRESSES,
+            section,
+            path: visit.path().to_owned(),
+            theme: visit.theme(),
+            // A page without it is better than none.
+            pill: pill(&visit.sample()).unwrap_or_default(),
+            served: visit.served(),
+            name: visit.name().to_owned(),
+        }
     }
 
     /// "Read from replica-2 · 0.8 ms · complete up to 0.4 s ago", for the foot of the page.
@@ -64,6 +83,22 @@ fn served_words(served: &Served) -> String {
     words
 }
 
+#[derive(Template)]
+#[template(path = "status/_pill.html")]
+struct Pill {
+    level: Level,
+    words: String,
+}
+
+/// How everything is, for the head of each page.
+///
+/// # Errors
+/// When the template can't be rendered: a fault of ours.
+pub fn pill(sample: &Sample) -> askama::Result<String> {
+    let (level, words) = sample.pill();
+    Pill { level, words }.render()
+}
+
 /// "0.4 s ago", in a unit that fits.
 pub fn ago(age: Duration) -> String {
     match age.as_secs() {
@@ -93,7 +128,15 @@ struct ErrorPage {
 
 /// The page that says what went wrong, in the layout of all pages.
 pub fn error_page(problem: Problem, visit: Option<&Visit>) -> Response {
-    let bare = || Chrome { assets: &ADDRESSES, section: "", served: None, name: String::new() };
+    let bare = || Chrome {
+        assets: &ADDRESSES,
+        section: "",
+        path: "/".to_owned(),
+        theme: Theme::default(),
+        pill: String::new(),
+        served: None,
+        name: String::new(),
+    };
     let title = match problem.status {
         StatusCode::NOT_FOUND => "Not found",
         StatusCode::CONFLICT => "Conflict",
@@ -121,6 +164,12 @@ pub(crate) mod filters {
     #[askama::filter_fn]
     pub(crate) fn moment(at: &jiff::Timestamp, _: &dyn askama::Values) -> askama::Result<String> {
         Ok(at.strftime("%-d %b %Y, %H:%M UTC").to_string())
+    }
+
+    /// The time of a day, for what was just now.
+    #[askama::filter_fn]
+    pub(crate) fn clock(at: &jiff::Timestamp, _: &dyn askama::Values) -> askama::Result<String> {
+        Ok(at.strftime("%H:%M:%S UTC").to_string())
     }
 
     /// Milliseconds with two digits.

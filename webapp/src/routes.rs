@@ -9,7 +9,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::csrf::CsrfLayer;
 
 use crate::error::AppError;
-use crate::handlers::{api, demo, health, home, posts, reactions, users};
+use crate::handlers::{api, demo, health, home, live, posts, reactions, status, theme, users};
 use crate::state::AppState;
 use crate::{assets, middleware, visit};
 
@@ -30,6 +30,9 @@ pub fn app(state: AppState) -> Router {
         .route("/posts/{id}/like", post(reactions::like))
         .route("/posts/{id}/unlike", post(reactions::unlike))
         .route("/users/{user}", get(users::show))
+        .route("/status", get(status::show))
+        .route("/live/{view}", get(live::stream))
+        .route("/theme", post(theme::choose))
         .route("/demo", get(demo::show))
         .route("/Home/Demo", get(demo::show))
         // What people type; the name above is the one that is linked.
@@ -46,6 +49,7 @@ pub fn app(state: AppState) -> Router {
         .route("/api/users/{user}/posts", get(api::posts_of_user))
         .route("/api/users/{user}/stats", get(api::stats_of_user))
         .route("/api/demo", get(api::demo))
+        .route("/api/status", get(status::json))
         .layer(from_fn(middleware::no_store));
     let operations = Router::new()
         .route("/livez", get(health::live))

@@ -10,11 +10,13 @@ use crate::config::{Config, SessionKey};
 use crate::db::Database;
 use crate::db::pool::BadUrl;
 use crate::demo::Runs;
+use crate::sampler::Sampler;
 
 /// The application's shared parts.
 pub struct App {
     database: Database,
     runs: Runs,
+    sampler: Sampler,
     cookie_key: Key,
     session_cookie: String,
     shutdown: CancellationToken,
@@ -35,15 +37,18 @@ impl AppState {
         Ok(Self(Arc::new(App {
             database: Database::new(config)?,
             runs: Runs::default(),
+            sampler: Sampler::new(config)?,
             cookie_key: config.session.key.as_ref().map_or_else(Key::generate, derive),
             session_cookie: format!("session_{}", config.bind.port()),
             shutdown,
         })))
     }
 
-    /// Starts watching the replicas; returns when each was looked at once.
+    /// Starts watching the replicas, and everything else for the status page; returns when each replica was looked at once.
     pub async fn start(&self, config: &Config) {
         self.database.start_monitors(config, &self.shutdown).await;
+        let state = self.clone();
+        tokio::spawn(async move { state.sampler.run(state.database.replicas(), &state.shutdown).await });
     }
 }
 
@@ -64,6 +69,11 @@ impl App {
     /// The demo's runs.
     pub fn runs(&self) -> &Runs {
         &self.runs
+    }
+
+    /// How everything is.
+    pub fn sampler(&self) -> &Sampler {
+        &self.sampler
     }
 
     /// Signs the session cookie.

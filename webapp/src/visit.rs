@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::header::SET_COOKIE;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum_extra::extract::cookie::{Cookie, CookieJar, SameSite, SignedCookieJar};
@@ -19,6 +19,8 @@ use crate::db::{Answer, Served};
 use crate::error::AppError;
 use crate::model::input::{FieldError, UserId};
 use crate::model::lsn::Lsn;
+use crate::model::status::Sample;
+use crate::page::theme::{THEME_COOKIE, Theme};
 use crate::state::AppState;
 
 /// API clients get it with a write and send it with reads; browsers have a cookie for it.
@@ -37,6 +39,8 @@ pub struct Visit(Arc<Inner>);
 struct Inner {
     state: AppState,
     name: Option<String>,
+    theme: Theme,
+    path: String,
     log: Mutex<Log>,
 }
 
@@ -95,6 +99,21 @@ impl Visit {
         self.0.name.as_deref().unwrap_or_default()
     }
 
+    /// The colours that this browser's reader chose.
+    pub fn theme(&self) -> Theme {
+        self.0.theme
+    }
+
+    /// The address that was asked for, without its host.
+    pub fn path(&self) -> &str {
+        &self.0.path
+    }
+
+    /// How everything is.
+    pub fn sample(&self) -> Arc<Sample> {
+        self.0.state.sampler().latest()
+    }
+
     /// Remembers the name for the next form.
     pub fn remember(&self, user: &UserId) {
         self.log().remember = Some(user.clone());
@@ -148,9 +167,14 @@ pub async fn attach(
     let signed = SignedCookieJar::from_headers(headers, state.cookie_key().clone());
     let from_cookie = signed.get(state.session_cookie()).and_then(|cookie| cookie.value().parse().ok());
     let token = from_cookie.max(token_of(headers)?);
-    let name = CookieJar::from_headers(headers).get(NAME_COOKIE).map(|cookie| cookie.value().to_owned());
+    let plain = CookieJar::from_headers(headers);
+    let name = plain.get(NAME_COOKIE).map(|cookie| cookie.value().to_owned());
+    let theme = plain.get(THEME_COOKIE).map(|cookie| Theme::parse(cookie.value())).unwrap_or_default();
+    // The page of a form's problem has no address that can be asked for again.
+    let path = if request.method() == Method::GET { request.uri().path_and_query() } else { None };
+    let path = path.map_or_else(|| "/".to_owned(), ToString::to_string);
     let log = Mutex::new(Log { token, ..Log::default() });
-    let visit = Visit(Arc::new(Inner { state, name, log }));
+    let visit = Visit(Arc::new(Inner { state, name, theme, path, log }));
     request.extensions_mut().insert(visit.clone());
     let mut response = next.run(request).await;
     visit.describe(response.headers_mut(), signed);
@@ -206,7 +230,8 @@ impl Visit {
     }
 }
 
-fn lasting(mut cookie: Cookie<'static>) -> Cookie<'static> {
+/// A cookie for the whole site that no script sees and no other site sends.
+pub fn lasting(mut cookie: Cookie<'static>) -> Cookie<'static> {
     cookie.set_http_only(true);
     cookie.set_same_site(SameSite::Lax);
     cookie.set_path("/");

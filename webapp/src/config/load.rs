@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::{Config, ConfigError};
 
 /// Every key there is; `*` is a replica's number.
-pub(super) const KEYS: [&str; 18] = [
+pub(super) const KEYS: &[&str] = &[
     "bind",
     "leader.url",
     "leader.write_pool",
@@ -26,6 +26,14 @@ pub(super) const KEYS: [&str; 18] = [
     "timeouts.read_ms",
     "timeouts.write_ms",
     "session.key",
+    "status.interval_ms",
+    "status.lag_slo_ms",
+    "status.replicator_url",
+    "status.connect_url",
+    "status.connector",
+    "status.broker",
+    "status.start_command",
+    "admin.token",
     "log.format",
     "log.level",
 ];

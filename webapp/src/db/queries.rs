@@ -4,4 +4,5 @@ pub mod demo;
 pub mod leader;
 pub mod posts;
 pub mod reactions;
+pub mod status;
 pub mod users;

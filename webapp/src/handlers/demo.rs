@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::demo::{DEFAULT_READS, Ending, MAX_READS, Progress, Run};
 use crate::error::AppError;
 use crate::extract::{FormFields, PathText};
+use crate::handlers::live::OpenStream;
 use crate::middleware::wants_json;
 use crate::model::demo::{Quantiles, Sample, ServerIndex, Summary};
 use crate::model::input::FieldError;
@@ -229,22 +230,6 @@ pub async fn events(
     Ok(([("x-accel-buffering", "no"), ("cache-control", "no-store")], stream).into_response())
 }
 
-/// Counts one open stream for as long as it lives.
-struct OpenStream;
-
-impl OpenStream {
-    fn new() -> Self {
-        metrics::gauge!("web_sse_clients", "stream" => "demo").increment(1.0);
-        Self
-    }
-}
-
-impl Drop for OpenStream {
-    fn drop(&mut self) {
-        metrics::gauge!("web_sse_clients", "stream" => "demo").decrement(1.0);
-    }
-}
-
 struct Follower {
     state: AppState,
     run: Arc<Run>,
@@ -259,7 +244,7 @@ fn progress_events(
     seen: usize,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
     let changes = run.subscribe();
-    let follower = Follower { state, run, seen, over: false, _open: OpenStream::new() };
+    let follower = Follower { state, run, seen, over: false, _open: OpenStream::new("demo") };
     futures_util::stream::unfold((follower, changes), |(mut follower, mut changes)| async move {
         if follower.over {
             return None;

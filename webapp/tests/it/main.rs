@@ -10,3 +10,4 @@ mod pages;
 mod program;
 mod rotation;
 mod site;
+mod status;

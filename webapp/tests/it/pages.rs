@@ -49,7 +49,7 @@ async fn assets_are_kept_for_ever_under_a_name_that_changes_with_them() -> anyho
     let site = Site::start().await?;
     let page = site.get("/Home/Demo").await?.text;
     let addresses: Vec<&str> = page.split('"').filter(|part| part.starts_with("/assets/")).collect();
-    ensure!(addresses.len() == 4, "style, script, and the icon twice: {addresses:?}");
+    ensure!(addresses.len() == 5, "style, two scripts, and the icon twice: {addresses:?}");
     for address in addresses {
         let asset = site.get(address).await?;
         ensure!(asset.code() == 200 && asset.header("cache-control").contains("immutable"), "{asset:?}");

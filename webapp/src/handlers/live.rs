@@ -1,0 +1,103 @@
+//! Streams of what changes on a page: each event maps the ids of elements to their new content. An event is the whole
+//! state, so one that is lost matters to nobody. One sample serves all streams, and no stream asks a database.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::Stream;
+
+use crate::error::AppError;
+use crate::extract::PathText;
+use crate::handlers::status;
+use crate::model::status::Sample;
+use crate::page::pill;
+use crate::state::AppState;
+
+/// A browser that has lost the stream comes back after this long.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// What a page shows of a sample.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum View {
+    /// The health in the head of each page, and nothing else.
+    Pill,
+    Status,
+}
+
+impl View {
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "pill" => Some(Self::Pill),
+            "status" => Some(Self::Status),
+            _ => None,
+        }
+    }
+
+    /// The parts of the page that changed, by the id of their place.
+    fn parts(&self, sample: &Arc<Sample>) -> askama::Result<BTreeMap<&'static str, String>> {
+        let mut parts = BTreeMap::from([("live-pill", pill(sample)?)]);
+        match self {
+            Self::Pill => {}
+            Self::Status => drop(parts.insert("live-status", status::live(Arc::clone(sample))?)),
+        }
+        Ok(parts)
+    }
+}
+
+/// `GET /live/{view}`
+///
+/// # Errors
+/// 404 when there is no such view.
+pub async fn stream(State(state): State<AppState>, PathText(view): PathText) -> Result<Response, AppError> {
+    let view = View::parse(&view).ok_or_else(|| AppError::NotFound("There is no such stream.".to_owned()))?;
+    let stream = Sse::new(events(state, view)).keep_alive(KeepAlive::default());
+    // A proxy that collects the stream would defeat it.
+    Ok(([("x-accel-buffering", "no"), ("cache-control", "no-store")], stream).into_response())
+}
+
+/// Counts one open stream for as long as it lives.
+pub struct OpenStream(&'static str);
+
+impl OpenStream {
+    /// One more stream of this kind.
+    pub fn new(kind: &'static str) -> Self {
+        metrics::gauge!("web_sse_clients", "stream" => kind).increment(1.0);
+        Self(kind)
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        metrics::gauge!("web_sse_clients", "stream" => self.0).decrement(1.0);
+    }
+}
+
+fn events(state: AppState, view: View) -> impl Stream<Item = Result<Event, Infallible>> {
+    let mut samples = state.sampler().subscribe();
+    // The page was made from a sample of its own: the present one is news only if there is none yet.
+    samples.mark_changed();
+    let open = OpenStream::new("live");
+    futures_util::stream::unfold(
+        (state, view, samples, open),
+        |(state, view, mut samples, open)| async move {
+            let sample = tokio::select! {
+                // An open stream must not hold up the application's end.
+                () = state.shutdown().cancelled() => return None,
+                changed = samples.changed() => {
+                    changed.ok()?;
+                    Arc::clone(&samples.borrow_and_update())
+                }
+            };
+            let parts =
+                view.parts(&sample).inspect_err(|error| tracing::error!(%error, "a part of a page failed"));
+            let data = serde_json::to_string(&parts.ok()?).ok()?;
+            let event = Event::default().id(sample.seq.to_string()).retry(RETRY).data(data);
+            Some((Ok(event), (state, view, samples, open)))
+        },
+    )
+}

@@ -1,0 +1,102 @@
+// Keeps a page up to date: the server sends the parts that change, once a second, and they are merged into what stands
+// there, so that focus, selection and open details stay. Without this script the pages work; they are of when they came.
+"use strict";
+(() => {
+  const address = document.body.dataset.stream;
+  const state = document.getElementById("stream-state");
+
+  function say(words) {
+    if (!state) return;
+    state.textContent = words;
+    state.hidden = !words;
+  }
+
+  // Makes `now` look like `wanted`, changing as little as possible.
+  function merge(now, wanted) {
+    if (now.nodeType !== wanted.nodeType || now.nodeName !== wanted.nodeName) {
+      now.replaceWith(wanted.cloneNode(true));
+      return;
+    }
+    if (now.nodeType !== Node.ELEMENT_NODE) {
+      if (now.data !== wanted.data) now.data = wanted.data;
+      return;
+    }
+    if (now.isEqualNode(wanted)) return;
+    for (const { name, value } of wanted.attributes) {
+      if (now.getAttribute(name) !== value) now.setAttribute(name, value);
+    }
+    for (const { name } of [...now.attributes]) {
+      // A reader's own doing: what is unfolded stays so.
+      if (!wanted.hasAttribute(name) && !(name === "open" && now.nodeName === "DETAILS")) now.removeAttribute(name);
+    }
+    mergeChildren(now, wanted);
+  }
+
+  function mergeChildren(now, wanted) {
+    const before = [...now.childNodes];
+    const after = [...wanted.childNodes];
+    after.forEach((child, index) => {
+      if (index < before.length) merge(before[index], child);
+      else now.append(child.cloneNode(true));
+    });
+    before.slice(after.length).forEach((child) => child.remove());
+  }
+
+  function put(id, html) {
+    const place = document.getElementById(id);
+    if (!place) return;
+    const wanted = new DOMParser().parseFromString(`<body>${html}</body>`, "text/html").body;
+    mergeChildren(place, wanted);
+    offerCopying(place);
+  }
+
+  // Buttons that copy a command are of no use without this script, so they come hidden.
+  function offerCopying(within) {
+    if (!navigator.clipboard) return;
+    for (const button of within.querySelectorAll("button[data-copy][hidden]")) button.hidden = false;
+  }
+
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("button[data-copy]");
+    if (!button) return;
+    await navigator.clipboard.writeText(button.dataset.copy);
+    button.textContent = "Copied";
+    setTimeout(() => { button.textContent = "Copy"; }, 1500);
+  });
+  offerCopying(document);
+
+  const theme = document.getElementById("theme");
+  if (theme) {
+    theme.form.querySelector("button").hidden = true;
+    theme.addEventListener("change", () => theme.form.submit());
+  }
+
+  // One stream per page, and none while nobody looks: a browser has six connections for all tabs of a site.
+  let events = null;
+  function close() {
+    if (events) events.close();
+    events = null;
+  }
+  function open() {
+    if (events || document.hidden || !address || !window.EventSource) return;
+    events = new EventSource(address);
+    events.onopen = () => say("Live.");
+    events.onmessage = (event) => {
+      for (const [id, html] of Object.entries(JSON.parse(event.data))) put(id, html);
+    };
+    events.addEventListener("end", () => { close(); say(""); });
+    events.onerror = () => {
+      if (!events || events.readyState !== EventSource.CLOSED) return say("Reconnecting…");
+      // Refused for good, as when the server was replaced: asked again like a new page would.
+      close();
+      say("Reconnecting…");
+      setTimeout(open, 3000);
+    };
+  }
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) { close(); say("Paused."); } else open();
+  });
+  window.addEventListener("pagehide", close);
+  window.addEventListener("pageshow", open);
+  open();
+})();

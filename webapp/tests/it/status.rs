@@ -1,0 +1,147 @@
+//! The status page: how everything is, in every state, without asking a database per reader.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use e2e::wait;
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::site::{PATIENCE, Reply, Site};
+
+/// Waits until the status says so, for programs and on the page, and returns both.
+async fn await_verdict(site: &Site, part: &str) -> anyhow::Result<(Value, String)> {
+    wait::until(&format!("the verdict to have '{part}'"), PATIENCE, async || {
+        let status = site.get("/api/status").await.map_err(|error| error.to_string())?;
+        let mut page = site.get("/status").await.map_err(|error| error.to_string())?;
+        page.text = page.text.replace("&#39;", "'");
+        let said = status.body()["verdict"].as_str().unwrap_or_default().to_owned();
+        if status.code() == 200 && page.code() == 200 && said.contains(part) && page.text.contains(part) {
+            Ok((status.body(), page.text))
+        } else {
+            Err(format!("{} {said}", page.code()))
+        }
+    })
+    .await
+}
+
+fn check<'a>(status: &'a Value, slug: &str) -> anyhow::Result<&'a Value> {
+    let checks = status["checks"].as_array().context("read the checks")?;
+    checks.iter().find(|check| check["slug"] == slug).with_context(|| format!("no check {slug} in {status}"))
+}
+
+#[tokio::test]
+async fn a_healthy_system_is_said_to_be_caught_up() -> anyhow::Result<()> {
+    let site = Site::start().await?;
+    let (status, page) = await_verdict(&site, "All 3 replicas are caught up").await?;
+    for replica in status["replicas"].as_array().context("read the replicas")? {
+        ensure!(replica["state"] == "Caught up" && replica["in_rotation"] == true, "{replica}");
+        ensure!(replica["behind_ms"] == 0 && replica["behind_changes"] == 0, "{replica}");
+        let name = replica["name"].as_str().unwrap_or_default();
+        ensure!(check(&status, &format!("{name}-lag"))?["level"] == "ok", "{status}");
+    }
+    ensure!(check(&status, "leader-reachable")?["level"] == "ok", "{status}");
+    ensure!(check(&status, "leader-publication")?["level"] == "ok", "{status}");
+    ensure!(
+        page.contains("<table") && page.contains("Takes writes") && page.contains("3 of 3 caught up"),
+        "{page}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_down_is_named_with_cause_and_command_and_recovers() -> anyhow::Result<()> {
+    let site = Site::start_empty(&[("WEBAPP__STATUS__START_COMMAND", "compose start {service}")]).await?;
+    site.replicate(&[0, 1, 2]).await?;
+    await_verdict(&site, "All 3 replicas are caught up").await?;
+
+    site.replica(1).cut();
+    let (status, page) = await_verdict(&site, "2 of 3 replicas answer reads. replica-2 is left out").await?;
+    let down = check(&status, "replica-2-reachable")?;
+    ensure!(down["level"] == "error" && down["fix"] == "compose start replica-2", "{down}");
+    ensure!(page.contains("replica-2 is down") && page.contains("compose start replica-2"), "{page}");
+    // What it said last is shown as such, and is no zero.
+    ensure!(page.contains("class=\"old\"") && page.contains("the last that were seen"), "{page}");
+
+    site.leader().cut();
+    let (status, page) = await_verdict(&site, "The leader can't be reached: nothing can be written").await?;
+    ensure!(check(&status, "leader-reachable")?["fix"] == "compose start leader", "{status}");
+    ensure!(status["leader"].is_null() && page.contains("Leader down"), "{status}");
+
+    site.replica(0).cut();
+    site.replica(2).cut();
+    await_verdict(&site, "No database answers").await?;
+    for index in 0..3 {
+        site.replica(index).restore();
+    }
+    site.leader().restore();
+    let (status, _) = await_verdict(&site, "All 3 replicas are caught up").await?;
+    ensure!(!check(&status, "replica-2-applying")?["since"].is_null(), "{status}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_replicator_and_kafka_connect_may_be_away() -> anyhow::Result<()> {
+    // Nobody listens on port 9 (discard).
+    let site = Site::start_empty(&[
+        ("WEBAPP__STATUS__REPLICATOR_URL", "http://127.0.0.1:9"),
+        ("WEBAPP__STATUS__CONNECT_URL", "http://127.0.0.1:9"),
+        ("WEBAPP__STATUS__BROKER", "127.0.0.1:9"),
+    ])
+    .await?;
+    site.replicate(&[0, 1, 2]).await?;
+    let (status, page) =
+        await_verdict(&site, "The replicator does not answer. Reads go on from all 3 replicas").await?;
+    for slug in ["replicator", "connector", "broker"] {
+        ensure!(check(&status, slug)?["level"] == "error", "{status}");
+    }
+    // The replicas' own contract says how they are, whether or not somebody applies.
+    ensure!(
+        status["replicas"][0]["watermark"].is_string() && page.contains("Nothing listens there."),
+        "{page}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_page_is_kept_up_to_date_by_one_stream_that_ends_with_the_application() -> anyhow::Result<()> {
+    let site = Site::start().await?;
+    ensure!(site.get("/live/nothing").await?.code() == 404, "an unknown stream");
+    let mut stream = site.request(Method::GET, "/live/status").send().await?;
+    ensure!(stream.headers()["content-type"] == "text/event-stream", "{:?}", stream.headers());
+    let mut text = String::new();
+    while text.matches("\n\n").count() < 3 {
+        let chunk = tokio::time::timeout(PATIENCE, stream.chunk()).await.context("wait for events")??;
+        text.push_str(&String::from_utf8_lossy(&chunk.context("the stream ended")?));
+    }
+    let events: Vec<&str> = text.split("\n\n").collect();
+    for event in &events[..3] {
+        let data =
+            event.lines().find_map(|line| line.strip_prefix("data: ")).with_context(|| event.to_string())?;
+        let parts: Value = serde_json::from_str(data)?;
+        ensure!(parts["live-pill"].is_string(), "{event}");
+        ensure!(parts["live-status"].as_str().unwrap_or_default().contains("<table"), "{event}");
+    }
+    ensure!(events[0].contains("id: ") && events[0] != events[1], "each is a sample of its own");
+    // The stream is still open: it must not hold up the end.
+    tokio::time::timeout(Duration::from_secs(3), site.stop()).await.context("stop with an open stream")?
+}
+
+#[tokio::test]
+async fn colours_are_chosen_and_kept() -> anyhow::Result<()> {
+    let site = Site::start().await?;
+    ensure!(!site.get("/status").await?.text.contains("data-theme"), "nothing was chosen");
+    let choose = |back: &str| {
+        let back = back.replace('?', "%3F").replace('=', "%3D");
+        let request = site.request(Method::POST, "/theme").body(format!("theme=dark&back={back}"));
+        Reply::of(request.header("content-type", "application/x-www-form-urlencoded"))
+    };
+    let chosen = choose("/posts?search=x").await?;
+    ensure!(chosen.code() == 303 && chosen.header("location") == "/posts?search=x", "{chosen:?}");
+    let page = Reply::of(site.request(Method::GET, "/status").header("cookie", chosen.cookies())).await?;
+    ensure!(page.text.contains("<html lang=\"en\" data-theme=\"dark\">"), "{}", page.text);
+    for elsewhere in ["//example.org/", "https://example.org/", "/\\example.org"] {
+        ensure!(choose(elsewhere).await?.header("location") == "/", "sent to {elsewhere}");
+    }
+    Ok(())
+}
