@@ -14,7 +14,6 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, StatusConfig};
-use crate::db::error::DbError;
 use crate::db::observe::Observers;
 use crate::db::pool::BadUrl;
 use crate::db::replica::{Health, ReplicaSet};
@@ -123,25 +122,24 @@ impl Sampler {
                 () = shutdown.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            let look = self.look().await;
+            let look = self.look(replicas).await;
             let sample = self.sample(look, replicas, Timestamp::now());
             self.latest.send_replace(Arc::new(sample));
         }
     }
 
     /// Everything at the same time, so that one that does not answer delays the sample by its own limit only.
-    async fn look(&self) -> Look {
+    async fn look(&self, set: &ReplicaSet) -> Look {
         let (leader, replicas, workers, connector, broker) = tokio::join!(
             self.observers.leader(),
-            self.observers.replicas(),
+            self.observers.replicas(set),
             self.outside.workers(),
             self.outside.connector(),
             self.outside.broker(),
         );
-        let words = |error: DbError| error.words().to_owned();
         Look {
-            leader: leader.map_err(words),
-            replicas: replicas.into_iter().map(|answer| answer.map_err(words)).collect(),
+            leader: leader.map_err(|error| error.words().to_owned()),
+            replicas,
             workers,
             connector,
             broker,

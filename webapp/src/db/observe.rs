@@ -10,6 +10,7 @@ use super::error::DbError;
 use super::leader::Leader;
 use super::pool::{Access, BadUrl, Target, limits, settle};
 use super::queries::status::{LeaderState, ReplicaState, Slots};
+use super::replica::{Health, ReplicaSet};
 use super::statement::Read;
 use crate::config::{Config, ConnectionUrl, Timeouts};
 use crate::model::status::facts::{LeaderFacts, ReplicaFacts};
@@ -45,11 +46,15 @@ impl Observers {
         Ok(LeaderFacts { slots: self.leader.ask(&Slots).await?, ..facts })
     }
 
-    /// How each replica is now, in the order of the configuration. They are asked at the same time.
-    pub async fn replicas(&self) -> Vec<Result<ReplicaFacts, DbError>> {
-        let asked = self.replicas.iter().map(async |observer| {
+    /// How each replica of `set` is now, in the order of the configuration. They are asked at the same time. One that is out
+    /// is its monitor's to reach: a second caller at the door of a server that can't cope makes nothing better.
+    pub async fn replicas(&self, set: &ReplicaSet) -> Vec<Result<ReplicaFacts, String>> {
+        let asked = self.replicas.iter().zip(set.iter()).map(async |(observer, replica)| {
+            if let Health::Down { reason, .. } = replica.status().health {
+                return Err(reason.to_owned());
+            }
             let asked_at = Timestamp::now();
-            observer.ask(&ReplicaState { asked_at }).await
+            observer.ask(&ReplicaState { asked_at }).await.map_err(|error| error.words().to_owned())
         });
         futures_util::future::join_all(asked).await
     }
