@@ -1,16 +1,19 @@
 //! The databases: writes go to the leader, reads go to the replicas.
 //!
 //! ```text
-//! Database::write ─▶ leader ─▶ value + token (the log position after COMMIT)
-//! Database::read  ─▶ route (pure) ─┬─▶ Replica(i): progress and statement in one round trip ─▶ fresh enough? answer
-//!                        ▲         ├─▶ Wait: until a monitor sees a watermark move
+//! Database::write ─▶ leader ─▶ value + token (the log position after COMMIT, and the transaction's id)
+//! Database::read  ─▶ route (pure) ─┬─▶ Replica(i): progress and statement in one snapshot ─▶ new enough? answer
+//!                        ▲         ├─▶ Wait: until a replica is heard of that has what the token stands for
 //!                        └─────────┴─▶ Leader(reason)
 //! ```
 //!
-//! SQL text lives here and nowhere else. Nothing here knows HTTP.
+//! SQL text lives here and nowhere else. Nothing here knows HTTP, and nothing but [`queries`], the application's own
+//! statements, knows what the application is about.
 
+mod attempt;
 pub mod error;
 pub mod leader;
+pub mod lsn;
 pub mod monitor;
 pub mod observe;
 pub mod pool;
@@ -18,23 +21,24 @@ pub mod queries;
 pub mod replica;
 pub mod route;
 pub mod statement;
+pub mod token;
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::model::lsn::Lsn;
+use attempt::Attempt;
 use error::DbError;
 use leader::{Committed, Leader};
-use queries::leader::LeaderPosition;
-use replica::{Replica, ReplicaSet};
+use lsn::Lsn;
+use replica::ReplicaSet;
 use route::strategy::Rotation;
 use route::{FallbackReason, Preference, ReplicaView, Route, route};
 use statement::{Read, Write};
+use token::Token;
 
 /// Who answered a read, and at what cost.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +64,8 @@ pub struct Answer<T> {
     pub value: T,
     /// Who answered.
     pub served: Served,
+    /// The state that the answer shows: a later one that meets this is not older.
+    pub seen: Token,
     /// The caller's token was of no history that the leader has had, so it was left aside.
     pub token_void: bool,
 }
@@ -81,7 +87,7 @@ pub struct Database {
     replicas: Arc<ReplicaSet>,
     wait_max: Duration,
     /// Where the leader was when it last said so. A lower bound of where it is, so tokens up to here can be true.
-    leader_seen: AtomicU64,
+    leader_seen: Mutex<Option<Token>>,
 }
 
 /// A request asks replicas at most this often before it settles for the leader: a bound for the case that watermarks
@@ -103,7 +109,7 @@ impl Database {
                 Rotation::new(config.strategy, random_seed()),
             )?),
             wait_max: Duration::from_millis(config.consistency.wait_max_ms),
-            leader_seen: AtomicU64::new(0),
+            leader_seen: Mutex::new(None),
         })
     }
 
@@ -129,7 +135,7 @@ impl Database {
     /// When the leader can't be reached, or refuses the change.
     pub async fn write<W: Write>(&self, write: &W) -> Result<Committed<W::Output>, DbError> {
         let committed = self.leader.write(write).await?;
-        self.leader_seen.fetch_max(committed.token.0, Ordering::Relaxed);
+        *self.leader_seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(committed.token);
         Ok(committed)
     }
 
@@ -165,14 +171,16 @@ impl Database {
                         Ok((progress, value)) => {
                             attempt.asked[index] = true;
                             if progress.answers(preference) {
-                                return Ok(attempt.answered_by(replica, &progress, value));
+                                return Ok(attempt.answered_by(replica, &progress, preference, value));
                             }
                         }
                         Err(error) => attempt.failed_on(index, replica, &error),
                     }
                 }
                 Route::Wait if self.is_beyond(preference).await => attempt.leave_token(&mut preference),
-                Route::Leader(FallbackReason::Behind) if self.is_void(preference).await => {
+                Route::Leader(FallbackReason::Behind | FallbackReason::History)
+                    if self.is_void(preference).await =>
+                {
                     attempt.leave_token(&mut preference);
                 }
                 Route::Wait => attempt.wait(&self.replicas, preference).await,
@@ -182,21 +190,24 @@ impl Database {
         self.read_from_leader(read, FallbackReason::Behind, &attempt).await
     }
 
-    /// Whether a token is worth asking the leader about before anybody waits for it: it is beyond what we know of. Tokens
-    /// of this process never are.
+    /// Whether a token is worth asking the leader about before anybody waits for it: it is beyond what we know of, or of
+    /// another history. Tokens of this process never are.
     async fn is_beyond(&self, preference: Preference) -> bool {
         let Preference::AtLeast(token) = preference else { return false };
-        token.0 > self.leader_seen.load(Ordering::Relaxed) && self.is_void(preference).await
+        let seen = *self.leader_seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_possible = seen.is_some_and(|seen| is_possible(token, seen));
+        !is_possible && self.is_void(preference).await
     }
 
-    /// Whether a token is ahead of the leader itself, so that no replica can ever reach it: it is made up, or of another
-    /// system, or of a leader that was set up anew. A leader that does not answer settles nothing.
+    /// Whether the leader itself can't have been where the token says, so that no replica can ever reach it: it is made up,
+    /// or of another system, or of a leader that was set up anew, restored, or replaced in a failover. A leader that does
+    /// not answer settles nothing.
     async fn is_void(&self, preference: Preference) -> bool {
         let Preference::AtLeast(token) = preference else { return false };
-        let Ok(position) = self.leader.read(&LeaderPosition).await else { return false };
+        let Ok(position) = self.leader.position().await else { return false };
         // Stored, not raised: a leader that was set up anew begins again.
-        self.leader_seen.store(position.0, Ordering::Relaxed);
-        token > position
+        *self.leader_seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(position);
+        !is_possible(token, position)
     }
 
     fn next_route(&self, preference: Preference, rotation: &Rotation, attempt: &Attempt) -> Route {
@@ -218,7 +229,7 @@ impl Database {
         attempt: &Attempt,
     ) -> Result<Answer<R::Output>, DbError> {
         metrics::counter!("web_leader_fallback_reads_total", "reason" => reason.label()).increment(1);
-        let value = self.leader.read(read).await?;
+        let (value, seen) = self.leader.read_with_position(read).await?;
         let served = Served {
             by: Leader::NAME.to_owned(),
             fallback: Some(reason),
@@ -227,7 +238,7 @@ impl Database {
             lag: Some(Duration::ZERO),
             retried: attempt.failed.contains(&true),
         };
-        Ok(Answer { value, served, token_void: attempt.token_void })
+        Ok(Answer { value, served, seen, token_void: attempt.token_void })
     }
 }
 
@@ -238,78 +249,13 @@ impl ReadOptions<'_> {
     }
 }
 
-/// What one request has learnt about the replicas so far.
-struct Attempt {
-    started: Instant,
-    asked: Vec<bool>,
-    failed: Vec<bool>,
-    waited: Duration,
-    wait_max: Duration,
-    token_void: bool,
-}
-
-impl Attempt {
-    fn new(replicas: usize, wait_max: Duration) -> Self {
-        let none = vec![false; replicas];
-        Self {
-            started: Instant::now(),
-            asked: none.clone(),
-            failed: none,
-            waited: Duration::ZERO,
-            wait_max,
-            token_void: false,
-        }
-    }
-
-    /// From here on any replica may answer, also those that were not fresh enough for the token.
-    fn leave_token(&mut self, preference: &mut Preference) {
-        *preference = Preference::Any;
-        self.asked.fill(false);
-        self.token_void = true;
-        metrics::counter!("web_void_tokens_total").increment(1);
-    }
-
-    fn may_wait(&self) -> bool {
-        self.waited < self.wait_max
-    }
-
-    fn failed_on(&mut self, index: usize, replica: &Replica, error: &DbError) {
-        self.failed[index] = true;
-        metrics::counter!("web_reads_total", "replica" => replica.name().to_owned(), "outcome" => "error")
-            .increment(1);
-        tracing::debug!(replica = replica.name(), error = %error, "a read failed on a replica, trying elsewhere");
-    }
-
-    async fn wait(&mut self, replicas: &ReplicaSet, preference: Preference) {
-        let Preference::AtLeast(token) = preference else { return };
-        let since = Instant::now();
-        let left = self.wait_max.saturating_sub(self.waited);
-        let arrived = tokio::time::timeout(left, replicas.wait_for(token)).await;
-        // On time-out the whole budget counts as spent, whatever the clock's rounding says.
-        self.waited = if arrived.is_ok() { self.waited + since.elapsed() } else { self.wait_max };
-        metrics::histogram!("web_ryw_wait_seconds").record(since.elapsed().as_secs_f64());
-    }
-
-    fn answered_by<T>(&self, replica: &Replica, progress: &replica::Progress, value: T) -> Answer<T> {
-        let served = Served {
-            by: replica.name().to_owned(),
-            fallback: None,
-            duration: self.started.elapsed(),
-            waited: self.waited,
-            lag: progress.lag(jiff::Timestamp::now()),
-            retried: self.failed.contains(&true),
-        };
-        let outcome = if served.retried { "retried" } else { "ok" };
-        metrics::counter!("web_reads_total", "replica" => served.by.clone(), "outcome" => outcome)
-            .increment(1);
-        metrics::histogram!("web_read_duration_seconds", "replica" => served.by.clone())
-            .record(served.duration.as_secs_f64());
-        Answer { value, served, token_void: self.token_void }
-    }
+/// Whether the leader can have been where the token says, being at `position` now.
+fn is_possible(token: Token, position: Token) -> bool {
+    token.lsn <= position.lsn && !token.is_foreign_to(position.history)
 }
 
 /// PostgreSQL's type for a position, and ours.
-fn lsn(position: tokio_postgres::types::PgLsn) -> Lsn {
+fn position(position: tokio_postgres::types::PgLsn) -> Lsn {
     Lsn(position.into())
 }
 

@@ -1,12 +1,15 @@
 //! The web application: writes to the leader, reads round-robin from the replicas, and shows which one answered.
 //!
 //! ```text
-//! main ─▶ routes ─▶ handlers ─▶ visit (one request's view of the databases) ─▶ db ─▶ leader, replicas
+//! main ─▶ routes ─▶ handlers ─▶ visit ─▶ session (one caller's tokens) ─▶ db ─▶ leader, replicas
 //!                      ├──▶ model (pure) ◀──┘
 //!                      └──▶ sampler (one look a second, for all who watch) ─▶ databases, replicator, Kafka Connect
 //! ```
 //!
-//! What it never does: show a person a page without that person's own last write; let a replica's failure reach the
+//! `session` and `db`, but for `db::queries`, know nothing of posts: any axum application can use them
+//! (`examples/notes.rs`).
+//!
+//! What it never does: show a person a page without that person's own last write, or one older than the last; let a replica's failure reach the
 //! page; send internals of an error to a client.
 
 pub mod assets;
@@ -21,6 +24,7 @@ pub mod model;
 pub mod page;
 pub mod routes;
 pub mod sampler;
+pub mod session;
 pub mod state;
 pub mod telemetry;
 pub mod visit;

@@ -3,6 +3,7 @@
 pub mod demo;
 pub mod input;
 pub mod listing;
-pub mod lsn;
 pub mod post;
 pub mod status;
+
+pub use crate::db::lsn;

@@ -11,14 +11,13 @@ use crate::db::Database;
 use crate::db::pool::BadUrl;
 use crate::demo::Runs;
 use crate::sampler::Sampler;
+use crate::session::Sessions;
 
 /// The application's shared parts.
 pub struct App {
-    database: Database,
+    sessions: Sessions,
     runs: Runs,
     sampler: Sampler,
-    cookie_key: Key,
-    session_cookie: String,
     shutdown: CancellationToken,
 }
 
@@ -35,20 +34,22 @@ impl AppState {
         // First of all: metrics recorded before the recorder is there are lost.
         crate::telemetry::metrics();
         Ok(Self(Arc::new(App {
-            database: Database::new(config)?,
+            sessions: Sessions::new(
+                Database::new(config)?,
+                config.session.key.as_ref().map_or_else(Key::generate, derive),
+                config.bind.port(),
+            ),
             runs: Runs::default(),
             sampler: Sampler::new(config)?,
-            cookie_key: config.session.key.as_ref().map_or_else(Key::generate, derive),
-            session_cookie: format!("session_{}", config.bind.port()),
             shutdown,
         })))
     }
 
     /// Starts watching the replicas, and everything else for the status page; returns when each replica was looked at once.
     pub async fn start(&self, config: &Config) {
-        self.database.start_monitors(config, &self.shutdown).await;
+        self.database().start_monitors(config, &self.shutdown).await;
         let state = self.clone();
-        tokio::spawn(async move { state.sampler.run(state.database.replicas(), &state.shutdown).await });
+        tokio::spawn(async move { state.sampler.run(state.database().replicas(), &state.shutdown).await });
     }
 }
 
@@ -63,7 +64,12 @@ impl Deref for AppState {
 impl App {
     /// The databases.
     pub fn database(&self) -> &Database {
-        &self.database
+        self.sessions.database()
+    }
+
+    /// What callers have written and seen.
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
     }
 
     /// The demo's runs.
@@ -74,17 +80,6 @@ impl App {
     /// How everything is.
     pub fn sampler(&self) -> &Sampler {
         &self.sampler
-    }
-
-    /// Signs the session cookie.
-    pub fn cookie_key(&self) -> &Key {
-        &self.cookie_key
-    }
-
-    /// The name of the session cookie. Signed, so that nobody can make one up; named after the port, because browsers send
-    /// cookies to all ports of a host and another system there has another log.
-    pub fn session_cookie(&self) -> &str {
-        &self.session_cookie
     }
 
     /// Cancelled when the application stops.

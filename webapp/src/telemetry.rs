@@ -66,6 +66,11 @@ fn describe() {
         "web_ryw_wait_seconds",
         "How long reads waited for a replica to have the caller's own write."
     );
+    describe_counter!(
+        "web_reads_met_by_xid_total",
+        "Reads whose replica was known to have the caller's write by its transaction id only."
+    );
+    describe_counter!("web_void_tokens_total", "Tokens of no history that the leader has had.");
     describe_gauge!("web_sse_clients", "Open streams of demo progress.");
     describe_gauge!("web_build_info", "The running version.");
 }

@@ -11,15 +11,21 @@ use tokio_postgres::Row;
 use tokio_postgres::types::PgLsn;
 
 use super::error::DbError;
+use super::lsn::Lsn;
 use super::pool::{Access, BadUrl, Target, limits, pipelined, settle};
 use super::route::strategy::Rotation;
 use super::route::{Preference, ReplicaView};
 use super::statement::Read;
+use super::token::{History, Standing, Token};
 use crate::config::{ConnectionUrl, ReplicaConfig, Timeouts};
-use crate::model::lsn::Lsn;
 
-/// The one row that says where a replica stands. It is read ahead of every read, on the same connection.
-pub const PROGRESS_SQL: &str = "SELECT state, watermark, committed_at FROM replicator.progress";
+/// The one row that says where a replica stands. It is read ahead of every read, in the same snapshot.
+pub const PROGRESS_SQL: &str = "SELECT state, watermark, xid, history, committed_at FROM replicator.progress";
+
+/// Both statements of a read see one snapshot. As two transactions in one round trip the rows could be newer than the
+/// watermark says: enough for somebody's own write, but what the caller has seen would be noted too low, and the next
+/// replica could show an older state. READ ONLY is every session's default.
+const BEGIN_SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ";
 
 /// Where a replica stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +34,10 @@ pub struct Progress {
     pub live: bool,
     /// Every commit of the leader up to here is visible on it.
     pub watermark: Lsn,
+    /// The last transaction applied, in 32 bits.
+    pub xid: Option<u32>,
+    /// Which history of the leader the watermark is of, where the replica was told.
+    pub history: Option<History>,
     /// When the leader made the commit at the watermark.
     pub committed_at: Option<Timestamp>,
 }
@@ -40,17 +50,24 @@ impl Progress {
     pub fn from_row(row: &Row) -> Result<Self, tokio_postgres::Error> {
         Ok(Self {
             live: row.try_get::<_, &str>("state")? == "live",
-            watermark: super::lsn(row.try_get::<_, PgLsn>("watermark")?),
+            watermark: super::position(row.try_get::<_, PgLsn>("watermark")?),
+            xid: row.try_get::<_, Option<i64>>("xid")?.and_then(|xid| u32::try_from(xid).ok()),
+            history: row.try_get::<_, Option<&str>>("history")?.and_then(|text| text.parse().ok()),
             committed_at: row.try_get("committed_at")?,
         })
     }
 
-    /// Whether a read made just after may be shown to a caller with this preference.
+    /// What tokens are compared with.
+    pub fn standing(&self) -> Standing {
+        Standing { watermark: self.watermark, xid: self.xid, history: self.history }
+    }
+
+    /// Whether a read of the same snapshot may be shown to a caller with this preference.
     pub fn answers(&self, preference: Preference) -> bool {
         self.live
             && match preference {
                 Preference::Any => true,
-                Preference::AtLeast(token) => self.watermark >= token,
+                Preference::AtLeast(token) => token.is_met_by(&self.standing()),
             }
     }
 
@@ -83,7 +100,13 @@ pub struct Status {
     pub health: Health,
     /// Where it stood when it last answered.
     pub progress: Option<Progress>,
+    /// When that was.
+    pub seen_at: Option<Instant>,
 }
+
+/// What was heard of a replica less than this ago is taken for what is: a replica under load applies the next group about
+/// then, and asking it costs about as long.
+const FRESH: Duration = Duration::from_millis(2);
 
 /// One replica.
 pub struct Replica {
@@ -121,7 +144,7 @@ impl Replica {
             read_limit,
             in_flight: AtomicUsize::new(0),
             drained: AtomicBool::new(false),
-            status: Mutex::new(Status { health, progress: None }),
+            status: Mutex::new(Status { health, progress: None, seen_at: None }),
             changed,
         })
     }
@@ -170,13 +193,14 @@ impl Replica {
             drained: self.is_drained(),
             in_flight: self.in_flight(),
             live: status.progress.is_some_and(|p| p.live),
-            watermark: status.progress.map(|p| p.watermark).unwrap_or_default(),
+            standing: status.progress.map(|p| p.standing()).unwrap_or_default(),
+            is_fresh: status.seen_at.is_some_and(|at| at.elapsed() < FRESH),
             ..ReplicaView::default()
         }
     }
 
-    /// Asks for the replica's progress and the answer to `read`, in one round trip. The progress is of a snapshot that is
-    /// not newer than the answer's, so what it promises holds for the answer. `delay` is waited before, as if the replica
+    /// Asks for the replica's progress and the answer to `read`, in one snapshot and one round trip, so what the progress
+    /// says is exactly what the answer shows. `delay` is waited before, as if the replica
     /// were that slow.
     ///
     /// # Errors
@@ -204,6 +228,7 @@ impl Replica {
     /// Notes where the replica stands, without a word on its health.
     fn observe(&self, progress: Progress) {
         let mut status = self.lock();
+        status.seen_at = Some(Instant::now());
         if status.progress != Some(progress) {
             status.progress = Some(progress);
             drop(status);
@@ -258,8 +283,14 @@ async fn ask<R: Read>(connection: &Object, read: &R) -> Result<(Progress, R::Out
     let (progress, statement) =
         pipelined(connection.prepare_cached(PROGRESS_SQL), connection.prepare_cached(R::SQL)).await?;
     let params = read.params();
-    let (progress, rows) =
-        pipelined(connection.query_one(&progress, &[]), connection.query(&statement, &params)).await?;
+    // Queued in this order at once, COMMIT included: whatever becomes of this future, no transaction stays open.
+    let (_, progress, rows, _) = futures_util::future::try_join4(
+        connection.batch_execute(BEGIN_SNAPSHOT),
+        connection.query_one(&progress, &[]),
+        connection.query(&statement, &params),
+        connection.batch_execute("COMMIT"),
+    )
+    .await?;
     Ok((Progress::from_row(&progress)?, read.decode(&rows)?))
 }
 
@@ -325,15 +356,15 @@ impl ReplicaSet {
         self.iter().find(|replica| replica.name == name)
     }
 
-    /// Returns when a usable replica is known to have everything up to `token`. While somebody waits here, the monitors
+    /// Returns when a usable replica is known to have what `token` stands for. While somebody waits here, the monitors
     /// look often; one look serves all who wait.
-    pub async fn wait_for(&self, token: Lsn) {
+    pub async fn wait_for(&self, token: Token) {
         let _waiting = Counted::new(&self.waiters);
         self.waiter_came.notify_waiters();
         let mut changes = self.changed.subscribe();
         let has_it = |replica: &Replica| {
             let view = replica.view();
-            view.in_rotation && !view.drained && view.live && view.watermark >= token
+            view.in_rotation && !view.drained && view.live && token.is_met_by(&view.standing)
         };
         while !self.iter().any(has_it) {
             if changes.changed().await.is_err() {
@@ -375,12 +406,12 @@ mod tests {
 
     fn progress(live: bool, watermark: u64, committed_at: Option<&str>) -> Progress {
         let committed_at = committed_at.map(|text| text.parse().unwrap());
-        Progress { live, watermark: Lsn(watermark), committed_at }
+        Progress { live, watermark: Lsn(watermark), xid: None, history: None, committed_at }
     }
 
     #[test]
     fn only_a_live_replica_with_the_write_answers() {
-        let token = Preference::AtLeast(Lsn(10));
+        let token = Preference::AtLeast(Token::of_read(Lsn(10), None));
         assert!(progress(true, 10, None).answers(token));
         assert!(!progress(true, 9, None).answers(token));
         assert!(!progress(false, 10, None).answers(token));

@@ -1,8 +1,10 @@
 //! Where a read goes. Pure: what is known about the replicas in, a decision out.
 //!
 //! Promises, which the property tests below hold it to:
-//! - a replica that is out of rotation, drained, still being copied, or has failed this very request is never chosen;
+//! - a replica that is out of rotation, drained, lagging, still being copied, or has failed this very request is never
+//!   chosen; nor is one of another history than the token's;
 //! - a read with a token never goes twice to a replica that was behind, until its watermark is known to have moved;
+//! - it goes to the leader only when its patience has ended and every replica was asked or is known to be of no use;
 //! - without failures and by the default strategy each eligible replica is chosen in turn: after `n × k` reads of `n`
 //!   replicas each had exactly `k`.
 //!
@@ -11,7 +13,7 @@
 
 pub mod strategy;
 
-use crate::model::lsn::Lsn;
+use super::token::{Standing, Token};
 use strategy::Turn;
 
 /// How fresh an answer must be.
@@ -19,8 +21,14 @@ use strategy::Turn;
 pub enum Preference {
     /// Any live replica will do.
     Any,
-    /// The answer must hold everything up to this position: the caller's own last write.
-    AtLeast(Lsn),
+    /// The answer must hold what this token stands for: what the caller wrote, or saw before.
+    AtLeast(Token),
+}
+
+impl From<Option<Token>> for Preference {
+    fn from(demand: Option<Token>) -> Self {
+        demand.map_or(Self::Any, Self::AtLeast)
+    }
 }
 
 /// What one request knows about one replica.
@@ -32,8 +40,12 @@ pub struct ReplicaView {
     pub drained: bool,
     /// All of its tables are copied: it shows states that the leader was in.
     pub live: bool,
-    /// The last watermark seen.
-    pub watermark: Lsn,
+    /// Where it stood when it was last heard of.
+    pub standing: Standing,
+    /// That was so short a time ago that it will hardly have moved on since.
+    pub is_fresh: bool,
+    /// Its answers are older than the operator allows.
+    pub lagging: bool,
     /// This request asked it, and it was not fresh enough.
     pub asked: bool,
     /// This request asked it, and it failed.
@@ -44,7 +56,15 @@ pub struct ReplicaView {
 
 impl ReplicaView {
     fn is_usable(&self) -> bool {
-        self.in_rotation && !self.drained && self.live && !self.failed
+        self.in_rotation && !self.drained && self.live && !self.lagging && !self.failed
+    }
+
+    /// Whether it can answer a read with this token, now or in a moment.
+    fn may_serve(&self, preference: Preference) -> bool {
+        match preference {
+            Preference::Any => self.is_usable(),
+            Preference::AtLeast(token) => self.is_usable() && !token.is_foreign_to(self.standing.history),
+        }
     }
 }
 
@@ -59,6 +79,10 @@ pub enum FallbackReason {
     Drained,
     /// No replica had the caller's write in time.
     Behind,
+    /// The replicas follow another history of the leader than the caller's token is of.
+    History,
+    /// The answers of all replicas are older than the operator allows.
+    Lagging,
     /// Two replicas in turn failed this request.
     Failed,
 }
@@ -68,6 +92,8 @@ impl FallbackReason {
     pub fn label(self) -> &'static str {
         match self {
             Self::Behind => "ryw",
+            Self::History => "history",
+            Self::Lagging => "lag",
             Self::AllDown => "no_replica",
             Self::Copying => "copying",
             Self::Drained => "drained",
@@ -79,6 +105,8 @@ impl FallbackReason {
     pub fn sentence(self) -> &'static str {
         match self {
             Self::Behind => "no replica had your write yet",
+            Self::History => "the replicas have not followed the leader's failover yet",
+            Self::Lagging => "the replicas are too far behind",
             Self::AllDown => "no replica can be reached",
             Self::Copying => "the replicas are still being copied",
             Self::Drained => "the replicas were taken out of rotation",
@@ -113,29 +141,36 @@ pub fn route(preference: Preference, replicas: &[ReplicaView], turn: &Turn, may_
         return Route::Leader(FallbackReason::Failed);
     }
     let one_of = |wanted: &dyn Fn(&ReplicaView) -> bool| {
-        let eligible = |index: usize| replicas[index].is_usable() && wanted(&replicas[index]);
+        let eligible = |index: usize| replicas[index].may_serve(preference) && wanted(&replicas[index]);
         turn.pick(replicas.len(), eligible, |index| replicas[index].in_flight)
     };
     let choice = match preference {
         Preference::Any => one_of(&|r| !r.asked),
-        // A replica known to have the write first; then those of whom it is not known, for a hint may be old.
-        Preference::AtLeast(token) => one_of(&|r| r.watermark >= token).or_else(|| one_of(&|r| !r.asked)),
+        // Those known to have it, and those of whom nothing new is known: asking costs less than favouring the one that
+        // was read last. Those known to be behind are asked in the end only, in case that what is known was wrong.
+        Preference::AtLeast(token) => one_of(&|r| token.is_met_by(&r.standing) || !r.asked && !r.is_fresh)
+            .or_else(|| if may_wait { None } else { one_of(&|r| !r.asked) }),
     };
     if let Some(index) = choice {
         return Route::Replica(index);
     }
-    let waiting_helps =
-        matches!(preference, Preference::AtLeast(_)) && replicas.iter().any(ReplicaView::is_usable);
+    let waiting_helps = matches!(preference, Preference::AtLeast(_))
+        && replicas.iter().any(|replica| replica.may_serve(preference));
     match waiting_helps {
         true if may_wait => Route::Wait,
         true => Route::Leader(FallbackReason::Behind),
-        false => Route::Leader(nobody(replicas)),
+        false => Route::Leader(nobody(preference, replicas)),
     }
 }
 
-fn nobody(replicas: &[ReplicaView]) -> FallbackReason {
+/// Why no replica can answer, from what is closest to an answer.
+fn nobody(preference: Preference, replicas: &[ReplicaView]) -> FallbackReason {
     let reached = || replicas.iter().filter(|r| r.in_rotation && !r.failed);
-    if reached().any(|r| !r.drained) {
+    if preference != Preference::Any && reached().any(ReplicaView::is_usable) {
+        FallbackReason::History
+    } else if reached().any(|r| !r.drained && r.live && r.lagging) {
+        FallbackReason::Lagging
+    } else if reached().any(|r| !r.drained) {
         FallbackReason::Copying
     } else if reached().next().is_some() {
         FallbackReason::Drained
@@ -145,118 +180,4 @@ fn nobody(replicas: &[ReplicaView]) -> FallbackReason {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::strategy::Rotation;
-    use super::*;
-    use proptest::prelude::{Just, Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
-
-    fn after(last: Option<usize>) -> Turn {
-        Turn { last, ..Turn::default() }
-    }
-
-    fn live(watermark: u64) -> ReplicaView {
-        ReplicaView { in_rotation: true, live: true, watermark: Lsn(watermark), ..ReplicaView::default() }
-    }
-
-    fn counts(replicas: &[ReplicaView], reads: usize) -> Vec<usize> {
-        let rotation = Rotation::new(strategy::Strategy::RoundRobin, 1);
-        let mut counts = vec![0; replicas.len()];
-        for _ in 0..reads {
-            if let Route::Replica(index) =
-                rotation.choose(|turn| route(Preference::Any, replicas, turn, false))
-            {
-                counts[index] += 1;
-            }
-        }
-        counts
-    }
-
-    #[test]
-    fn a_thousand_reads_are_334_333_333_and_500_500_without_one() {
-        assert_eq!(counts(&[live(1); 3], 1000), [334, 333, 333]);
-        let down = ReplicaView { in_rotation: false, ..live(1) };
-        assert_eq!(counts(&[live(1), down, live(1)], 1000), [500, 0, 500]);
-    }
-
-    #[test]
-    fn a_token_prefers_who_has_the_write_then_asks_then_waits_then_gives_up() {
-        let token = Preference::AtLeast(Lsn(10));
-        let behind = ReplicaView { asked: true, ..live(9) };
-        assert_eq!(route(token, &[live(9), live(10), live(9)], &after(Some(2)), true), Route::Replica(1));
-        assert_eq!(route(token, &[behind, live(9), live(9)], &after(Some(0)), true), Route::Replica(1));
-        assert_eq!(route(token, &[behind; 3], &after(Some(0)), true), Route::Wait);
-        assert_eq!(route(token, &[behind; 3], &after(Some(0)), false), Route::Leader(FallbackReason::Behind));
-        let moved = ReplicaView { asked: true, ..live(11) };
-        assert_eq!(route(token, &[behind, moved, behind], &after(Some(1)), true), Route::Replica(1));
-    }
-
-    #[test]
-    fn without_a_replica_the_leader_answers_and_says_why() {
-        let of = |replica: ReplicaView| route(Preference::Any, &[replica], &after(None), true);
-        assert_eq!(of(ReplicaView::default()), Route::Leader(FallbackReason::AllDown));
-        assert_eq!(of(ReplicaView { live: false, ..live(1) }), Route::Leader(FallbackReason::Copying));
-        assert_eq!(of(ReplicaView { failed: true, ..live(1) }), Route::Leader(FallbackReason::AllDown));
-        assert_eq!(route(Preference::Any, &[], &after(None), true), Route::Leader(FallbackReason::AllDown));
-        let drained = ReplicaView { drained: true, ..live(1) };
-        assert_eq!(of(drained), Route::Leader(FallbackReason::Drained));
-        let one_left = [drained, ReplicaView { live: false, ..live(1) }];
-        assert_eq!(
-            route(Preference::Any, &one_left, &after(None), true),
-            Route::Leader(FallbackReason::Copying)
-        );
-        let failed = ReplicaView { failed: true, ..live(1) };
-        let two_failed = [failed, failed, live(1)];
-        assert_eq!(
-            route(Preference::Any, &two_failed, &after(None), true),
-            Route::Leader(FallbackReason::Failed)
-        );
-    }
-
-    fn views() -> impl Strategy<Value = Vec<ReplicaView>> {
-        let view = (any::<[bool; 5]>(), 0u64..4, 0usize..3).prop_map(|(flags, watermark, in_flight)| {
-            let [in_rotation, drained, live, asked, failed] = flags;
-            ReplicaView { in_rotation, drained, live, watermark: Lsn(watermark), asked, failed, in_flight }
-        });
-        prop::collection::vec(view, 0..6)
-    }
-
-    fn preferences() -> impl Strategy<Value = Preference> {
-        prop_oneof![Just(Preference::Any), (0u64..5).prop_map(|lsn| Preference::AtLeast(Lsn(lsn)))]
-    }
-
-    proptest! {
-        #[test]
-        fn a_chosen_replica_is_usable_and_can_help(
-            preference in preferences(), views in views(), last in prop::option::of(0usize..6), may_wait: bool,
-            strategy in prop::sample::select(strategy::Strategy::ALL.to_vec()), random: u64,
-        ) {
-            match route(preference, &views, &Turn { strategy, last, random }, may_wait) {
-                Route::Replica(index) => {
-                    let chosen = views[index];
-                    prop_assert!(chosen.in_rotation && !chosen.drained && chosen.live && !chosen.failed);
-                    let fresh = match preference {
-                        Preference::Any => true,
-                        Preference::AtLeast(token) => chosen.watermark >= token,
-                    };
-                    prop_assert!(!chosen.asked || (preference != Preference::Any && fresh));
-                    let better = |r: &ReplicaView| matches!(preference, Preference::AtLeast(t) if r.watermark >= t)
-                        && r.is_usable();
-                    prop_assert!(fresh || !views.iter().any(better));
-                }
-                Route::Wait => prop_assert!(may_wait && preference != Preference::Any),
-                Route::Leader(_) => {}
-            }
-        }
-
-        #[test]
-        fn shares_of_a_steady_set_differ_by_at_most_one(views in views(), reads in 0usize..200) {
-            let fresh: Vec<_> = views.iter().map(|v| ReplicaView { asked: false, failed: false, ..*v }).collect();
-            let counts = counts(&fresh, reads);
-            let shares = || fresh.iter().zip(&counts).filter(|(v, _)| v.is_usable()).map(|(_, c)| *c);
-            if let (Some(least), Some(most)) = (shares().min(), shares().max()) {
-                prop_assert!(most - least <= 1);
-                prop_assert_eq!(shares().sum::<usize>(), reads);
-            }
-        }
-    }
-}
+mod tests;

@@ -11,3 +11,4 @@ mod program;
 mod rotation;
 mod site;
 mod status;
+mod tokens;

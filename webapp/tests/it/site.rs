@@ -20,6 +20,7 @@ use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 use webapp::AppState;
 use webapp::config::Config;
+use webapp::db::lsn::Lsn;
 
 /// The replicas of every site.
 pub(crate) const REPLICAS: [&str; 3] = ["replica-1", "replica-2", "replica-3"];
@@ -131,6 +132,56 @@ impl Site {
 
     /// Makes these replicas equal to the leader, as the replicator does: rows and watermark in one transaction.
     pub(crate) async fn replicate(&self, replicas: &[usize]) -> anyhow::Result<()> {
+        let (rows, watermark) = self.leader_state().await?;
+        for index in replicas {
+            let (client, epoch) = &self.epochs[*index];
+            let advance = advance(*epoch, "live", Some(&watermark), None);
+            client.batch_execute(&format!("BEGIN; {rows} {advance} COMMIT;")).await.context("replicate")?;
+        }
+        Ok(())
+    }
+
+    /// The same for one replica, with a watermark and a last transaction of the test's own.
+    pub(crate) async fn replicate_at(
+        &self,
+        index: usize,
+        watermark: Lsn,
+        xid: Option<u32>,
+    ) -> anyhow::Result<()> {
+        let (rows, _) = self.leader_state().await?;
+        let (client, epoch) = &self.epochs[index];
+        let advance = advance(*epoch, "live", Some(&watermark.to_string()), xid);
+        client.batch_execute(&format!("BEGIN; {rows} {advance} COMMIT;")).await.context("replicate")
+    }
+
+    /// The same in the transaction of [`Site::lock_posts`], which ends with it.
+    pub(crate) async fn replicate_within(&self, index: usize, lock: &Client) -> anyhow::Result<()> {
+        let (rows, watermark) = self.leader_state().await?;
+        let advance = advance(self.epochs[index].1, "live", Some(&watermark), None);
+        lock.batch_execute(&format!("{rows} {advance} COMMIT;")).await.context("replicate")
+    }
+
+    /// Waits until a session on this replica waits for a lock.
+    pub(crate) async fn await_blocked(&self, index: usize) -> anyhow::Result<()> {
+        let (client, _) = &self.epochs[index];
+        e2e::wait::until("a read to wait for the lock", PATIENCE, async || {
+            let waiting = "SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database
+                           WHERE d.datname = current_database() AND NOT granted";
+            let row = client.query_one(waiting, &[]).await.map_err(|error| error.to_string())?;
+            if row.get::<_, i64>(0) > 0 { Ok(()) } else { Err("nobody waits".to_owned()) }
+        })
+        .await
+    }
+
+    /// Says of which history of the leader a replica is.
+    pub(crate) async fn set_history(&self, index: usize, history: &str) -> anyhow::Result<()> {
+        let (client, epoch) = &self.epochs[index];
+        let recognise = format!("SELECT replicator.recognise({epoch}, '{history}', clock_timestamp())");
+        Ok(client.batch_execute(&recognise).await?)
+    }
+
+    /// A script that makes a replica's rows the leader's, and a position up to which they are complete.
+    async fn leader_state(&self) -> anyhow::Result<(String, String)> {
         let leader = connect(&self.leader.url).await?;
         // Taken before the rows are read: everything up to here is in them.
         let watermark: String =
@@ -140,19 +191,14 @@ impl Site {
             let all = format!("SELECT coalesce(json_agg(t), '[]')::text FROM {table} t");
             rows.push((table, leader.query_one(&all, &[]).await?.get::<_, String>(0)));
         }
-        for index in replicas {
-            let (client, epoch) = &self.epochs[*index];
-            let mut script = "BEGIN; SET LOCAL session_replication_role = replica;".to_owned();
-            for (table, json) in &rows {
-                script.push_str(&format!(
-                    "DELETE FROM {table}; INSERT INTO {table} SELECT * FROM \
-                     json_populate_recordset(null::{table}, $json${json}$json$);"
-                ));
-            }
-            script.push_str(&advance(*epoch, "live", Some(&watermark)));
-            client.batch_execute(&format!("{script} COMMIT;")).await.context("replicate")?;
+        let mut script = "SET LOCAL session_replication_role = replica;".to_owned();
+        for (table, json) in &rows {
+            script.push_str(&format!(
+                "DELETE FROM {table}; INSERT INTO {table} SELECT * FROM \
+                 json_populate_recordset(null::{table}, $json${json}$json$);"
+            ));
         }
-        Ok(())
+        Ok((script, watermark))
     }
 
     /// Puts so many comments on a post, "number 1" first, one second after the other.
@@ -170,14 +216,14 @@ impl Site {
     pub(crate) async fn lock_posts(&self, index: usize) -> anyhow::Result<Client> {
         let url = self.servers.replicas[index].url(Role::Superuser);
         let client = connect(&in_database(&url, &self.name)).await?;
-        client.batch_execute("BEGIN; LOCK TABLE posts IN ACCESS EXCLUSIVE MODE").await?;
+        client.batch_execute("BEGIN READ WRITE; LOCK TABLE posts IN ACCESS EXCLUSIVE MODE").await?;
         Ok(client)
     }
 
     /// Sets the state of one replica and nothing else.
     pub(crate) async fn set_state(&self, index: usize, state: &str) -> anyhow::Result<()> {
         let (client, epoch) = &self.epochs[index];
-        Ok(client.batch_execute(&advance(*epoch, state, None)).await?)
+        Ok(client.batch_execute(&advance(*epoch, state, None, None)).await?)
     }
 
     /// The way to a replica.
@@ -239,10 +285,11 @@ impl Site {
     }
 }
 
-fn advance(epoch: i64, state: &str, watermark: Option<&str>) -> String {
+fn advance(epoch: i64, state: &str, watermark: Option<&str>, xid: Option<u32>) -> String {
     let watermark = watermark.map_or_else(|| "NULL".to_owned(), |lsn| format!("'{lsn}'"));
+    let xid = xid.map_or_else(|| "NULL".to_owned(), |xid| xid.to_string());
     format!(
-        "SELECT replicator.advance({epoch}, '{state}', {watermark}, NULL, clock_timestamp(), '{{}}', 1, 1);"
+        "SELECT replicator.advance({epoch}, '{state}', {watermark}, {xid}, clock_timestamp(), '{{}}', 1, 1);"
     )
 }
 
@@ -285,6 +332,11 @@ impl Reply {
     /// A header, or nothing.
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// A header that may come more than once.
+    pub(crate) fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.headers.get_all(name).iter().filter_map(|value| value.to_str().ok())
     }
 
     /// Who answered.

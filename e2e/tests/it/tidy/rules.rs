@@ -41,6 +41,28 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
         "the model knows neither HTTP nor SQL",
     ),
     ("webapp/src/db/route", EFFECTS, "routing is a pure function of what is known"),
+    ("webapp/src/db/token", EFFECTS, "tokens are values, compared without asking anybody"),
+];
+
+/// Modules that any axum application can use: they know nothing of this one.
+const LIBRARY: &[&str] = &["webapp/src/db", "webapp/src/session"];
+
+/// What stands beside the library without being of it: the application's own statements, and what its status page asks.
+const NO_LIBRARY: &[&str] = &["webapp/src/db/queries", "webapp/src/db/observe"];
+
+/// The application, as a library must not know it.
+const APPLICATION: &[&str] = &[
+    "crate::demo",
+    "crate::error",
+    "crate::extract",
+    "crate::handlers",
+    "crate::model",
+    "crate::page",
+    "crate::routes",
+    "crate::state",
+    "crate::visit",
+    "super::queries",
+    "db::queries",
 ];
 
 /// The only places with SQL text. The postgres source speaks to the leader's slots and publications in SQL and in
@@ -75,6 +97,15 @@ pub(super) fn rust_file(source: &Source) -> Vec<String> {
                 .mentions(word)
                 .into_iter()
                 .for_each(|line| complain(line, &format!("`{word}` here, but {why}")));
+        }
+    }
+    let is_one_of = |modules: &[&str]| modules.iter().any(|module| is_in(&source.path, module));
+    if is_one_of(LIBRARY) && !is_one_of(NO_LIBRARY) && !is_test {
+        for word in APPLICATION {
+            source
+                .mentions(word)
+                .into_iter()
+                .for_each(|line| complain(line, &format!("`{word}` here, but any application can use this")));
         }
     }
     if is_in(&source.path, "replicator/src/source") {
@@ -242,6 +273,18 @@ mod tests {
         assert_eq!(complaints("webapp/src/model/post.rs", "use axum::Json;").len(), 1);
         assert_eq!(complaints("webapp/src/db/route.rs", "async fn f() {}").len(), 1);
         assert_eq!(complaints("webapp/src/db/leader.rs", "use tokio_postgres::Row;").len(), 0);
+    }
+
+    #[test]
+    fn the_reading_layer_knows_nothing_of_the_application() {
+        for word in
+            ["use crate::model::post::Post;", "crate::handlers::f();", "use super::queries::posts::P;"]
+        {
+            assert_eq!(complaints("webapp/src/db/replica.rs", word).len(), 1, "{word}");
+            assert_eq!(complaints("webapp/src/session.rs", word).len(), 1, "{word}");
+            assert_eq!(complaints("webapp/src/visit.rs", word).len(), 0, "{word}");
+        }
+        assert_eq!(complaints("webapp/src/db/queries/posts.rs", "use crate::model::post::Post;").len(), 0);
     }
 
     #[test]

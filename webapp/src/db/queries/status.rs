@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use tokio_postgres::Row;
 use tokio_postgres::types::PgLsn;
 
-use crate::db::lsn;
+use crate::db::position;
 use crate::db::statement::{Params, Read};
 use crate::model::status::facts::{LeaderFacts, ReplicaFacts, SlotFacts};
 
@@ -39,7 +39,7 @@ impl Read for LeaderState {
         // A SELECT without FROM has exactly one row.
         let row = &rows[0];
         Ok(LeaderFacts {
-            position: lsn(row.try_get::<_, PgLsn>("position")?),
+            position: position(row.try_get::<_, PgLsn>("position")?),
             in_recovery: row.try_get("in_recovery")?,
             wal_level: row.try_get("wal_level")?,
             row_changes: row.try_get("row_changes")?,
@@ -109,7 +109,7 @@ impl Read for ReplicaState {
         let clock_ahead = clock.duration_since(self.asked_at);
         Ok(ReplicaFacts {
             state: row.try_get("state")?,
-            watermark: lsn(row.try_get::<_, PgLsn>("watermark")?),
+            watermark: position(row.try_get::<_, PgLsn>("watermark")?),
             committed_at: row.try_get("committed_at")?,
             applied_at: row.try_get("applied_at")?,
             transactions: row.try_get("transactions")?,

@@ -1,0 +1,92 @@
+//! What one request has learnt about the replicas so far, and what becomes of it.
+
+use std::time::{Duration, Instant};
+
+use super::error::DbError;
+use super::replica::{Progress, Replica, ReplicaSet};
+use super::route::Preference;
+use super::token::Token;
+use super::{Answer, Served};
+
+/// What one request has learnt about the replicas so far.
+pub(super) struct Attempt {
+    pub(super) started: Instant,
+    /// By the replica's place: it was asked, and was not new enough.
+    pub(super) asked: Vec<bool>,
+    /// By the replica's place: it was asked, and failed.
+    pub(super) failed: Vec<bool>,
+    pub(super) waited: Duration,
+    wait_max: Duration,
+    pub(super) token_void: bool,
+}
+
+impl Attempt {
+    pub(super) fn new(replicas: usize, wait_max: Duration) -> Self {
+        let none = vec![false; replicas];
+        Self {
+            started: Instant::now(),
+            asked: none.clone(),
+            failed: none,
+            waited: Duration::ZERO,
+            wait_max,
+            token_void: false,
+        }
+    }
+
+    /// From here on any replica may answer, also those that were not fresh enough for the token.
+    pub(super) fn leave_token(&mut self, preference: &mut Preference) {
+        *preference = Preference::Any;
+        self.asked.fill(false);
+        self.token_void = true;
+        metrics::counter!("web_void_tokens_total").increment(1);
+    }
+
+    pub(super) fn may_wait(&self) -> bool {
+        self.waited < self.wait_max
+    }
+
+    pub(super) fn failed_on(&mut self, index: usize, replica: &Replica, error: &DbError) {
+        self.failed[index] = true;
+        metrics::counter!("web_reads_total", "replica" => replica.name().to_owned(), "outcome" => "error")
+            .increment(1);
+        tracing::debug!(replica = replica.name(), error = %error, "a read failed on a replica, trying elsewhere");
+    }
+
+    pub(super) async fn wait(&mut self, replicas: &ReplicaSet, preference: Preference) {
+        let Preference::AtLeast(token) = preference else { return };
+        let since = Instant::now();
+        let left = self.wait_max.saturating_sub(self.waited);
+        let arrived = tokio::time::timeout(left, replicas.wait_for(token)).await;
+        // On time-out the whole budget counts as spent, whatever the clock's rounding says.
+        self.waited = if arrived.is_ok() { self.waited + since.elapsed() } else { self.wait_max };
+        metrics::histogram!("web_ryw_wait_seconds").record(since.elapsed().as_secs_f64());
+    }
+
+    pub(super) fn answered_by<T>(
+        &self,
+        replica: &Replica,
+        progress: &Progress,
+        preference: Preference,
+        value: T,
+    ) -> Answer<T> {
+        let served = Served {
+            by: replica.name().to_owned(),
+            fallback: None,
+            duration: self.started.elapsed(),
+            waited: self.waited,
+            lag: progress.lag(jiff::Timestamp::now()),
+            retried: self.failed.contains(&true),
+        };
+        let outcome = if served.retried { "retried" } else { "ok" };
+        metrics::counter!("web_reads_total", "replica" => served.by.clone(), "outcome" => outcome)
+            .increment(1);
+        metrics::histogram!("web_read_duration_seconds", "replica" => served.by.clone())
+            .record(served.duration.as_secs_f64());
+        if matches!(preference, Preference::AtLeast(token) if token.is_met_by_xid_only(&progress.standing()))
+        {
+            metrics::counter!("web_reads_met_by_xid_total").increment(1);
+        }
+        let seen = Token::of_read(progress.watermark, progress.history);
+        Answer { value, served, seen, token_void: self.token_void }
+    }
+}
