@@ -6,7 +6,10 @@
 //! | `/readyz` | 200 when every replica is being applied to, else 503 and a line for each that is not |
 //! | `/metrics` | Prometheus text |
 //! | `/v1/replicas` | every replica with state, cause, watermark and lag, as JSON |
+//! | `/v1/events` | what happens, as it happens ([`events`]) |
 //! | POST `/v1/replicas/{name}/pause`, `…/resume` | 200 when the replica's database knows the wish; needs `http.admin_token` as bearer token |
+
+pub mod events;
 
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -17,6 +20,7 @@ use axum::{Json, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 
+use self::events::Streams;
 use crate::config::Secret;
 use crate::metrics;
 use crate::replica::control;
@@ -38,6 +42,8 @@ pub struct AdminState {
     pub replicas: Vec<Managed>,
     /// Renders the metrics.
     pub metrics: PrometheusHandle,
+    /// Who listens to what happens.
+    pub streams: Streams,
     /// What a request that changes something has to bring; none: there are no such requests.
     pub token: Option<Secret>,
 }
@@ -59,6 +65,7 @@ pub fn router(state: AdminState) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(render_metrics))
         .route("/v1/replicas", get(replicas))
+        .route("/v1/events", get(events::stream))
         .merge(verbs)
         .with_state(state)
 }

@@ -23,6 +23,7 @@ pub mod check;
 pub mod cli;
 pub mod config;
 pub mod decode;
+pub mod events;
 pub mod lane;
 pub mod metrics;
 pub mod plan;

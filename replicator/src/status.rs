@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use serde::Serialize;
+use tokio::sync::watch;
 
 use crate::replica::apply::Applied;
 use crate::replica::checkpoint::Checkpoint;
@@ -164,21 +165,37 @@ impl ReplicaStatus {
 
 /// One replica's status, written by its worker and lane, read by everyone.
 #[derive(Debug, Clone)]
-pub struct StatusCell(Arc<Mutex<ReplicaStatus>>);
+pub struct StatusCell(Arc<Cell>);
+
+#[derive(Debug)]
+struct Cell {
+    status: Mutex<ReplicaStatus>,
+    changed: watch::Sender<()>,
+}
 
 impl StatusCell {
     /// A replica that has just been configured.
     pub fn new(name: &str) -> Self {
-        StatusCell(Arc::new(Mutex::new(ReplicaStatus::new(name, now_ms()))))
+        let status = Mutex::new(ReplicaStatus::new(name, now_ms()));
+        StatusCell(Arc::new(Cell { status, changed: watch::Sender::new(()) }))
     }
 
     /// The status now.
     pub fn get(&self) -> ReplicaStatus {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Tells of every change from now on.
+    pub fn subscribe(&self) -> watch::Receiver<()> {
+        self.0.changed.subscribe()
     }
 
     fn change(&self, f: impl FnOnce(&mut ReplicaStatus)) {
-        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        f(&mut self.0.status.lock().unwrap_or_else(PoisonError::into_inner));
+        // One load, where nobody listens.
+        if self.0.changed.receiver_count() > 0 {
+            self.0.changed.send_replace(());
+        }
     }
 
     /// Enters a state; `why` is its cause and the way out.

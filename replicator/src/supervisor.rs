@@ -9,8 +9,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::events::Streams;
 use crate::admin::{self, AdminState, Managed};
 use crate::config::{Config, ReplicaConfig};
+use crate::events::Feed;
 use crate::lane::hub::{Hub, HubSettings};
 use crate::metrics;
 use crate::status::StatusCell;
@@ -46,7 +48,8 @@ pub async fn run(config: &Config) -> anyhow::Result<Ended> {
         detach_after: Duration::from_millis(config.apply.detach_after_ms),
     };
     let hub = Hub::new(hub, stop.clone());
-    for (settings, status) in worker_settings(config).into_iter().zip(&statuses) {
+    let feed = Feed::default();
+    for (settings, status) in worker_settings(config, &feed).into_iter().zip(&statuses) {
         workers.spawn(worker::run(settings, Arc::clone(&hub), status.clone(), stop.clone()));
     }
     let managed = |(status, replica): (StatusCell, &ReplicaConfig)| Managed {
@@ -56,6 +59,7 @@ pub async fn run(config: &Config) -> anyhow::Result<Ended> {
     let router = admin::router(AdminState {
         replicas: statuses.into_iter().zip(&config.replicas).map(managed).collect(),
         metrics: handle.clone(),
+        streams: Streams::new(feed),
         token: config.http.admin_token.clone(),
     });
     // Metrics and probes own nothing that must be unwound: they end with the process.
@@ -91,7 +95,7 @@ pub async fn run(config: &Config) -> anyhow::Result<Ended> {
     }
 }
 
-fn worker_settings(config: &Config) -> Vec<WorkerSettings> {
+fn worker_settings(config: &Config, feed: &Feed) -> Vec<WorkerSettings> {
     let owner = format!("{}:{}", host_name(), std::process::id());
     let settings = |replica: &ReplicaConfig| WorkerSettings {
         name: replica.name.clone(),
@@ -106,6 +110,7 @@ fn worker_settings(config: &Config) -> Vec<WorkerSettings> {
         copy: config.copy(),
         group_changes: config.apply.group_changes,
         halt_pause: Duration::from_secs(config.apply.halt_pause_seconds),
+        feed: feed.clone(),
     };
     config.replicas.iter().map(settings).collect()
 }

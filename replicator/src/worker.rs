@@ -21,6 +21,7 @@ use self::course::Course;
 pub use self::filling::CopySettings;
 use self::schema::SchemaFollower;
 use crate::backoff::Backoff;
+use crate::events::Feed;
 use crate::lane::hub::Hub;
 use crate::lane::{LaneError, LaneLimits, LaneStart, Sealed};
 use crate::metrics::ReplicaMetrics;
@@ -66,6 +67,8 @@ pub struct WorkerSettings {
     pub group_changes: usize,
     /// How long a halted replica is left alone before it is tried again.
     pub halt_pause: Duration,
+    /// Where it tells what became visible.
+    pub feed: Feed,
 }
 
 /// From how many transactions in a group on there is a backlog: more come while a group is committed than go out with it.
@@ -303,6 +306,7 @@ impl Worker {
                     let whole: Vec<&Parcel> = group.iter().map(|s| &*s.parcel).collect();
                     let applied = applier.apply(&whole).await;
                     self.report(applied, applier.quarantine(), course.names())?;
+                    self.settings.feed.applied(&self.settings.name, whole.into_iter(), true);
                     reached = group.pop();
                     // Only now the lane gets their room back: what is being applied counts as memory, too.
                     group.clear();
@@ -311,6 +315,7 @@ impl Worker {
                     applier.apply_part(&sealed.parcel).await.map_err(|e| at_record(e, course.names()))?;
                     let applied = applier.commit_open(point).await;
                     self.report(applied, applier.quarantine(), course.names())?;
+                    self.settings.feed.applied(&self.settings.name, [&*sealed.parcel].into_iter(), false);
                     reached = Some(sealed);
                 }
                 ParcelEnd::Open => {

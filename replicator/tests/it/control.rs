@@ -6,8 +6,10 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use e2e::postgres::{Cluster, Role};
 use e2e::wait::until;
+use replicator::admin::events::Streams;
 use replicator::admin::{self, AdminState, Managed};
 use replicator::config::Secret;
+use replicator::events::Feed;
 use replicator::replica::checkpoint::{self, Claim};
 use replicator::replica::control;
 use replicator::replica::copy::{self, CopyScope};
@@ -115,11 +117,12 @@ async fn a_rebuild_that_is_asked_for_ends_the_attempt_and_is_seen_by_the_next() 
 async fn verbs_over_http_need_the_token() -> anyhow::Result<()> {
     let cluster = Cluster::replica("replica-1").await?;
     let token: Secret = serde_json::from_value("a-token-of-some-length".into())?;
-    let metrics = replicator::metrics::install()?;
+    let metrics = crate::events::recorder()?;
     let serve = async |token: Option<Secret>| -> anyhow::Result<String> {
         let managed =
             Managed { status: StatusCell::new("replica-1"), url: cluster.url(Role::Replicator).parse()? };
-        let router = admin::router(AdminState { replicas: vec![managed], metrics: metrics.clone(), token });
+        let (replicas, streams) = (vec![managed], Streams::new(Feed::default()));
+        let router = admin::router(AdminState { replicas, streams, metrics: metrics.clone(), token });
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = format!("http://{}/v1/replicas", listener.local_addr()?);
         tokio::spawn(async move { axum::serve(listener, router).await });

@@ -4,6 +4,7 @@ mod apply;
 mod contract;
 mod control;
 mod direct;
+mod events;
 mod feed;
 mod golden;
 mod golden_lossy;
