@@ -18,9 +18,13 @@ stop_native() {
 }
 
 stop_group() {
-  local name
-  for name in "$@"; do stop_one "$name" & done
-  wait
+  local name stopping=()
+  for name in "$@"; do
+    stop_one "$name" &
+    stopping+=($!)
+  done
+  # These alone: services that the same shell has started are its children too, and would be waited for until they end.
+  wait "${stopping[@]}" || true
 }
 
 stop_one() {
