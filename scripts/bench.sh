@@ -3,20 +3,22 @@
 #
 #   scripts/bench.sh [--keep] [--fresh] [--port-offset N] [--replicator FILE] SCENARIO [OPTION...]
 #   scripts/bench.sh --smoke
+#   scripts/bench.sh publish
 #   scripts/bench.sh stop [--volumes]
 #   scripts/bench.sh service VERB SERVICE
 #
-#   SCENARIO           drain, latency, memory or catchup, through Kafka; or bulk, backlog, direct-latency or copy, with
-#                      PostgreSQL alone; SCENARIO --help shows its options
+#   SCENARIO           drain, latency, memory or catchup, through Kafka; or bulk (bulk-insert, bulk-update, bulk-delete),
+#                      backlog, direct-latency or copy, whose --systems are compared; SCENARIO --help shows its options
 #   --smoke            every scenario without the sink, very small: does the benchmark work?
 #   --keep             leaves the servers running, so that the next run starts at once
 #   --fresh            deletes the data of earlier runs first, the filled topics too
 #   --replicator FILE  measures this program instead of building the repository's
 #   --port-offset N    added to every port of .env (default 6000)
+#   publish            puts the reports of .run/bench into bench/results, which is kept in git
 #   stop               ends what --keep left running; with --volumes deletes its data
 #   service            start, stop, pause or resume one of the servers, as scripts/service.sh does; scenarios use it
 #
-# Data, logs and pids are in .run/bench/system, reports in .run/bench. Filled topics stay there and are used again.
+# Data, logs and pids are in .run/bench/system, reports (Markdown, plots, figures) in .run/bench. Filled topics stay there and are used again.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -28,6 +30,7 @@ source "$here/lib/install.sh"
 # shellcheck source=scripts/lib/stop-native.sh
 source "$here/lib/stop-native.sh"
 
+command="scripts/bench.sh $*"
 offset=6000 keep='' fresh='' volumes='' smoke='' replicator='' with_sink=yes scenario=()
 while (($#)); do
   case $1 in
@@ -47,12 +50,27 @@ done
 if [[ -n $smoke ]]; then scenario=(smoke); fi
 ((${#scenario[@]})) || die "which scenario? --help shows what there is" 2
 if [[ ${scenario[*]} == 'stop --volumes' ]]; then volumes=yes; fi
-# What measures no sink needs no sink's jars.
-if [[ ${scenario[0]} != @(drain|latency) || " ${scenario[*]} " == *' --sides replicator '* ]]; then with_sink=; fi
 
-# Nor do those without a broker need one.
+# systems_have NAME...: whether --systems names one of them.
+systems_have() {
+  local name
+  for name in "$@"; do
+    if [[ " ${scenario[*]} " =~ [\ =,]"$name"[\ ,] ]]; then return 0; fi
+  done
+  return 1
+}
+
+# What measures no sink needs no sink's jars, and what reads no topics needs no broker.
 servers=("${infrastructure_services[@]}")
-if [[ ${scenario[0]} == @(bulk|backlog|direct-latency|copy) ]]; then servers=("${database_services[@]}"); fi
+case ${scenario[0]} in
+  drain | latency) if [[ " ${scenario[*]} " == *' --sides replicator '* ]]; then with_sink=; fi ;;
+  memory | catchup) with_sink= ;;
+  smoke) with_sink= ;;
+  *)
+    systems_have sink sink-unnest || with_sink=
+    systems_have kafka sink sink-unnest || servers=("${database_services[@]}")
+    ;;
+esac
 with_broker=
 if [[ " ${servers[*]} " == *' broker '* ]]; then with_broker=yes; fi
 
@@ -138,7 +156,37 @@ one_service() {
   esac
 }
 
+# Reports that are there replace those of earlier measurements; what was not measured again stays.
+publish() {
+  local results=$repository/bench/results report name
+  compgen -G "$reports/*.md" >/dev/null || die "there are no reports in $reports: run a scenario first"
+  mkdir -p "$results"
+  for report in "$reports"/*.md; do
+    name=$(basename "$report" .md)
+    rm -f "$results/$name".{md,json,svg} "$results/$name"-[0-9].svg
+    cp "$report" "$reports/$name.json" "$results/"
+    for plot in "$reports/$name".svg "$reports/$name"-[0-9].svg; do
+      if [[ -e $plot ]] && grep -qF "(${plot##*/})" "$report"; then cp "$plot" "$results/"; fi
+    done
+    say "  $results/$name.md"
+  done
+  {
+    # shellcheck disable=SC2016 # code in Markdown
+    printf '# bench: the numbers last measured\n\nWritten by `scripts/bench.sh publish`; `bench/README.md` says what each means.\n\n'
+    printf '| report | made by |\n| --- | --- |\n'
+    for report in "$results"/*.md; do
+      name=$(basename "$report" .md)
+      [[ $name == README ]] || printf '| [%s](%s.md) | %s |\n' "$name" "$name" "$(grep -m 1 '^`scripts/bench.sh' "$report")"
+    done
+  } >"$results/README.md.new"
+  mv "$results/README.md.new" "$results/README.md"
+}
+
 case ${scenario[0]} in
+  publish)
+    publish
+    exit
+    ;;
   stop)
     stop_native
     exit
@@ -170,7 +218,7 @@ export APP_WRITER_PASSWORD APP_READER_PASSWORD DEBEZIUM_PASSWORD REPLICATOR_PASS
 ports=$(for name in leader replica-1 replica-2 replica-3; do port_of "$name"; done | paste -s -d ,)
 # A process of this script, not the script: servers have to be stopped after it.
 measure() {
-  BENCH_STATE=$state BENCH_POSTGRES_BIN=$postgres_bin BENCH_REPORTS=$reports BENCH_POSTGRES_PORTS=$ports \
+  BENCH_STATE=$state BENCH_POSTGRES_BIN=$postgres_bin BENCH_REPORTS=$reports BENCH_COMMAND=$command BENCH_POSTGRES_PORTS=$ports \
     BENCH_PORT_OFFSET=$port_offset BENCH_BROKER_PORT=$(port_of broker) BENCH_CONNECT_PORT=$(port_of connect) \
     BENCH_REPLICATOR_PORT=$(port_of replicator) BENCH_REPLICATOR=$replicator "$(program bench)" "$@"
 }

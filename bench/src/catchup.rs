@@ -16,6 +16,7 @@ use crate::environment::Environment;
 use crate::fill::ensure_equal;
 use crate::lag::{self, Sight, Watcher};
 use crate::load::{Commit, Load};
+use crate::plot::{Figure, Line, Lines, Panel};
 use crate::report::{Report, Table};
 use crate::stats::Percentiles;
 use crate::stream::{Format, Stream};
@@ -120,6 +121,7 @@ pub(crate) async fn run(system: &System, options: &Options) -> anyhow::Result<()
     let figures = figures(options, &course)?;
     let mut report = Report::new("catchup", environment);
     describe(&mut report, &figures);
+    report.plot(&plot(&course));
     report.finish(system, &figures)
 }
 
@@ -236,6 +238,27 @@ fn describe(report: &mut Report, figures: &Figures) {
          rate of change. The first of them was visible after {:.2} s.",
         stopped.transactions, stopped.level_seconds, stopped.multiple, stopped.first_seconds
     ));
+}
+
+/// The lag of each replica over time; the stopped one's with a scale of its own.
+fn plot(course: &Course) -> Figure {
+    let lines = (1..=REPLICAS).zip(&course.sights).map(|(server, sights)| {
+        let visible = lag::visible(sights, course.commits.len());
+        Line { series: server_name(server), points: lag::course(&course.commits, &visible, course.began) }
+    });
+    let (stopped, others) = lines.partition(|line: &Line| line.series == server_name(STOPPED));
+    let panel = |title: &str, lines| {
+        Panel::Lines(Lines {
+            title: title.to_owned(),
+            x: "seconds since the beginning, by COMMIT".to_owned(),
+            y: "ms, longest of each second".to_owned(),
+            lines,
+        })
+    };
+    Figure {
+        title: "catchup: from COMMIT to visible, one replica's server stopped for a while".to_owned(),
+        panels: vec![panel("the other replicas", others), panel("the stopped replica", stopped)],
+    }
 }
 
 #[cfg(test)]

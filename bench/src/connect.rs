@@ -22,6 +22,11 @@ pub(crate) fn source_settings() -> anyhow::Result<Settings> {
     serde_json::from_value(registration["config"].clone()).context("read the connector's settings")
 }
 
+/// What that connector sends in place of a large value that has not changed.
+pub(crate) fn placeholder() -> anyhow::Result<String> {
+    source_settings()?.remove("unavailable.value.placeholder").context("find the connector's placeholder")
+}
+
 /// Creates a connector and waits until it and its task run.
 pub(crate) async fn create(system: &System, name: &str, settings: &Settings) -> anyhow::Result<()> {
     put(system, name, settings).await?;
@@ -50,6 +55,37 @@ pub(crate) async fn delete(system: &System, name: &str) -> anyhow::Result<()> {
     let response = reqwest::Client::new().delete(url).send().await.context("ask Connect")?;
     let status = response.status();
     ensure!(status.is_success() || status.as_u16() == 404, "Connect did not delete {name}: {status}");
+    Ok(())
+}
+
+/// What can be asked of a connector that exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verb {
+    /// Ends its tasks; it keeps its offsets.
+    Stop,
+    Resume,
+}
+
+/// Tells a connector to do something, without waiting for it.
+pub(crate) async fn tell(system: &System, name: &str, verb: Verb) -> anyhow::Result<()> {
+    let verb = match verb {
+        Verb::Stop => "stop",
+        Verb::Resume => "resume",
+    };
+    let url = system.connect_url(&format!("/connectors/{name}/{verb}"));
+    let response = reqwest::Client::new().put(url).send().await.context("ask Connect")?;
+    let status = response.status();
+    ensure!(status.is_success(), "Connect did not {verb} {name}: {status} {}", response.text().await?);
+    Ok(())
+}
+
+/// Deletes every connector: an interrupted run leaves some behind, which would go on for ever.
+pub(crate) async fn delete_all(system: &System) -> anyhow::Result<()> {
+    let names: Vec<String> =
+        serde_json::from_value(get(system, "/connectors").await?).context("read the names of connectors")?;
+    for name in names {
+        delete(system, &name).await?;
+    }
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use e2e::wait;
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::connect;
 use crate::process;
 use crate::system::{DATABASE, System, server_name};
 
@@ -28,9 +29,11 @@ impl Source<'_> {
     /// Its part of the configuration.
     fn settings(self, system: &System) -> anyhow::Result<String> {
         Ok(match self {
-            Self::Topics(prefix) => {
-                format!("[source]\nbrokers = \"{}\"\ntopic_prefix = \"{prefix}\"\n", system.brokers())
-            }
+            Self::Topics(prefix) => format!(
+                "[source]\nbrokers = \"{}\"\ntopic_prefix = \"{prefix}\"\nplaceholder = \"{}\"\n",
+                system.brokers(),
+                connect::placeholder()?
+            ),
             Self::Leader => format!(
                 "[source]\nkind = \"postgres\"\nslot = \"{SLOT}\"\npublication = \"{DATABASE}\"\n\n\
                  [leader]\nurl = \"{}\"\n",
@@ -64,8 +67,8 @@ impl Daemon {
             source.settings(system)?,
             system.replicator_port
         );
-        for server in 1..=replicas {
-            let (name, url) = (server_name(server), system.replicator_url(server)?);
+        for replica in 1..=replicas {
+            let (name, url) = (server_name(replica), system.replicator_url(replica)?);
             text.push_str(&format!("\n[[replicas]]\nname = \"{name}\"\nurl = \"{url}\"\n"));
         }
         fs::write(&config, text).context("write the replicator's configuration")?;

@@ -28,6 +28,8 @@ pub(crate) struct Environment {
     replicator: String,
     /// Of the repository, with `-dirty` when it has uncommitted changes.
     commit: String,
+    /// What was typed to make the report.
+    command: String,
 }
 
 impl Environment {
@@ -67,22 +69,25 @@ impl Environment {
             debezium: Vec::new(),
             replicator: process::output(version).await?,
             commit: commit().await,
+            command: system.command.clone(),
         })
     }
 
-    /// One line.
+    /// Two sentences and the command.
     pub(crate) fn text(&self) -> String {
         let kafka = self.kafka.as_ref().map(|version| format!(", Kafka {version}")).unwrap_or_default();
         let debezium: String = self.debezium.iter().map(|connector| format!(", {connector}")).collect();
         format!(
-            "{} cores ({}), {:.0} GiB; PostgreSQL {}{kafka}{debezium}; {}, commit {}. Load average before: {}.",
+            "{} cores ({}), {:.0} GiB; PostgreSQL {}{kafka}{debezium}; {}, commit {}. Load average before: {}.\n\n\
+             `{}`",
             self.cores,
             self.cpu,
             self.memory_gib,
             self.postgres,
             self.replicator,
             self.commit,
-            self.load_average
+            self.load_average,
+            self.command
         )
     }
 }

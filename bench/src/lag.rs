@@ -1,5 +1,6 @@
 //! How far a replica is behind a load: its newest transaction, looked at all the time.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -114,6 +115,21 @@ pub(crate) fn lags(
         .collect()
 }
 
+/// The longest lag of each second, in milliseconds, by the second in which the transactions were committed; seconds are counted
+/// from `start`, and those without a commit that became visible are left out.
+pub(crate) fn course(commits: &[Commit], visible: &[Option<Instant>], start: Instant) -> Vec<(f64, f64)> {
+    let mut longest: BTreeMap<u64, f64> = BTreeMap::new();
+    for (commit, at) in commits.iter().zip(visible) {
+        if let (Some(at), Some(since)) = (at, commit.at.checked_duration_since(start)) {
+            let lag = longest.entry(since.as_secs()).or_default();
+            *lag = lag.max(milliseconds(commit.at, *at));
+        }
+    }
+    #[expect(clippy::cast_precision_loss, reason = "seconds of a benchmark stay far below 2^53")]
+    let points = longest.into_iter().map(|(second, lag)| (second as f64, lag));
+    points.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,5 +149,14 @@ mod tests {
         assert_eq!(lags(&commits, &moments, &(after(20)..after(50)), committed), [5.0]);
         let readable = |commit: &Commit| (commit.at > start).then_some(after(9));
         assert_eq!(lags(&commits, &moments, &(after(0)..after(20)), readable), [1.0]);
+    }
+    #[test]
+    fn a_course_has_the_longest_lag_of_each_second() {
+        let start = Instant::now();
+        let after = |ms| start + Duration::from_millis(ms);
+        let commits = [0, 900, 1100, 3000, 4000].map(|ms| Commit { at: after(ms), xid: 1 });
+        let visible = [Some(after(10)), Some(after(905)), Some(after(1300)), Some(after(3000)), None];
+        assert_eq!(course(&commits, &visible, start), [(0.0, 10.0), (1.0, 200.0), (3.0, 0.0)]);
+        assert_eq!(course(&commits, &visible, after(1000)), [(0.0, 200.0), (2.0, 0.0)]);
     }
 }

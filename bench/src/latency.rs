@@ -17,6 +17,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::environment::Environment;
 use crate::fill::ensure_equal;
+use crate::plot::{Bar, Bars, Figure, Group, Panel};
 use crate::report::{Report, Table};
 use crate::side::Side;
 use crate::stats::Percentiles;
@@ -87,6 +88,7 @@ pub(crate) async fn run(system: &System, options: &Options) -> anyhow::Result<()
         options.commits, options.rate, options.warm_up
     ));
     report.table(&table(&all));
+    report.plot(&plot(&all));
     report.finish(system, &all)
 }
 
@@ -101,6 +103,26 @@ fn table(all: &[Figures]) -> Table {
         }
     }
     table
+}
+
+/// The percentiles of each part: a group each, a bar for each side.
+fn plot(all: &[Figures]) -> Figure {
+    let panel = |part: &str, of: fn(&Figures) -> Percentiles| {
+        let group = |label: &str, value: fn(Percentiles) -> f64| Group {
+            label: label.to_owned(),
+            bars: all.iter().map(|figures| Bar::one(&figures.side, value(of(figures)))).collect(),
+        };
+        let groups = vec![group("p50", |p| p.p50), group("p90", |p| p.p90), group("p99", |p| p.p99)];
+        Panel::Bars(Bars { title: part.to_owned(), unit: "ms".to_owned(), groups })
+    };
+    Figure {
+        title: "latency: a single-row commit on an idle system, through Kafka".to_owned(),
+        panels: vec![
+            panel("path", |figures| figures.path),
+            panel("readable", |figures| figures.readable),
+            panel("own part", |figures| figures.own),
+        ],
+    }
 }
 
 async fn through(

@@ -6,7 +6,6 @@ mod arrivals;
 mod catchup;
 mod connect;
 mod daemon;
-mod direct;
 mod drain;
 mod environment;
 mod fill;
@@ -14,6 +13,8 @@ mod lag;
 mod latency;
 mod load;
 mod memory;
+mod peers;
+mod plot;
 mod process;
 mod report;
 mod side;
@@ -46,27 +47,37 @@ enum Scenario {
     Catchup(catchup::Options),
     /// Very large transactions: the replicator's peak memory, and what small transactions and other replicas notice.
     Memory(memory::Options),
-    /// Without a broker: very many rows in one transaction.
-    Bulk(direct::BulkOptions),
-    /// Without a broker: very many single-row transactions that were written while nothing applied them.
-    Backlog(direct::BacklogOptions),
-    /// Without a broker: single-row commits, idle and beside a load.
-    DirectLatency(direct::LatencyOptions),
-    /// Without a broker: the first rows of three empty replicas.
-    Copy(direct::CopyOptions),
+    /// Very many rows in one transaction: inserted, updated, deleted.
+    Bulk(peers::BulkOptions),
+    /// The insert of `bulk` alone.
+    BulkInsert(peers::Bulk),
+    /// The update of `bulk` alone.
+    BulkUpdate(peers::Bulk),
+    /// The delete of `bulk` alone.
+    BulkDelete(peers::Bulk),
+    /// Very many single-row transactions that were written while nothing applied them.
+    Backlog(peers::BacklogOptions),
+    /// Single-row commits, idle and beside a load.
+    DirectLatency(peers::LatencyOptions),
+    /// The first rows of three empty replicas.
+    Copy(peers::CopyOptions),
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    match &arguments.scenario {
-        Scenario::Drain(options) => drain::run(&arguments.system, options).await,
-        Scenario::Latency(options) => latency::run(&arguments.system, options).await,
-        Scenario::Catchup(options) => catchup::run(&arguments.system, options).await,
-        Scenario::Memory(options) => memory::run(&arguments.system, options).await,
-        Scenario::Bulk(options) => direct::bulk(&arguments.system, options).await,
-        Scenario::Backlog(options) => direct::backlog(&arguments.system, options).await,
-        Scenario::DirectLatency(options) => direct::latency(&arguments.system, options).await,
-        Scenario::Copy(options) => direct::copy(&arguments.system, options).await,
+    let system = &arguments.system;
+    match arguments.scenario {
+        Scenario::Drain(options) => drain::run(system, &options).await,
+        Scenario::Latency(options) => latency::run(system, &options).await,
+        Scenario::Catchup(options) => catchup::run(system, &options).await,
+        Scenario::Memory(options) => memory::run(system, &options).await,
+        Scenario::Bulk(options) => peers::run(system, &options).await,
+        Scenario::BulkInsert(bulk) => peers::run(system, &bulk.only(peers::Operation::Insert)).await,
+        Scenario::BulkUpdate(bulk) => peers::run(system, &bulk.only(peers::Operation::Update)).await,
+        Scenario::BulkDelete(bulk) => peers::run(system, &bulk.only(peers::Operation::Delete)).await,
+        Scenario::Backlog(options) => peers::run(system, &options).await,
+        Scenario::DirectLatency(options) => peers::run(system, &options).await,
+        Scenario::Copy(options) => peers::run(system, &options).await,
     }
 }

@@ -15,6 +15,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use crate::environment::Environment;
+use crate::plot::{Bar, Bars, Figure, Group, Panel};
 use crate::report::{Report, Table};
 use crate::stats::Percentiles;
 use crate::system::{REPLICAS, System, server_name};
@@ -143,6 +144,7 @@ pub(crate) async fn run(system: &System, options: &Options) -> anyhow::Result<()
     report.table(&peaks(&all));
     report.text("Small transactions during the live run, on all replicas. Own part: from the END record's being readable.");
     report.table(&small(&all));
+    report.plot(&plot(&all));
     report.finish(system, &all)
 }
 
@@ -171,6 +173,36 @@ fn peaks(all: &[Figures]) -> Table {
         }
     }
     table
+}
+
+/// Peaks of every run, and what small transactions notice.
+fn plot(all: &[Figures]) -> Figure {
+    let peaks = all.iter().map(|figures| {
+        let runs = [
+            ("live", figures.live.peak_memory_mib),
+            ("backlog", figures.backlog.peak_memory_mib),
+            ("frozen", figures.frozen.peak_memory_mib),
+        ];
+        let bars = runs.map(|(run, peak)| Bar::one(run, peak));
+        Group { label: format!("{} {}", figures.rows, figures.shape.name()), bars: bars.into() }
+    });
+    let small = all.iter().flat_map(|figures| {
+        let shape = figures.shape.name();
+        figures.live.parts.iter().map(move |part| Group {
+            label: format!("{}, {shape}", part.name),
+            bars: vec![Bar::one("own part p50", part.own.p50), Bar::one("own part p99", part.own.p99)],
+        })
+    });
+    let panel = |title: &str, unit: &str, groups| {
+        Panel::Bars(Bars { title: title.to_owned(), unit: unit.to_owned(), groups })
+    };
+    Figure {
+        title: "memory: one large transaction through Kafka".to_owned(),
+        panels: vec![
+            panel("the replicator's highest resident memory", "MiB", peaks.collect()),
+            panel("small transactions of the live run, from readable to visible", "ms", small.collect()),
+        ],
+    }
 }
 
 fn small(all: &[Figures]) -> Table {

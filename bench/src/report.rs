@@ -1,4 +1,4 @@
-//! Reports: text and tables for people as Markdown, printed too, and the raw figures as JSON.
+//! Reports: text, tables and plots for people as Markdown, printed too, and the raw figures as JSON.
 
 use std::fs;
 
@@ -6,6 +6,7 @@ use anyhow::Context;
 use serde::Serialize;
 
 use crate::environment::Environment;
+use crate::plot::Figure;
 use crate::system::System;
 
 /// Rows of text under a heading.
@@ -51,12 +52,14 @@ pub(crate) struct Report {
     scenario: &'static str,
     environment: Environment,
     paragraphs: Vec<String>,
+    /// Name and text of each plot's file.
+    plots: Vec<(String, String)>,
 }
 
 impl Report {
     pub(crate) fn new(scenario: &'static str, environment: Environment) -> Self {
         let paragraphs = vec![format!("# bench: {scenario}\n"), format!("{}\n", environment.text())];
-        Self { scenario, environment, paragraphs }
+        Self { scenario, environment, paragraphs, plots: Vec::new() }
     }
 
     pub(crate) fn text(&mut self, text: &str) {
@@ -67,16 +70,37 @@ impl Report {
         self.paragraphs.push(table.markdown());
     }
 
-    /// Prints it, and writes `SCENARIO.md` and `SCENARIO.json` into the folder for reports.
+    /// Shows a figure, in a file beside the report. Nothing when it has no values.
+    pub(crate) fn plot(&mut self, figure: &Figure) {
+        let Some(svg) = figure.svg() else { return };
+        let number = self.plots.len() + 1;
+        let name = match number {
+            1 => format!("{}.svg", self.scenario),
+            _ => format!("{}-{number}.svg", self.scenario),
+        };
+        self.paragraphs.push(format!("![{}]({name})\n", figure.title));
+        self.plots.push((name, svg));
+    }
+
+    /// Prints it, and writes `SCENARIO.md`, `SCENARIO.json` and the plots into the folder for reports.
     pub(crate) fn finish(self, system: &System, figures: &impl Serialize) -> anyhow::Result<()> {
         let text = self.paragraphs.join("\n");
         println!("\n{text}");
-        fs::create_dir_all(&system.reports).context("make the folder for reports")?;
-        let file = |extension: &str| system.reports.join(format!("{}.{extension}", self.scenario));
+        let folder = &system.reports;
+        fs::create_dir_all(folder).context("make the folder for reports")?;
+        let file = |extension: &str| folder.join(format!("{}.{extension}", self.scenario));
         fs::write(file("md"), text).context("write the report")?;
         let all = serde_json::json!({ "environment": self.environment, "figures": figures });
-        fs::write(file("json"), serde_json::to_string_pretty(&all)?).context("write the figures")?;
-        println!("written: {} and {}", file("md").display(), file("json").display());
+        fs::write(file("json"), serde_json::to_string_pretty(&all)? + "\n").context("write the figures")?;
+        for (name, svg) in &self.plots {
+            fs::write(folder.join(name), svg).context("write a plot")?;
+        }
+        println!(
+            "written: {}, {} and {} plots",
+            file("md").display(),
+            file("json").display(),
+            self.plots.len()
+        );
         Ok(())
     }
 }

@@ -5,9 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 
-use crate::connect::{self, Settings};
+use crate::connect::{self, Settings, Verb};
 use crate::stream;
-use crate::system::{DATABASE, System};
+use crate::system::{System, place};
 
 /// How the sink is set up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,11 +52,11 @@ impl Sinks {
     ) -> anyhow::Result<Self> {
         let moment = SystemTime::now().duration_since(UNIX_EPOCH).context("read the clock")?.as_millis();
         let mut sinks = Self(Vec::new());
-        for server in 1..=replicas {
+        for replica in 1..=replicas {
             // A name of its own: another run's consumer group has offsets.
-            let name = format!("{kind}-{server}-{moment}");
+            let name = format!("{kind}-{replica}-{moment}");
             sinks.0.push(name.clone());
-            let created = connect::put(system, &name, &settings(system, kind, prefix, server)?).await;
+            let created = connect::put(system, &name, &settings(system, kind, prefix, replica)?).await;
             if created.is_err() {
                 sinks.stop(system).await.ok();
                 return created.map(|()| sinks);
@@ -73,6 +73,22 @@ impl Sinks {
         Ok(())
     }
 
+    /// Ends their tasks until they are resumed.
+    pub(crate) async fn pause(&self, system: &System) -> anyhow::Result<()> {
+        self.tell(system, Verb::Stop).await
+    }
+
+    pub(crate) async fn resume(&self, system: &System) -> anyhow::Result<()> {
+        self.tell(system, Verb::Resume).await
+    }
+
+    async fn tell(&self, system: &System, verb: Verb) -> anyhow::Result<()> {
+        for name in &self.0 {
+            connect::tell(system, name, verb).await?;
+        }
+        Ok(())
+    }
+
     pub(crate) async fn stop(&self, system: &System) -> anyhow::Result<()> {
         for name in &self.0 {
             connect::delete(system, name).await?;
@@ -82,15 +98,16 @@ impl Sinks {
 }
 
 /// The casts without which its UNNEST statements are refused: they send every column as text.
-pub(crate) async fn add_casts(system: &System, server: usize) -> anyhow::Result<()> {
-    let client = system.connect(server, DATABASE).await?;
+pub(crate) async fn add_casts(system: &System, replica: usize) -> anyhow::Result<()> {
+    let client = system.connect_replica(replica).await?;
     for to in ["numeric", "timestamptz", "jsonb"] {
         client.batch_execute(&format!("CREATE CAST (text AS {to}) WITH INOUT AS ASSIGNMENT")).await?;
     }
     Ok(())
 }
 
-fn settings(system: &System, kind: SinkKind, prefix: &str, server: usize) -> anyhow::Result<Settings> {
+fn settings(system: &System, kind: SinkKind, prefix: &str, replica: usize) -> anyhow::Result<Settings> {
+    let (server, database) = place(replica);
     let port = system.postgres_port(server)?;
     let batch = kind.batch.to_string();
     let poll = kind.batch.max(500).to_string();
@@ -100,7 +117,7 @@ fn settings(system: &System, kind: SinkKind, prefix: &str, server: usize) -> any
         ("tasks.max", "1".to_owned()),
         ("topics", stream::table_topic(prefix)),
         // Without `stringtype` it can't write a text into a numeric column.
-        ("connection.url", format!("jdbc:postgresql://127.0.0.1:{port}/{DATABASE}?stringtype=unspecified")),
+        ("connection.url", format!("jdbc:postgresql://127.0.0.1:{port}/{database}?stringtype=unspecified")),
         ("connection.username", "replicator".to_owned()),
         ("connection.password", system.replicator_password.clone()),
         ("insert.mode", "upsert".to_owned()),

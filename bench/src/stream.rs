@@ -1,4 +1,4 @@
-//! A running source connector on the measured table: the product's own, with a slot and topics of its own.
+//! A running source connector on the measured tables: the product's own, with a slot and topics of its own.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,10 +7,12 @@ use clap::ValueEnum;
 use e2e::wait;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::metadata::MetadataTopic;
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
 
-use crate::connect::{self, Settings};
+use crate::connect::{self, Settings, Verb};
 use crate::system::{DATABASE, System};
 
 /// How long a connector may take to start, and its slot to be left.
@@ -69,6 +71,16 @@ impl Stream {
         &self.prefix
     }
 
+    /// Ends the connector's task until it is resumed: its slot keeps what is written meanwhile.
+    pub(crate) async fn pause(&self, system: &System) -> anyhow::Result<()> {
+        connect::tell(system, &self.prefix, Verb::Stop).await
+    }
+
+    /// Goes on after a pause. Returns before it streams.
+    pub(crate) async fn resume(&self, system: &System) -> anyhow::Result<()> {
+        connect::tell(system, &self.prefix, Verb::Resume).await
+    }
+
     /// Deletes the connector and its slot; the topics stay.
     pub(crate) async fn stop(self, system: &System) -> anyhow::Result<()> {
         connect::delete(system, &self.prefix).await?;
@@ -84,13 +96,19 @@ impl Stream {
 
     /// Deletes the topics too, for what is measured once.
     pub(crate) async fn discard(self, system: &System) -> anyhow::Result<()> {
-        let topics = [table_topic(&self.prefix), transaction_topic(&self.prefix)];
+        let own = format!("{}.", self.prefix);
         self.stop(system).await?;
-        let admin: AdminClient<_> = ClientConfig::new()
-            .set("bootstrap.servers", system.brokers())
-            .create()
-            .context("reach the broker")?;
-        let names: Vec<_> = topics.iter().map(String::as_str).collect();
+        let mut client = ClientConfig::new();
+        client.set("bootstrap.servers", system.brokers());
+        let admin: AdminClient<_> = client.create().context("reach the broker")?;
+        let consumer: BaseConsumer = client.set("group.id", "bench").create().context("reach the broker")?;
+        let list = move || consumer.fetch_metadata(None, Duration::from_secs(10));
+        let metadata = tokio::task::spawn_blocking(list).await?.context("list the topics")?;
+        let names: Vec<_> =
+            metadata.topics().iter().map(MetadataTopic::name).filter(|name| name.starts_with(&own)).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
         for deleted in admin.delete_topics(&names, &AdminOptions::new()).await.context("delete topics")? {
             deleted.map_err(|(topic, error)| anyhow!("delete topic {topic}: {error}"))?;
         }
@@ -118,7 +136,7 @@ pub(crate) fn transaction_topic(prefix: &str) -> String {
     format!("{prefix}.transaction")
 }
 
-/// The product's settings, for the measured table.
+/// The product's settings, for the measured tables.
 fn settings(format: Format, prefix: &str, slot: &str) -> anyhow::Result<Settings> {
     let mut settings = connect::source_settings()?;
     let with_schema = (format == Format::Schema).to_string();
@@ -127,7 +145,7 @@ fn settings(format: Format, prefix: &str, slot: &str) -> anyhow::Result<Settings
         ("topic.prefix", prefix),
         ("slot.name", slot),
         ("publication.name", "bench"),
-        ("table.include.list", "bench\\.accounts"),
+        ("table.include.list", "bench\\..*"),
         ("key.converter.schemas.enable", &with_schema),
         ("value.converter.schemas.enable", &with_schema),
     ] {

@@ -15,7 +15,7 @@ use crate::process;
 /// The database that is measured, beside the demo's own on the same servers.
 pub(crate) const DATABASE: &str = "bench";
 
-/// Most replicas that a run can have.
+/// Replica servers, and the replicas of most runs: one in each.
 pub(crate) const REPLICAS: usize = 3;
 
 /// Where the servers are. `scripts/bench.sh` starts them and sets the environment.
@@ -42,15 +42,29 @@ pub(crate) struct System {
     connect_port: u16,
     #[arg(long, env = "BENCH_REPLICATOR_PORT", hide = true)]
     pub(crate) replicator_port: u16,
+    /// What was typed, for the report.
+    #[arg(long, env = "BENCH_COMMAND", default_value = "bench", hide = true)]
+    pub(crate) command: String,
     #[arg(long, env = "POSTGRES_PASSWORD", hide = true, hide_env_values = true)]
     postgres_password: String,
     #[arg(long, env = "REPLICATOR_PASSWORD", hide = true, hide_env_values = true)]
     pub(crate) replicator_password: String,
 }
 
-/// A PostgreSQL server: 0 is the leader, then the replicas by number.
+/// The leader for 0, then the replicas by number: a server's name, and, as long as there is one replica in each, a replica's.
 pub(crate) fn server_name(server: usize) -> String {
     if server == 0 { "leader".to_owned() } else { format!("replica-{server}") }
+}
+
+/// Where the measured database of the leader (0) or of a replica (its number) is: its server's number, and its name there.
+///
+/// Replicas beyond the servers' number share servers, each with a database of its own.
+pub(crate) fn place(replica: usize) -> (usize, String) {
+    match replica.checked_sub(1) {
+        None => (0, DATABASE.to_owned()),
+        Some(index) if index < REPLICAS => (replica, DATABASE.to_owned()),
+        Some(index) => (index % REPLICAS + 1, format!("{DATABASE}_{}", index / REPLICAS + 1)),
+    }
 }
 
 impl System {
@@ -72,10 +86,17 @@ impl System {
         port.copied().with_context(|| format!("find the port of {}", server_name(server)))
     }
 
-    /// The URL of the measured database for the role that applies.
-    pub(crate) fn replicator_url(&self, server: usize) -> anyhow::Result<String> {
+    /// The URL of the leader's or a replica's measured database for the role that applies.
+    pub(crate) fn replicator_url(&self, replica: usize) -> anyhow::Result<String> {
+        let (server, database) = place(replica);
         let port = self.postgres_port(server)?;
-        Ok(format!("postgres://replicator:{}@127.0.0.1:{port}/{DATABASE}", self.replicator_password))
+        Ok(format!("postgres://replicator:{}@127.0.0.1:{port}/{database}", self.replicator_password))
+    }
+
+    /// Connects to the leader's (0) or a replica's measured database as the superuser.
+    pub(crate) async fn connect_replica(&self, replica: usize) -> anyhow::Result<Client> {
+        let (server, database) = place(replica);
+        self.connect(server, &database).await
     }
 
     /// Connects as the superuser.
@@ -109,17 +130,19 @@ impl System {
         services.iter().map(|name| Ok((name.clone(), process::cpu_seconds(self.pid(name)?)?))).collect()
     }
 
-    /// Makes the measured database anew: the product's own `postgres/init.sh`, then the measured table, empty.
-    pub(crate) async fn reset(&self, server: usize) -> anyhow::Result<()> {
+    /// Makes the measured database of the leader (0) or of a replica anew: the product's own `postgres/init.sh`, then the
+    /// measured table, empty.
+    pub(crate) async fn reset(&self, replica: usize) -> anyhow::Result<()> {
+        let (server, database) = place(replica);
         let admin = self.connect(server, "postgres").await?;
-        admin.batch_execute(&format!("DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")).await?;
-        admin.batch_execute(&format!("CREATE DATABASE {DATABASE}")).await?;
+        admin.batch_execute(&format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)")).await?;
+        admin.batch_execute(&format!("CREATE DATABASE {database}")).await?;
         let (side, grants) = match server {
             0 => ("leader", include_str!("../sql/leader.sql")),
             _ => ("replica", include_str!("../sql/replica.sql")),
         };
-        self.initialise(server, side).await?;
-        let client = self.connect(server, DATABASE).await?;
+        self.initialise(server, &database, side).await?;
+        let client = self.connect(server, &database).await?;
         client.batch_execute(include_str!("../sql/table.sql")).await.context("make the measured table")?;
         client.batch_execute(grants).await.context("grant what the roles need")?;
         // What the last run has written is on the disk before the next one is measured.
@@ -128,7 +151,7 @@ impl System {
     }
 
     /// The passwords of the other roles are in the environment, for the script.
-    async fn initialise(&self, server: usize, side: &str) -> anyhow::Result<()> {
+    async fn initialise(&self, server: usize, database: &str, side: &str) -> anyhow::Result<()> {
         let mut script = Command::new(e2e::repository().join("postgres/init.sh"));
         let path = std::env::var("PATH").unwrap_or_default();
         script
@@ -138,8 +161,21 @@ impl System {
             .env("PGPORT", self.postgres_port(server)?.to_string())
             .env("PGUSER", "postgres")
             .env("PGPASSWORD", &self.postgres_password)
-            .env("PGDATABASE", DATABASE);
+            .env("PGDATABASE", database);
         process::output(script).await.with_context(|| format!("initialise {}", server_name(server)))?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replicas_beyond_the_servers_share_them() {
+        let places = [0, 1, 3, 4, 6, 7].map(place);
+        let wanted =
+            [(0, "bench"), (1, "bench"), (3, "bench"), (1, "bench_2"), (3, "bench_2"), (1, "bench_3")];
+        assert_eq!(places, wanted.map(|(server, database)| (server, database.to_owned())));
     }
 }

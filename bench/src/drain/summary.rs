@@ -1,6 +1,7 @@
 //! Drains as tables: medians and ranges of all that were made of one kind, and the ratio to the peer.
 
 use super::{Drain, Phase};
+use crate::plot::{Bar, Bars, Figure, Group, Panel};
 use crate::report::{Report, Table};
 use crate::stats::Spread;
 
@@ -79,6 +80,33 @@ pub(super) fn write(report: &mut Report, drains: &[Drain], rows: i64) {
          that needs least.",
     );
     report.table(&cpu);
+    report.plot(&plot(drains));
+}
+
+/// Rates and CPU: a group for each format, number of replicas and phase, a bar for each side.
+fn plot(drains: &[Drain]) -> Figure {
+    let panel = |title: &str, unit: &str, value: fn(&Phase) -> f64| {
+        let mut groups: Vec<Group> = Vec::new();
+        for kind in kinds(drains) {
+            for (name, phase) in PHASES {
+                let label = format!("{name}, {} x{}", kind.format, kind.replicas);
+                let value = spread(&same(drains, kind), |drain| value(phase(drain)));
+                let bar = Bar { series: kind.side.clone(), value };
+                match groups.iter_mut().find(|group| group.label == label) {
+                    Some(group) => group.bars.push(bar),
+                    None => groups.push(Group { label, bars: vec![bar] }),
+                }
+            }
+        }
+        Panel::Bars(Bars { title: title.to_owned(), unit: unit.to_owned(), groups })
+    };
+    Figure {
+        title: "drain: the same filled topics into empty replicas".to_owned(),
+        panels: vec![
+            panel("rows to each replica", "per s", |phase| phase.rows_per_second),
+            panel("CPU of all processes", "us/row", Phase::cpu_of_all),
+        ],
+    }
 }
 
 /// One drain for each combination of format, replicas and side, in the order in which they were made.

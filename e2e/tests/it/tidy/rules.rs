@@ -34,6 +34,7 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
     ("replicator/src/decode", EFFECTS, "decoding is pure"),
     ("replicator/src/assemble", EFFECTS, "assembling is pure: positions in, transactions out"),
     ("replicator/src/plan", EFFECTS, "planning is pure"),
+    ("bench/src/plot", EFFECTS, "drawing is pure"),
     ("webapp/src/handlers", &["tokio_postgres", "deadpool_postgres"], "handlers reach data through db only"),
     (
         "webapp/src/model",

@@ -13,7 +13,8 @@ use tokio::sync::oneshot;
 use tokio_postgres::Client;
 
 use super::carrier::Carrying;
-use crate::system::{DATABASE, REPLICAS, System, server_name};
+use super::stage::Stage;
+use crate::system::{System, server_name};
 
 /// How long something may take to become visible.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -31,7 +32,7 @@ pub(crate) enum Wanted {
     Updated(i64),
     /// No row with this key.
     NoRow(i64),
-    /// More pages than this many bytes: the first rows have arrived, even when nobody may see them yet.
+    /// More than this many bytes in the measured tables: the first changes have arrived, even when nobody may see them yet.
     MoreThan(i64),
 }
 
@@ -43,7 +44,7 @@ impl Wanted {
                 ("SELECT EXISTS (SELECT FROM bench.accounts WHERE id = $1 AND note LIKE 'updated %')", key)
             }
             Self::NoRow(key) => ("SELECT NOT EXISTS (SELECT FROM bench.accounts WHERE id = $1)", key),
-            Self::MoreThan(bytes) => ("SELECT pg_relation_size('bench.accounts') > $1", bytes),
+            Self::MoreThan(bytes) => (include_str!("../../sql/grown.sql"), bytes),
         }
     }
 }
@@ -62,15 +63,15 @@ pub(crate) struct Lookouts {
 }
 
 impl Lookouts {
-    /// Connects to every replica's measured database.
-    pub(crate) async fn start(system: &System) -> anyhow::Result<Self> {
+    /// Connects to every replica.
+    pub(crate) async fn start(stage: &Stage<'_>) -> anyhow::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (mut orders, mut backends) = (Vec::new(), Vec::new());
-        for server in 1..=REPLICAS {
+        for replica in 1..=stage.replicas {
             let (order, ordered) = mpsc::channel();
             let (ready, connected) = oneshot::channel();
-            let (system, stop) = (system.clone(), Arc::clone(&stop));
-            std::thread::spawn(move || match connect(&system, server) {
+            let (system, stop) = (stage.system.clone(), Arc::clone(&stop));
+            std::thread::spawn(move || match connect(&system, replica) {
                 Ok((runtime, client, backend)) => {
                     if ready.send(Ok(backend)).is_ok() {
                         look_out(&runtime, &client, &ordered, &stop);
@@ -91,13 +92,18 @@ impl Lookouts {
 
     /// Begins to look on every replica. What was begun before is looked for first.
     pub(crate) fn begin(&self, wanted: Wanted) -> anyhow::Result<Sights> {
+        self.begin_each(&vec![wanted; self.orders.len()])
+    }
+
+    /// The same with something else for each replica, of which there are as many.
+    pub(crate) fn begin_each(&self, wanted: &[Wanted]) -> anyhow::Result<Sights> {
         let mut told = Vec::new();
-        for order in &self.orders {
+        for (order, &wanted) in self.orders.iter().zip(wanted) {
             let (tell, seen) = oneshot::channel();
             order.send(Order { wanted, tell }).context("look at a replica: its connection has ended")?;
-            told.push(seen);
+            told.push((wanted, seen));
         }
-        Ok(Sights { wanted, told })
+        Ok(Sights { told })
     }
 }
 
@@ -107,10 +113,10 @@ impl Drop for Lookouts {
     }
 }
 
-fn connect(system: &System, server: usize) -> anyhow::Result<(Runtime, Client, u32)> {
+fn connect(system: &System, replica: usize) -> anyhow::Result<(Runtime, Client, u32)> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let (client, backend) = runtime.block_on(async {
-        let client = system.connect(server, DATABASE).await?;
+        let client = system.connect_replica(replica).await?;
         let backend: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await?.get(0);
         anyhow::Ok((client, u32::try_from(backend)?))
     })?;
@@ -138,22 +144,21 @@ fn look_out(runtime: &Runtime, client: &Client, orders: &mpsc::Receiver<Order>, 
 
 /// What is being looked for on every replica.
 pub(crate) struct Sights {
-    wanted: Wanted,
-    told: Vec<oneshot::Receiver<anyhow::Result<Instant>>>,
+    told: Vec<(Wanted, oneshot::Receiver<anyhow::Result<Instant>>)>,
 }
 
 impl Sights {
     /// When each replica showed it. An error when what carries has ended.
-    pub(crate) async fn all(self, carrying: &mut Carrying) -> anyhow::Result<Vec<Instant>> {
+    pub(crate) async fn all(self, carrying: &mut Carrying<'_>) -> anyhow::Result<Vec<Instant>> {
         let end = tokio::time::Instant::now() + PATIENCE;
         let mut moments = Vec::new();
-        for (index, mut told) in self.told.into_iter().enumerate() {
+        for (index, (wanted, mut told)) in self.told.into_iter().enumerate() {
             let moment = loop {
                 tokio::select! {
                     seen = &mut told => break seen?,
-                    () = tokio::time::sleep(Duration::from_secs(2)) => carrying.ensure_runs()?,
+                    () = tokio::time::sleep(Duration::from_secs(2)) => carrying.ensure_runs().await?,
                     () = tokio::time::sleep_until(end) => {
-                        bail!("{} did not show {:?} within {PATIENCE:?}", server_name(index + 1), self.wanted)
+                        bail!("{} did not show {wanted:?} within {PATIENCE:?}", server_name(index + 1))
                     }
                 }
             };
@@ -163,12 +168,12 @@ impl Sights {
     }
 
     /// When the last replica showed it.
-    pub(crate) async fn last(self, carrying: &mut Carrying) -> anyhow::Result<Instant> {
+    pub(crate) async fn last(self, carrying: &mut Carrying<'_>) -> anyhow::Result<Instant> {
         self.all(carrying).await?.into_iter().max().context("look at one replica at least")
     }
 
     /// When the first replica showed it.
-    pub(crate) async fn first(self, carrying: &mut Carrying) -> anyhow::Result<Instant> {
+    pub(crate) async fn first(self, carrying: &mut Carrying<'_>) -> anyhow::Result<Instant> {
         self.all(carrying).await?.into_iter().min().context("look at one replica at least")
     }
 }

@@ -7,7 +7,8 @@ use e2e::wait;
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
 
-use crate::system::{DATABASE, REPLICAS, System, server_name};
+use super::stage::Stage;
+use crate::system::{DATABASE, place, server_name};
 
 /// How long the copy of the first rows may take.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -29,35 +30,36 @@ pub(crate) struct Subscriptions {
 
 impl Subscriptions {
     /// Creates all of them at the same time. `options` are added to those that they have anyway.
-    pub(crate) async fn create(system: &System, start: Start, options: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn create(stage: &Stage<'_>, start: Start, options: &str) -> anyhow::Result<Self> {
         let mut created = JoinSet::new();
-        for server in 1..=REPLICAS {
-            let client = system.connect(server, DATABASE).await?;
+        for replica in 1..=stage.replicas {
+            let client = stage.system.connect_replica(replica).await?;
+            let (_, database) = place(replica);
             // It runs as who creates it; there, as for whoever applies, the database is read-only by default.
             client
                 .batch_execute(&format!(
-                    "ALTER ROLE postgres IN DATABASE {DATABASE} SET default_transaction_read_only = off"
+                    "ALTER ROLE postgres IN DATABASE {database} SET default_transaction_read_only = off"
                 ))
                 .await?;
             let create = format!(
                 "CREATE SUBSCRIPTION {name} CONNECTION 'host=127.0.0.1 port={port} dbname={DATABASE} user=replicator \
                  password={password}' PUBLICATION {DATABASE} WITH (slot_name = {name}, copy_data = {copy}{options})",
-                name = name(server),
-                port = system.postgres_port(0)?,
-                password = system.replicator_password,
+                name = name(replica),
+                port = stage.system.postgres_port(0)?,
+                password = stage.system.replicator_password,
                 copy = start == Start::Copy,
             );
             created.spawn(async move {
                 let done = client.batch_execute(&create).await;
-                done.with_context(|| format!("subscribe {}", server_name(server)))?;
-                anyhow::Ok((server, client))
+                done.with_context(|| format!("subscribe {}", server_name(replica)))?;
+                anyhow::Ok((replica, client))
             });
         }
         let mut clients = Vec::new();
         while let Some(one) = created.join_next().await {
             clients.push(one??);
         }
-        clients.sort_by_key(|(server, _)| *server);
+        clients.sort_by_key(|(replica, _)| *replica);
         Ok(Self { clients: clients.into_iter().map(|(_, client)| client).collect() })
     }
 
@@ -94,6 +96,6 @@ impl Subscriptions {
 }
 
 /// The subscription's, and its slot's on the leader.
-fn name(server: usize) -> String {
-    format!("bench_native_{server}")
+fn name(replica: usize) -> String {
+    format!("bench_native_{replica}")
 }

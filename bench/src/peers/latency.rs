@@ -1,4 +1,4 @@
-//! `direct-latency`: single-row commits until all three replicas show them, on an idle system and beside a steady load.
+//! `direct-latency`: single-row commits until all replicas show them, on an idle system and beside a steady load.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,14 +10,14 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::carrier::Carrier;
+use super::contents::ensure_equal;
 use super::probe::{self, Course, Sample};
-use super::sight::Lookouts;
+use super::scenario::{Common, Scenario};
+use super::servers;
+use super::sight::{Lookouts, Wanted};
+use super::stage::Stage;
 use super::subscriptions::Start;
-use super::summary::{self, Column, Run};
-use super::{Common, servers};
-use crate::environment::Environment;
-use crate::fill::ensure_equal;
-use crate::report::Report;
+use super::summary::{Column, Run};
 use crate::stats::Percentiles;
 use crate::system::{DATABASE, System};
 
@@ -46,69 +46,86 @@ pub(crate) struct Options {
     loads: Vec<u32>,
 }
 
+/// Key of the row that comes last.
+const LAST_KEY: i64 = 1_000_000_000;
+
 const COLUMNS: &[Column] = &[
-    Column { name: "issued p50", heading: "issued p50 ms", decimals: 3, ratio: true },
-    Column { name: "issued p99", heading: "issued p99 ms", decimals: 3, ratio: true },
-    Column { name: "returned p50", heading: "returned p50 ms", decimals: 3, ratio: true },
-    Column { name: "returned p99", heading: "returned p99 ms", decimals: 3, ratio: true },
-    Column { name: "load", heading: "load per s", decimals: 0, ratio: false },
+    Column { name: "issued p50", heading: "issued p50", unit: "ms", decimals: 3, ratio: true },
+    Column { name: "issued p99", heading: "issued p99", unit: "ms", decimals: 3, ratio: true },
+    Column { name: "returned p50", heading: "returned p50", unit: "ms", decimals: 3, ratio: true },
+    Column { name: "returned p99", heading: "returned p99", unit: "ms", decimals: 3, ratio: true },
+    Column { name: "load", heading: "load", unit: "per s", decimals: 0, ratio: false },
 ];
 
-/// Runs the scenario and writes its report.
-pub(crate) async fn run(system: &System, options: &Options) -> anyhow::Result<()> {
-    ensure!(options.commits > 0 && options.rate > 0, "--commits and --rate must be above 0");
-    let environment = Environment::without_broker(system, &options.common.replicator).await?;
-    let mut runs = Vec::new();
-    for carrier in options.common.turns()? {
-        through(system, options, carrier, &mut runs)
-            .await
-            .with_context(|| format!("measure {}", carrier.name()))?;
+impl Scenario for Options {
+    fn name(&self) -> &'static str {
+        "direct-latency"
     }
-    let mut report = Report::new("direct-latency", environment);
-    report.text(&format!(
-        "{} single-row commits, {} per second, after {} that do not count. Issued: from sending COMMIT until all three \
-         replicas show the row; returned: from its return. Median (range) of the runs' percentiles; ratios are of medians. Load: \
-         transactions per second of other connections, as they were reached.",
-        options.commits, options.rate, options.warm_up
-    ));
-    report.table(&summary::table(&runs, COLUMNS));
-    report.finish(system, &runs)
-}
 
-async fn through(
-    system: &System,
-    options: &Options,
-    carrier: Carrier,
-    runs: &mut Vec<Run>,
-) -> anyhow::Result<()> {
-    servers::prepare(system).await?;
-    let lookouts = Lookouts::start(system).await?;
-    let mut carrying = carrier.start(system, &options.common.replicator, Start::Equal).await?;
-    carrying.await_live().await?;
-    servers::warm_up(system, &options.common.replicator, &lookouts, &mut carrying).await?;
-    drop(lookouts);
-    let mut first_key = 1;
-    for (phase, &rate) in (0_u32..).zip(&options.loads) {
-        servers::settle(system).await?;
-        let load = Load::start(system, rate, phase).await?;
-        let course = Course {
-            first_key,
-            warm_up: options.warm_up,
-            commits: options.commits,
-            period: Duration::from_secs(1) / options.rate,
-        };
-        first_key += i64::from(options.warm_up + options.commits);
-        let probed = system.clone();
-        let samples = tokio::task::spawn_blocking(move || probe::run(&probed, course)).await?;
-        let reached = load.stop().await?;
-        let run = figures(carrier, rate, &samples?, reached)?;
-        println!("{}, {}: p50 {:.3} ms from COMMIT", run.system, run.workload, run.figures["issued p50"]);
-        runs.push(run);
-        carrying.ensure_runs()?;
+    fn title(&self) -> &'static str {
+        "single-row commits until all replicas show them"
     }
-    servers::await_equal(system).await?;
-    ensure_equal(system).await?;
-    carrying.stop(system).await
+
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        ensure!(self.commits > 0 && self.rate > 0, "--commits and --rate must be above 0");
+        ensure!(!self.loads.is_empty(), "--loads must name something");
+        Ok(())
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        COLUMNS
+    }
+
+    fn describe(&self) -> String {
+        format!(
+            "{} single-row commits, {} per second, after {} that do not count. Issued: from sending COMMIT until all three \
+             replicas show the row; returned: from its return; percentiles of each run. Load: transactions per second of other \
+             connections, as they were reached.",
+            self.commits, self.rate, self.warm_up
+        )
+    }
+
+    async fn through(&self, stage: &Stage<'_>, carrier: Carrier) -> anyhow::Result<Vec<Run>> {
+        servers::prepare(stage, carrier).await?;
+        let lookouts = Lookouts::start(stage).await?;
+        let mut carrying = carrier.start(stage, Start::Equal).await?;
+        carrying.await_live().await?;
+        servers::warm_up(stage, &lookouts, &mut carrying).await?;
+        let mut runs = Vec::new();
+        let mut first_key = 1;
+        for (phase, &rate) in (0_u32..).zip(&self.loads) {
+            servers::settle(stage).await?;
+            let load = Load::start(stage.system, rate, phase).await?;
+            let course = Course {
+                first_key,
+                warm_up: self.warm_up,
+                commits: self.commits,
+                period: Duration::from_secs(1) / self.rate,
+            };
+            first_key += i64::from(self.warm_up + self.commits);
+            let probed = stage.system.clone();
+            let samples = tokio::task::spawn_blocking(move || probe::run(&probed, course)).await?;
+            let reached = load.stop().await?;
+            runs.push(figures(carrier, rate, &samples?, reached)?);
+            carrying.ensure_runs().await?;
+        }
+        // What a load has written last may be under way.
+        let last = lookouts.begin(Wanted::Row(LAST_KEY))?;
+        let leader = stage.leader().await?;
+        leader
+            .execute(include_str!("../../sql/probe.sql"), &[&LAST_KEY])
+            .await
+            .context("write the last row")?;
+        last.last(&mut carrying).await?;
+        ensure_equal(stage).await?;
+        drop(lookouts);
+        carrying.stop().await?;
+        Ok(runs)
+    }
 }
 
 fn figures(carrier: Carrier, rate: u32, samples: &[Sample], reached: f64) -> anyhow::Result<Run> {
