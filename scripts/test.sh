@@ -8,6 +8,7 @@
 #   lint     formatting, clippy, documentation
 #   unit     the tests inside each crate, its tests/it and its documentation, with real PostgreSQL servers
 #   e2e      the whole system: started by start-system.sh, driven through HTTP and a browser; then again without a broker
+#   newest   what depends on the server's version, with the newest PostgreSQL that a package registry has
 #
 # Without PART: all of them. Release builds only, so that librdkafka is compiled once.
 set -euo pipefail
@@ -17,17 +18,19 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/lib/common.sh"
 # shellcheck source=scripts/lib/install.sh
 source "$here/lib/install.sh"
+# shellcheck source=scripts/lib/newest-postgres.sh
+source "$here/lib/newest-postgres.sh"
 
 parts=()
 while (($#)); do
   case $1 in
-    files | lint | unit | e2e) parts+=("$1") ;;
+    files | lint | unit | e2e | newest) parts+=("$1") ;;
     -h | --help) print_help "${BASH_SOURCE[0]}" && exit ;;
-    *) die "no part '$1'; there are: files lint unit e2e" 2 ;;
+    *) die "no part '$1'; there are: files lint unit e2e newest" 2 ;;
   esac
   shift
 done
-if ((${#parts[@]} == 0)); then parts=(files lint unit e2e); fi
+if ((${#parts[@]} == 0)); then parts=(files lint unit e2e newest); fi
 
 began=$(now_ms)
 cd "$repository"
@@ -102,6 +105,19 @@ part_e2e() {
   # What differs is where changes come from, so load and chaos are shorter than in the first run.
   check "the whole system, straight from the leader" env E2E_SOURCE=direct E2E_TRANSACTIONS=2000 E2E_CHAOS_MINUTES=1 \
     cargo test --locked --release --workspace --test system
+}
+
+part_newest() {
+  local checks=(every_value every_type large_transaction truncate restored slot)
+  need_cargo
+  need_postgres
+  need_newest_postgres
+  need curl curl
+  need jq jq
+  check "the leader's own stream, from PostgreSQL $("$newest_postgres_bin/postgres" --version | grep -o '[0-9.]*$')" \
+    env PG_BIN="$newest_postgres_bin" cargo test --locked --release --workspace --test it -- direct:: rebuild:: ownership::
+  check "the whole system with it, without a broker" env PG_BIN="$newest_postgres_bin" E2E_SOURCE=direct \
+    cargo test --locked --release --workspace --test system -- "${checks[@]}"
 }
 
 for part in "${parts[@]}"; do "part_$part"; done

@@ -31,10 +31,14 @@ install_packages() {
   step_done "$started" "installed $*"
 }
 
-# Sets postgres_bin to the newest server's programs.
+# Sets postgres_bin to the server programs in PG_BIN, else to the newest that is installed.
 find_postgres() {
   local candidate
-  postgres_bin=
+  postgres_bin=${PG_BIN:-}
+  if [[ -n $postgres_bin ]]; then
+    [[ -x $postgres_bin/postgres && -x $postgres_bin/initdb ]] || die "PG_BIN: $postgres_bin has no postgres and initdb" 2
+    return
+  fi
   for candidate in $(printf '%s\n' /usr/lib/postgresql/*/bin /usr/pgsql-*/bin | sort -V); do
     if [[ -x $candidate/postgres && -x $candidate/initdb ]]; then postgres_bin=$candidate; fi
   done

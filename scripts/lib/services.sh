@@ -18,6 +18,11 @@ is_postgres() { [[ $1 == leader || $1 == replica-? ]]; }
 
 # --- PostgreSQL ---------------------------------------------------------------------------------------------------
 
+# A server from PG_BIN may come without clients; those of another version serve as well.
+postgres_client() {
+  if [[ -x $postgres_bin/$1 ]]; then printf '%s\n' "$postgres_bin/$1"; else command -v "$1"; fi
+}
+
 # As root, the servers run as the user postgres: PostgreSQL refuses to run as root.
 postgres_user() {
   as_postgres=()
@@ -335,7 +340,7 @@ launch_service() {
 
 service_is_ready() {
   case $1 in
-    leader | replica-?) "$postgres_bin/pg_isready" -q -h 127.0.0.1 -p "$(port_of "$1")" -d "$database" ;;
+    leader | replica-?) "$(postgres_client pg_isready)" -q -h 127.0.0.1 -p "$(port_of "$1")" -d "$database" ;;
     broker) broker_answers ;;
     connect) http_ok "http://127.0.0.1:$(port_of connect)/health" ;;
     *) http_ok "http://127.0.0.1:$(port_of "$1")/readyz" ;;
