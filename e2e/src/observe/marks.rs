@@ -9,6 +9,7 @@ use tokio::time::sleep;
 use tokio_postgres::Client;
 
 use super::{Observer, reach};
+use crate::postgres;
 
 /// One committed mark: its commit LSN is above `before` and not above `after`.
 #[derive(Debug, Clone, Copy)]
@@ -63,7 +64,7 @@ pub fn mark(url: &str, pause: Duration, marks: &Marks) -> Observer<u64> {
             let Some(client) = reach(&url, &mut connection, &mut reconnects).await else { continue };
             match make(client).await {
                 Ok(mark) => marks.push(mark),
-                Err(_) if client.is_closed() => {
+                Err(error) if postgres::has_ended(client, &error) => {
                     connection = None;
                     continue;
                 }

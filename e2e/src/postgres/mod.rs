@@ -24,6 +24,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
 use tempfile::TempDir;
+use tokio_postgres::error::{DbError, Severity};
 use tokio_postgres::{Client, NoTls};
 
 use server::Server;
@@ -186,6 +187,12 @@ pub fn program(name: &str) -> anyhow::Result<PathBuf> {
     let path = process::binaries()?.join(name);
     ensure!(path.exists(), "{} does not exist", path.display());
     Ok(path)
+}
+
+/// Whether this error of a session is its end: a server that goes away says so before the connection is closed.
+pub fn has_ended(client: &Client, error: &tokio_postgres::Error) -> bool {
+    let severity = error.as_db_error().and_then(DbError::parsed_severity);
+    client.is_closed() || matches!(severity, Some(Severity::Fatal | Severity::Panic))
 }
 
 /// Connects to `url`. The connection lives as long as the client; how it ends shows in the client's errors.
