@@ -105,11 +105,14 @@ pub struct HealthConfig {
     pub awaited_probe_ms: u64,
     /// A replica that takes longer to say where it stands is out.
     pub timeout_ms: u64,
+    /// A replica whose answers are older than this gets no reads until they are not; without it age is no reason. Measured
+    /// from the leader's last commit that the replica has, by the leader's clock and this one's.
+    pub lag_max_ms: Option<u64>,
 }
 
 impl Default for HealthConfig {
     fn default() -> Self {
-        Self { probe_ms: 500, awaited_probe_ms: 5, timeout_ms: 1000 }
+        Self { probe_ms: 500, awaited_probe_ms: 5, timeout_ms: 1000, lag_max_ms: None }
     }
 }
 
@@ -123,11 +126,13 @@ pub struct Timeouts {
     pub read_ms: u64,
     /// To make a write.
     pub write_ms: u64,
+    /// For all attempts of one read together, before the leader is asked; each gets half of what is left.
+    pub request_ms: u64,
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { connect_ms: 500, read_ms: 1000, write_ms: 3000 }
+        Self { connect_ms: 500, read_ms: 1000, write_ms: 3000, request_ms: 1800 }
     }
 }
 
@@ -225,6 +230,7 @@ impl Config {
             ("timeouts.connect_ms", self.timeouts.connect_ms),
             ("timeouts.read_ms", self.timeouts.read_ms),
             ("timeouts.write_ms", self.timeouts.write_ms),
+            ("timeouts.request_ms", self.timeouts.request_ms),
             ("status.interval_ms", self.status.interval_ms),
             ("status.lag_slo_ms", self.status.lag_slo_ms),
         ];

@@ -17,14 +17,17 @@ pub mod lsn;
 pub mod monitor;
 pub mod observe;
 pub mod pool;
+pub mod progress;
+pub mod push;
 pub mod queries;
 pub mod replica;
 pub mod route;
+pub mod set;
 pub mod statement;
 pub mod token;
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -34,9 +37,10 @@ use attempt::Attempt;
 use error::DbError;
 use leader::{Committed, Leader};
 use lsn::Lsn;
-use replica::ReplicaSet;
+use replica::Replica;
 use route::strategy::Rotation;
-use route::{FallbackReason, Preference, ReplicaView, Route, route};
+use route::{FallbackReason, Preference, Route};
+use set::ReplicaSet;
 use statement::{Read, Write};
 use token::Token;
 
@@ -84,8 +88,9 @@ pub struct ReadOptions<'a> {
 /// The leader and the replicas.
 pub struct Database {
     leader: Leader,
-    replicas: Arc<ReplicaSet>,
+    replicas: RwLock<Arc<ReplicaSet>>,
     wait_max: Duration,
+    deadline: Duration,
     /// Where the leader was when it last said so. A lower bound of where it is, so tokens up to here can be true.
     leader_seen: Mutex<Option<Token>>,
 }
@@ -100,15 +105,12 @@ impl Database {
     /// # Errors
     /// When a connection URL can't be understood.
     pub fn new(config: &Config) -> Result<Self, pool::BadUrl> {
+        let replicas = ReplicaSet::new(config, Rotation::new(config.strategy, random_seed()))?;
         Ok(Self {
             leader: Leader::new(&config.leader, &config.timeouts)?,
-            replicas: Arc::new(ReplicaSet::new(
-                &config.replicas,
-                &config.timeouts,
-                config.replica_pool,
-                Rotation::new(config.strategy, random_seed()),
-            )?),
+            replicas: RwLock::new(Arc::new(replicas)),
             wait_max: Duration::from_millis(config.consistency.wait_max_ms),
+            deadline: Duration::from_millis(config.timeouts.request_ms),
             leader_seen: Mutex::new(None),
         })
     }
@@ -116,7 +118,30 @@ impl Database {
     /// Starts one monitor per replica; they end when `shutdown` is cancelled. Returns when each replica was looked at
     /// once, so that the first request finds them in rotation.
     pub async fn start_monitors(&self, config: &Config, shutdown: &CancellationToken) {
-        monitor::start(&self.replicas, &config.health, &config.timeouts, shutdown).await;
+        let set = self.replicas();
+        monitor::start(set.iter_shared().cloned().collect(), set.signals(), config, shutdown).await;
+    }
+
+    /// Puts the replicas of another configuration in the place of the present ones. New ones are looked at first, so that
+    /// they take part at once; requests under way end where they began. Returns the names of the new ones and of those that
+    /// are gone.
+    ///
+    /// # Errors
+    /// When a connection URL can't be understood; then nothing is changed.
+    pub async fn replace_replicas(
+        &self,
+        config: &Config,
+        shutdown: &CancellationToken,
+    ) -> Result<(Vec<String>, Vec<String>), pool::BadUrl> {
+        let before = self.replicas();
+        let now = Arc::new(before.renewed(config)?);
+        let (new, gone) = (now.without(&before), before.without(&now));
+        let names = |replicas: &[Arc<Replica>]| replicas.iter().map(|r| r.name().to_owned()).collect();
+        let changes = (names(&new), names(&gone));
+        monitor::start(new, now.signals(), config, shutdown).await;
+        *self.replicas.write().unwrap_or_else(PoisonError::into_inner) = now;
+        gone.iter().for_each(|replica| replica.remove());
+        Ok(changes)
     }
 
     /// The leader.
@@ -125,8 +150,8 @@ impl Database {
     }
 
     /// The replicas, in the order of the configuration.
-    pub fn replicas(&self) -> &ReplicaSet {
-        &self.replicas
+    pub fn replicas(&self) -> Arc<ReplicaSet> {
+        Arc::clone(&self.replicas.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Makes a change on the leader.
@@ -135,7 +160,14 @@ impl Database {
     /// When the leader can't be reached, or refuses the change.
     pub async fn write<W: Write>(&self, write: &W) -> Result<Committed<W::Output>, DbError> {
         let committed = self.leader.write(write).await?;
-        *self.leader_seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(committed.token);
+        let mut seen = self.leader_seen.lock().unwrap_or_else(PoisonError::into_inner);
+        // Writes at the same time may return in another order; another history begins anew.
+        let is_newer =
+            |seen: Token| committed.token.lsn > seen.lsn || committed.token.is_foreign_to(seen.history);
+        if seen.is_none_or(is_newer) {
+            *seen = Some(committed.token);
+        }
+        drop(seen);
         Ok(committed)
     }
 
@@ -148,8 +180,9 @@ impl Database {
         read: &R,
         preference: Preference,
     ) -> Result<Answer<R::Output>, DbError> {
-        let options = ReadOptions { preference, rotation: self.replicas.rotation(), delays: &[] };
-        self.read_with(read, options).await
+        let set = self.replicas();
+        let options = ReadOptions { preference, rotation: set.rotation(), delays: &[] };
+        self.read_from(&set, read, options).await
     }
 
     /// Answers a read as the caller wants it answered.
@@ -161,16 +194,27 @@ impl Database {
         read: &R,
         options: ReadOptions<'_>,
     ) -> Result<Answer<R::Output>, DbError> {
+        self.read_from(&self.replicas(), read, options).await
+    }
+
+    async fn read_from<R: Read>(
+        &self,
+        set: &ReplicaSet,
+        read: &R,
+        options: ReadOptions<'_>,
+    ) -> Result<Answer<R::Output>, DbError> {
         let mut preference = options.preference;
-        let mut attempt = Attempt::new(self.replicas.len(), self.wait_max);
+        let mut attempt = Attempt::new(set.len(), self.wait_max, self.deadline);
         for _ in 0..MAX_ATTEMPTS {
-            match self.next_route(preference, options.rotation, &attempt) {
+            match attempt.next_route(set, preference, options.rotation) {
                 Route::Replica(index) => {
-                    let replica = self.replicas.get(index);
-                    match replica.read(read, options.delay_of(replica.name())).await {
+                    let replica = set.get(index);
+                    let delay = options.delay_of(replica.name());
+                    match replica.read(read, delay, attempt.limit()).await {
                         Ok((progress, value)) => {
                             attempt.asked[index] = true;
-                            if progress.answers(preference) {
+                            let is_too_old = !attempt.takes_old && replica.is_too_old(&progress);
+                            if progress.answers(preference) && !is_too_old {
                                 return Ok(attempt.answered_by(replica, &progress, preference, value));
                             }
                         }
@@ -183,8 +227,15 @@ impl Database {
                 {
                     attempt.leave_token(&mut preference);
                 }
-                Route::Wait => attempt.wait(&self.replicas, preference).await,
-                Route::Leader(reason) => return self.read_from_leader(read, reason, &attempt).await,
+                Route::Wait => attempt.wait(set, preference).await,
+                Route::Leader(reason) => match self.read_from_leader(read, reason, &attempt).await {
+                    // Replicas look late when the leader is away, though they have all that it ever wrote. Their answers say
+                    // how old they are; there are none better.
+                    Err(error) if reason == FallbackReason::Lagging && error.is_outage() => {
+                        attempt.take_old();
+                    }
+                    answer => return answer,
+                },
             }
         }
         self.read_from_leader(read, FallbackReason::Behind, &attempt).await
@@ -210,16 +261,6 @@ impl Database {
         !is_possible(token, position)
     }
 
-    fn next_route(&self, preference: Preference, rotation: &Rotation, attempt: &Attempt) -> Route {
-        let views = self.replicas.iter().enumerate().map(|(index, replica)| ReplicaView {
-            asked: attempt.asked[index],
-            failed: attempt.failed[index],
-            ..replica.view()
-        });
-        let views: Vec<ReplicaView> = views.collect();
-        rotation.choose(|turn| route(preference, &views, turn, attempt.may_wait()))
-    }
-
     /// The leader has no indexes for lists and searches (`postgres/leader/30-indexes.sql`), so these scan its posts; its
     /// pool of readers and the statement time-out bound what that can cost the writes.
     async fn read_from_leader<R: Read>(
@@ -229,7 +270,8 @@ impl Database {
         attempt: &Attempt,
     ) -> Result<Answer<R::Output>, DbError> {
         metrics::counter!("web_leader_fallback_reads_total", "reason" => reason.label()).increment(1);
-        let (value, seen) = self.leader.read_with_position(read).await?;
+        let answer = self.leader.read_with_position(read).await;
+        let (value, seen) = answer.map_err(|error| error.without_replica(reason))?;
         let served = Served {
             by: Leader::NAME.to_owned(),
             fallback: Some(reason),

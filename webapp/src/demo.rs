@@ -183,7 +183,8 @@ impl Runs {
         if runs.front().is_some_and(|run| run.progress().ending.is_none()) {
             return Err(RunGoingOn);
         }
-        let replicas = state.database().replicas().iter().map(|replica| replica.name().to_owned());
+        let set = state.database().replicas();
+        let replicas = set.iter().map(|replica| replica.name().to_owned());
         let run = Arc::new(Run {
             id: Uuid::now_v7(),
             started_at: Timestamp::now(),

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use uuid::Uuid;
 
 use crate::db::error::DbError;
+use crate::db::route::FallbackReason;
 use crate::model::input::FieldError;
 use crate::model::post::PostDetail;
 
@@ -85,24 +86,22 @@ impl AppError {
     /// An error of the leader during a write.
     pub fn from_write(error: DbError) -> Self {
         match error {
-            DbError::Unreachable(_) | DbError::TooSlow(_) | DbError::Overrun | DbError::Busy => {
+            DbError::Constraint(name) => from_constraint(name),
+            error if error.is_outage() => {
                 tracing::warn!(error = %error, "write not possible");
                 Self::WriteUnavailable(error)
             }
-            DbError::Constraint(name) => from_constraint(name),
-            DbError::Statement(error) => Self::Internal(error.into()),
+            other => Self::Internal(other.into()),
         }
     }
 
     /// An error of the last database that was asked to read.
     pub fn from_read(error: DbError) -> Self {
-        match error {
-            DbError::Unreachable(_) | DbError::TooSlow(_) | DbError::Overrun | DbError::Busy => {
-                tracing::warn!(error = %error, "read not possible");
-                Self::ReadUnavailable(error)
-            }
-            other => Self::Internal(other.into()),
+        if error.is_outage() {
+            tracing::warn!(error = %error, "read not possible");
+            return Self::ReadUnavailable(error);
         }
+        Self::Internal(error.into())
     }
 
     /// The fields to mark in a form that is shown again with what was typed; none when another page must be shown.
@@ -204,6 +203,25 @@ impl AppError {
                  moment.",
             )
             .again_after(2),
+            Self::ReadUnavailable(DbError::NoReplica { cause, .. }) if matches!(**cause, DbError::Busy) => {
+                Problem::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "leader_busy",
+                    "The replicas can't answer right now, and the leader takes over only so many reads at a time. Please \
+                     try again in a moment.",
+                )
+                .again_after(1)
+            }
+            Self::ReadUnavailable(DbError::NoReplica {
+                reason: FallbackReason::Behind | FallbackReason::History,
+                ..
+            }) => Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "not_there_yet",
+                "What you wrote or saw last is not on a replica yet, and the leader does not answer. Nothing is lost. Please \
+                 try again in a moment.",
+            )
+            .again_after(1),
             _ => Problem::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "no_database",

@@ -1,6 +1,6 @@
 //! The `webapp` program: configuration, logging, pools, listener, and an orderly end.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ const GRACE: Duration = Duration::from_secs(10);
     version,
     after_help = "Every key of the file can be set in the environment: WEBAPP__BIND, WEBAPP__LEADER__URL, \
     WEBAPP__REPLICAS__0__NAME, WEBAPP__REPLICAS__0__URL, WEBAPP__LOG__LEVEL.\n\
+    SIGHUP reads the configuration again and takes over its replicas.\n\
     Exit codes: 0 stopped by a signal, 1 failed, 2 wrong usage, 78 wrong configuration."
 )]
 struct Arguments {
@@ -47,7 +48,7 @@ fn main() -> ExitCode {
             return ExitCode::from(EX_CONFIG);
         }
     };
-    match run(&config, state) {
+    match run(&config, arguments.config.as_deref(), &state) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&format!("{error:#}"));
@@ -67,7 +68,8 @@ fn complain(what: &str) {
 }
 
 #[tokio::main]
-async fn run(config: &Config, state: AppState) -> anyhow::Result<()> {
+async fn run(config: &Config, file: Option<&Path>, state: &AppState) -> anyhow::Result<()> {
+    let mut hangup = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let listener =
@@ -83,8 +85,13 @@ async fn run(config: &Config, state: AppState) -> anyhow::Result<()> {
         "ready"
     );
 
-    let server = tokio::spawn(serve(listener, state, shutdown.clone()));
-    either(&mut interrupt, &mut terminate).await;
+    let server = tokio::spawn(serve(listener, state.clone(), shutdown.clone()));
+    loop {
+        tokio::select! {
+            () = either(&mut interrupt, &mut terminate) => break,
+            _ = hangup.recv() => reload(state, file).await,
+        }
+    }
     tracing::info!("stopping: no new requests, open ones may finish");
     shutdown.cancel();
     tokio::select! {
@@ -93,6 +100,17 @@ async fn run(config: &Config, state: AppState) -> anyhow::Result<()> {
         () = tokio::time::sleep(GRACE) => tracing::warn!(grace_s = GRACE.as_secs(), "requests cut off"),
     }
     Ok(())
+}
+
+/// Reads the configuration again. One that is wrong changes nothing.
+async fn reload(state: &AppState, file: Option<&Path>) {
+    let reloaded = match Config::load(file) {
+        Ok(config) => state.reload(&config).await.map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    if let Err(error) = reloaded {
+        tracing::error!(error, "not reloaded: the configuration is wrong; everything stays as it was");
+    }
 }
 
 async fn either(interrupt: &mut Signal, terminate: &mut Signal) {

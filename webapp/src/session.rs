@@ -42,7 +42,7 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 pub struct Sessions(Arc<Shared>);
 
 struct Shared {
-    database: Database,
+    database: Arc<Database>,
     key: Key,
     written_cookie: String,
     seen_cookie: String,
@@ -51,7 +51,7 @@ struct Shared {
 impl Sessions {
     /// Sessions on these databases. `key` signs the cookies, so that nobody can make one up. `port` goes into their names,
     /// because browsers send cookies to all ports of a host, and another system there has another log.
-    pub fn new(database: Database, key: Key, port: u16) -> Self {
+    pub fn new(database: Arc<Database>, key: Key, port: u16) -> Self {
         Self(Arc::new(Shared {
             database,
             key,
@@ -61,7 +61,7 @@ impl Sessions {
     }
 
     /// The databases.
-    pub fn database(&self) -> &Database {
+    pub fn database(&self) -> &Arc<Database> {
         &self.0.database
     }
 

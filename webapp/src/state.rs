@@ -1,14 +1,14 @@
 //! What every request shares.
 
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use axum_extra::extract::cookie::Key;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, SessionKey};
-use crate::db::Database;
 use crate::db::pool::BadUrl;
+use crate::db::{Database, push};
 use crate::demo::Runs;
 use crate::sampler::Sampler;
 use crate::session::Sessions;
@@ -17,7 +17,8 @@ use crate::session::Sessions;
 pub struct App {
     sessions: Sessions,
     runs: Runs,
-    sampler: Sampler,
+    /// Of the present replicas, and what ends it.
+    sampler: RwLock<(Arc<Sampler>, CancellationToken)>,
     shutdown: CancellationToken,
 }
 
@@ -35,12 +36,12 @@ impl AppState {
         crate::telemetry::metrics();
         Ok(Self(Arc::new(App {
             sessions: Sessions::new(
-                Database::new(config)?,
+                Arc::new(Database::new(config)?),
                 config.session.key.as_ref().map_or_else(Key::generate, derive),
                 config.bind.port(),
             ),
             runs: Runs::default(),
-            sampler: Sampler::new(config)?,
+            sampler: RwLock::new((Arc::new(Sampler::new(config)?), shutdown.child_token())),
             shutdown,
         })))
     }
@@ -48,8 +49,39 @@ impl AppState {
     /// Starts watching the replicas, and everything else for the status page; returns when each replica was looked at once.
     pub async fn start(&self, config: &Config) {
         self.database().start_monitors(config, &self.shutdown).await;
-        let state = self.clone();
-        tokio::spawn(async move { state.sampler.run(state.database().replicas(), &state.shutdown).await });
+        if let Some(replicator) = config.status.replicator() {
+            let (database, url) = (Arc::clone(self.sessions().database()), format!("{replicator}/v1/events"));
+            tokio::spawn(push::listen(database, url, self.shutdown.clone()));
+        }
+        self.sample();
+    }
+
+    /// Puts the replicas of another configuration in the place of the present ones; everything else of it counts from the
+    /// next start on. Requests under way end where they began.
+    ///
+    /// # Errors
+    /// When a connection URL can't be understood; then nothing is changed.
+    pub async fn reload(&self, config: &Config) -> Result<(), BadUrl> {
+        let sampler = Arc::new(Sampler::new(config)?);
+        let (new, gone) = self.database().replace_replicas(config, &self.shutdown).await?;
+        if new.is_empty() && gone.is_empty() {
+            tracing::info!("reloaded: the replicas are the same");
+            return Ok(());
+        }
+        let now = (sampler, self.shutdown.child_token());
+        let before =
+            std::mem::replace(&mut *self.sampler.write().unwrap_or_else(PoisonError::into_inner), now);
+        // Streams of the old one end with it, and browsers open them again.
+        before.1.cancel();
+        self.sample();
+        tracing::info!(new = new.join(","), gone = gone.join(","), "reloaded: the replicas were replaced");
+        Ok(())
+    }
+
+    fn sample(&self) {
+        let (sampler, ended) = self.sampler.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let set = self.database().replicas();
+        tokio::spawn(async move { sampler.run(&set, &ended).await });
     }
 }
 
@@ -78,8 +110,8 @@ impl App {
     }
 
     /// How everything is.
-    pub fn sampler(&self) -> &Sampler {
-        &self.sampler
+    pub fn sampler(&self) -> Arc<Sampler> {
+        Arc::clone(&self.sampler.read().unwrap_or_else(PoisonError::into_inner).0)
     }
 
     /// Cancelled when the application stops.

@@ -3,8 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::error::DbError;
-use super::replica::{Progress, Replica, ReplicaSet};
-use super::route::Preference;
+use super::progress::Progress;
+use super::replica::Replica;
+use super::route::strategy::Rotation;
+use super::route::{Preference, ReplicaView, Route, route};
+use super::set::ReplicaSet;
 use super::token::Token;
 use super::{Answer, Served};
 
@@ -17,11 +20,14 @@ pub(super) struct Attempt {
     pub(super) failed: Vec<bool>,
     pub(super) waited: Duration,
     wait_max: Duration,
+    deadline: Duration,
     pub(super) token_void: bool,
+    /// Answers that are older than the operator allows will do: there are no others.
+    pub(super) takes_old: bool,
 }
 
 impl Attempt {
-    pub(super) fn new(replicas: usize, wait_max: Duration) -> Self {
+    pub(super) fn new(replicas: usize, wait_max: Duration, deadline: Duration) -> Self {
         let none = vec![false; replicas];
         Self {
             started: Instant::now(),
@@ -29,8 +35,36 @@ impl Attempt {
             failed: none,
             waited: Duration::ZERO,
             wait_max,
+            deadline,
             token_void: false,
+            takes_old: false,
         }
+    }
+
+    /// What to do next, from all that is known now.
+    pub(super) fn next_route(&self, set: &ReplicaSet, preference: Preference, rotation: &Rotation) -> Route {
+        let views = set.iter().enumerate().map(|(index, replica)| {
+            let view = replica.view();
+            ReplicaView {
+                asked: self.asked[index],
+                failed: self.failed[index],
+                lagging: view.lagging && !self.takes_old,
+                ..view
+            }
+        });
+        let views: Vec<ReplicaView> = views.collect();
+        rotation.choose(|turn| route(preference, &views, turn, self.may_wait()))
+    }
+
+    /// How long the next replica may take: half of what is left, so that there is always time for another answer.
+    pub(super) fn limit(&self) -> Duration {
+        self.deadline.saturating_sub(self.started.elapsed()) / 2
+    }
+
+    /// From here on the age of an answer is no reason to go without one.
+    pub(super) fn take_old(&mut self) {
+        self.takes_old = true;
+        self.asked.fill(false);
     }
 
     /// From here on any replica may answer, also those that were not fresh enough for the token.

@@ -3,6 +3,8 @@
 use deadpool_postgres::{PoolError, TimeoutType};
 use tokio_postgres::error::SqlState;
 
+use super::route::FallbackReason;
+
 /// Why a database gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
@@ -18,6 +20,14 @@ pub enum DbError {
     /// All connections of the pool are busy. The server itself may be well.
     #[error("no free connection")]
     Busy,
+    /// No replica could answer, for this reason, and the leader could not either.
+    #[error("{}, and the leader: {cause}", reason.sentence())]
+    NoReplica {
+        /// Why no replica could.
+        reason: FallbackReason,
+        /// What became of asking the leader.
+        cause: Box<DbError>,
+    },
     /// A constraint refused the change; its name says which rule.
     #[error("constraint {0} refused the change")]
     Constraint(String),
@@ -33,6 +43,20 @@ impl DbError {
         matches!(self, Self::Unreachable(_))
     }
 
+    /// Whether asking again later may help, whatever was asked.
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::TooSlow(_) | Self::Overrun | Self::Busy => true,
+            Self::NoReplica { cause, .. } => cause.is_outage(),
+            Self::Constraint(_) | Self::Statement(_) => false,
+        }
+    }
+
+    /// The same error of the leader, when it was asked because no replica could answer.
+    pub(super) fn without_replica(self, reason: FallbackReason) -> Self {
+        if self.is_outage() { Self::NoReplica { reason, cause: Box::new(self) } } else { self }
+    }
+
     /// Whether the connection it was asked on must not be used again: broken, or still busy with the late answer.
     pub fn spoils_connection(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::TooSlow(_))
@@ -44,6 +68,7 @@ impl DbError {
             Self::Unreachable(_) => "can't be reached",
             Self::TooSlow(_) | Self::Overrun => "does not answer in time",
             Self::Busy => "has no free connection",
+            Self::NoReplica { cause, .. } => cause.words(),
             Self::Constraint(_) | Self::Statement(_) => "does not answer as expected",
         }
     }
@@ -53,6 +78,7 @@ impl DbError {
         match self {
             Self::Unreachable(_) => "connect",
             Self::TooSlow(_) | Self::Overrun => "timeout",
+            Self::NoReplica { cause, .. } => cause.label(),
             Self::Busy | Self::Constraint(_) | Self::Statement(_) => "statement",
         }
     }

@@ -10,8 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::DbError;
 use super::pool::{Access, Target, limits};
-use super::replica::{PROGRESS_SQL, Progress, Replica, ReplicaSet};
-use crate::config::{HealthConfig, Timeouts};
+use super::progress::{PROGRESS_SQL, Progress};
+use super::replica::Replica;
+use super::set::Signals;
+use crate::config::Config;
 
 /// How often monitors look, and how long they wait.
 #[derive(Clone, Copy)]
@@ -22,28 +24,35 @@ struct Pace {
     connect_timeout: Duration,
 }
 
-/// Starts the monitors and returns when each has looked once; they end when `shutdown` is cancelled.
-pub async fn start(
-    replicas: &Arc<ReplicaSet>,
-    health: &HealthConfig,
-    timeouts: &Timeouts,
+impl Pace {
+    fn of(config: &Config) -> Self {
+        let (_, connect_timeout) = limits(&config.timeouts, Access::ReadOnly);
+        Self {
+            probe: Duration::from_millis(config.health.probe_ms),
+            awaited: Duration::from_millis(config.health.awaited_probe_ms),
+            timeout: Duration::from_millis(config.health.timeout_ms),
+            connect_timeout,
+        }
+    }
+}
+
+/// Starts a monitor for each of these and returns when each has looked once; they end when `shutdown` is cancelled, or when
+/// their replica is removed.
+pub(super) async fn start(
+    replicas: Vec<Arc<Replica>>,
+    signals: &Arc<Signals>,
+    config: &Config,
     shutdown: &CancellationToken,
 ) {
-    let (_, connect_timeout) = limits(timeouts, Access::ReadOnly);
-    let pace = Pace {
-        probe: Duration::from_millis(health.probe_ms),
-        awaited: Duration::from_millis(health.awaited_probe_ms),
-        timeout: Duration::from_millis(health.timeout_ms),
-        connect_timeout,
-    };
-    let first_looks = (0..replicas.len()).map(|index| {
+    let pace = Pace::of(config);
+    let first_looks = replicas.into_iter().map(|replica| {
         let (looked, first_look) = tokio::sync::oneshot::channel::<()>();
-        let (replicas, shutdown) = (Arc::clone(replicas), shutdown.clone());
+        let (signals, shutdown) = (Arc::clone(signals), shutdown.clone());
         tokio::spawn(async move {
-            let mut monitor = Monitor { replica: replicas.get(index), pace, session: None };
+            let mut monitor = Monitor { replica: &replica, pace, session: None };
             monitor.look().await;
             drop(looked);
-            monitor.run(&replicas, &shutdown).await;
+            monitor.run(&signals, &shutdown).await;
         });
         first_look
     });
@@ -71,14 +80,15 @@ impl Drop for Session {
 }
 
 impl Monitor<'_> {
-    async fn run(&mut self, replicas: &ReplicaSet, shutdown: &CancellationToken) {
+    async fn run(&mut self, signals: &Signals, shutdown: &CancellationToken) {
         loop {
-            let up = self.session.is_some();
-            let pause = if up && replicas.is_awaited() { self.pace.awaited } else { self.pace.probe };
+            // A replica that is down is not asked more often because somebody waits; nor one whose watermarks are pushed.
+            let may_hurry = self.session.is_some() && !self.replica.is_heard();
+            let pause = if may_hurry && signals.is_awaited() { self.pace.awaited } else { self.pace.probe };
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                // A replica that is down is not asked more often because somebody waits.
-                () = replicas.awaited(), if up => {}
+                () = self.replica.removed().cancelled() => return,
+                () = signals.awaited(), if may_hurry => {}
                 () = tokio::time::sleep(pause) => {}
             }
             self.look().await;

@@ -8,6 +8,8 @@ mod forms;
 mod outages;
 mod pages;
 mod program;
+mod push;
+mod reload;
 mod rotation;
 mod site;
 mod status;

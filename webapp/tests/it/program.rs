@@ -56,11 +56,17 @@ fn a_wrong_configuration_is_explained_with_exit_code_78() -> anyhow::Result<()> 
 async fn it_starts_without_databases_and_ends_on_sigterm() -> anyhow::Result<()> {
     let mut running = Running(program().env("WEBAPP__LOG__FORMAT", "json").spawn()?);
     let lines = BufReader::new(running.0.stderr.take().context("its log")?).lines();
-    let ready = tokio::task::spawn_blocking(|| {
+    let log = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
+    let told = std::sync::Arc::clone(&log);
+    let ready = tokio::task::spawn_blocking(move || {
         let mut lines = lines.map_while(Result::ok);
         let ready = lines.find(|line| line.contains("\"ready\""));
         // The rest must be read, or the program would wait for somebody to do so.
-        std::thread::spawn(move || lines.for_each(drop));
+        std::thread::spawn(move || {
+            lines.for_each(|line| {
+                told.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push_str(&line);
+            });
+        });
         ready
     });
     let line: serde_json::Value = serde_json::from_str(&ready.await?.context("a ready line")?)?;
@@ -74,6 +80,14 @@ async fn it_starts_without_databases_and_ends_on_sigterm() -> anyhow::Result<()>
     ensure!(reqwest::get(format!("{url}livez")).await?.status() == 200, "it lives");
 
     let pid = running.0.id().to_string();
+    // Nothing has changed, and that is no reason to end.
+    ensure!(Command::new("kill").args(["-HUP", &pid]).status()?.success(), "send SIGHUP");
+    e2e::wait::until("the reload", std::time::Duration::from_secs(10), async || {
+        let told = log.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        if told.contains("the replicas are the same") { Ok(()) } else { Err(told) }
+    })
+    .await?;
+    ensure!(reqwest::get(format!("{url}livez")).await?.status() == 200, "it lives");
     ensure!(Command::new("kill").args(["-TERM", &pid]).status()?.success(), "send SIGTERM");
     let ended = tokio::task::spawn_blocking(move || running.0.wait()).await??;
     ensure!(ended.code() == Some(0), "{ended:?}");

@@ -163,14 +163,12 @@ impl Site {
 
     /// Waits until a session on this replica waits for a lock.
     pub(crate) async fn await_blocked(&self, index: usize) -> anyhow::Result<()> {
-        let (client, _) = &self.epochs[index];
-        e2e::wait::until("a read to wait for the lock", PATIENCE, async || {
-            let waiting = "SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database
-                           WHERE d.datname = current_database() AND NOT granted";
-            let row = client.query_one(waiting, &[]).await.map_err(|error| error.to_string())?;
-            if row.get::<_, i64>(0) > 0 { Ok(()) } else { Err("nobody waits".to_owned()) }
-        })
-        .await
+        blocked(&self.epochs[index].0).await
+    }
+
+    /// The same on the leader.
+    pub(crate) async fn await_leader_blocked(&self) -> anyhow::Result<()> {
+        blocked(&connect(&self.leader.url).await?).await
     }
 
     /// Says of which history of the leader a replica is.
@@ -214,8 +212,16 @@ impl Site {
 
     /// Keeps reads of the posts waiting on one replica, as long as the connection that comes back is held.
     pub(crate) async fn lock_posts(&self, index: usize) -> anyhow::Result<Client> {
-        let url = self.servers.replicas[index].url(Role::Superuser);
-        let client = connect(&in_database(&url, &self.name)).await?;
+        self.lock(&self.servers.replicas[index]).await
+    }
+
+    /// The same on the leader.
+    pub(crate) async fn lock_leader_posts(&self) -> anyhow::Result<Client> {
+        self.lock(&self.servers.leader).await
+    }
+
+    async fn lock(&self, cluster: &Cluster) -> anyhow::Result<Client> {
+        let client = connect(&in_database(&cluster.url(Role::Superuser), &self.name)).await?;
         client.batch_execute("BEGIN READ WRITE; LOCK TABLE posts IN ACCESS EXCLUSIVE MODE").await?;
         Ok(client)
     }
@@ -229,6 +235,16 @@ impl Site {
     /// The way to a replica.
     pub(crate) fn replica(&self, index: usize) -> &ChaosProxy {
         &self.replicas[index].proxy
+    }
+
+    /// Puts other replicas in the place of the present ones, as a reload of the configuration does.
+    pub(crate) async fn reload(&self, replicas: &[usize], settings: &[(&str, &str)]) -> anyhow::Result<()> {
+        let mut config = config(&self.leader, &self.replicas, settings)?;
+        let named = |replica: &webapp::config::ReplicaConfig| {
+            replicas.iter().any(|index| REPLICAS[*index] == replica.name)
+        };
+        config.replicas.retain(named);
+        Ok(self.state.reload(&config).await?)
     }
 
     /// Where the application of this site finds a replica.
@@ -283,6 +299,16 @@ impl Site {
         self.shutdown.cancel();
         Ok(tokio::time::timeout(PATIENCE, self.server).await.context("the server did not end")???)
     }
+}
+
+async fn blocked(client: &Client) -> anyhow::Result<()> {
+    e2e::wait::until("a read to wait for the lock", PATIENCE, async || {
+        let waiting = "SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database
+                       WHERE d.datname = current_database() AND NOT granted";
+        let row = client.query_one(waiting, &[]).await.map_err(|error| error.to_string())?;
+        if row.get::<_, i64>(0) > 0 { Ok(()) } else { Err("nobody waits".to_owned()) }
+    })
+    .await
 }
 
 fn advance(epoch: i64, state: &str, watermark: Option<&str>, xid: Option<u32>) -> String {

@@ -1,0 +1,96 @@
+//! Where a replica stands, as it says itself in the schema `replicator`.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio_postgres::Row;
+use tokio_postgres::types::PgLsn;
+
+use super::lsn::Lsn;
+use super::route::Preference;
+use super::token::{History, Standing};
+
+/// The one row that says where a replica stands. It is read ahead of every read, in the same snapshot.
+pub const PROGRESS_SQL: &str = "SELECT state, watermark, xid, history, committed_at FROM replicator.progress";
+
+/// Where a replica stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// All of its tables are copied.
+    pub live: bool,
+    /// Every commit of the leader up to here is visible on it.
+    pub watermark: Lsn,
+    /// The last transaction applied, in 32 bits.
+    pub xid: Option<u32>,
+    /// Which history of the leader the watermark is of, where the replica was told.
+    pub history: Option<History>,
+    /// When the leader made the commit at the watermark.
+    pub committed_at: Option<Timestamp>,
+}
+
+impl Progress {
+    /// From the row of [`PROGRESS_SQL`].
+    ///
+    /// # Errors
+    /// When the replica's contract schema is another one than this application knows.
+    pub fn from_row(row: &Row) -> Result<Self, tokio_postgres::Error> {
+        Ok(Self {
+            live: row.try_get::<_, &str>("state")? == "live",
+            watermark: super::position(row.try_get::<_, PgLsn>("watermark")?),
+            xid: row.try_get::<_, Option<i64>>("xid")?.and_then(|xid| u32::try_from(xid).ok()),
+            history: row.try_get::<_, Option<&str>>("history")?.and_then(|text| text.parse().ok()),
+            committed_at: row.try_get("committed_at")?,
+        })
+    }
+
+    /// What tokens are compared with.
+    pub fn standing(&self) -> Standing {
+        Standing { watermark: self.watermark, xid: self.xid, history: self.history }
+    }
+
+    /// Whether a read of the same snapshot may be shown to a caller with this preference.
+    pub fn answers(&self, preference: Preference) -> bool {
+        self.live
+            && match preference {
+                Preference::Any => true,
+                Preference::AtLeast(token) => token.is_met_by(&self.standing()),
+            }
+    }
+
+    /// How far behind the leader the replica is, at most: the heartbeat moves an idle leader's watermark every second.
+    /// A leader's clock ahead of ours counts as no lag.
+    pub fn lag(&self, now: Timestamp) -> Option<Duration> {
+        let behind = now.duration_since(self.committed_at?);
+        Some(Duration::try_from(behind).unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::token::Token;
+
+    fn progress(live: bool, watermark: u64, committed_at: Option<&str>) -> Progress {
+        let committed_at = committed_at.map(|text| text.parse().unwrap());
+        Progress { live, watermark: Lsn(watermark), xid: None, history: None, committed_at }
+    }
+
+    #[test]
+    fn only_a_live_replica_with_the_write_answers() {
+        let token = Preference::AtLeast(Token::of_read(Lsn(10), None));
+        assert!(progress(true, 10, None).answers(token));
+        assert!(!progress(true, 9, None).answers(token));
+        assert!(!progress(false, 10, None).answers(token));
+        assert!(progress(true, 0, None).answers(Preference::Any));
+        assert!(!progress(false, 0, None).answers(Preference::Any));
+    }
+
+    #[test]
+    fn lag_is_never_negative_and_unknown_is_not_zero() {
+        let now: Timestamp = "2026-01-01T00:00:01Z".parse().unwrap();
+        let lag = |committed_at| progress(true, 1, committed_at).lag(now);
+        assert_eq!(lag(Some("2026-01-01T00:00:00.6Z")), Some(Duration::from_millis(400)));
+        assert_eq!(lag(Some("2026-01-01T00:00:05Z")), Some(Duration::ZERO));
+        assert_eq!(lag(None), None);
+    }
+}
