@@ -7,6 +7,7 @@ pub mod home;
 pub mod live;
 pub mod posts;
 pub mod reactions;
+pub mod replica;
 pub mod status;
 pub mod theme;
 pub mod users;

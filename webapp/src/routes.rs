@@ -9,7 +9,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::csrf::CsrfLayer;
 
 use crate::error::AppError;
-use crate::handlers::{api, demo, health, home, live, posts, reactions, status, theme, users};
+use crate::handlers::{api, demo, health, home, live, posts, reactions, replica, status, theme, users};
 use crate::state::AppState;
 use crate::{assets, middleware, visit};
 
@@ -31,6 +31,8 @@ pub fn app(state: AppState) -> Router {
         .route("/posts/{id}/unlike", post(reactions::unlike))
         .route("/users/{user}", get(users::show))
         .route("/status", get(status::show))
+        .route("/status/replicas/{name}", get(replica::show))
+        .route("/errors", get(replica::errors))
         .route("/live/{view}", get(live::stream))
         .route("/theme", post(theme::choose))
         .route("/demo", get(demo::show))

@@ -4,11 +4,44 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
 
 use crate::db::queries::leader::IsInRecovery;
-use crate::handlers::home::ReplicaLine;
+use crate::db::replica::{Health, Replica};
+use crate::page::ago;
 use crate::state::AppState;
 use crate::telemetry;
+
+/// One replica in words.
+struct ReplicaLine {
+    name: String,
+    serves: bool,
+    state: &'static str,
+    detail: String,
+}
+
+impl ReplicaLine {
+    /// What is known about `replica`; nothing is asked.
+    fn of(replica: &Replica) -> Self {
+        let status = replica.status();
+        let (serves, state, detail) = match (status.health, status.progress) {
+            (Health::Down { since, reason }, _) => {
+                (false, "Out of rotation", format!("{reason}; since {}", ago(since.elapsed())))
+            }
+            (Health::Up, _) if replica.is_drained() => {
+                (false, "Drained", "taken out of rotation until somebody returns it".to_owned())
+            }
+            (Health::Up, Some(progress)) if progress.live => {
+                let lag = progress.lag(Timestamp::now());
+                let detail = lag
+                    .map_or_else(|| "age unknown".to_owned(), |lag| format!("complete up to {}", ago(lag)));
+                (true, "Answers reads", detail)
+            }
+            (Health::Up, _) => (false, "Being copied", "joins when all of its tables are here".to_owned()),
+        };
+        Self { name: replica.name().to_owned(), serves, state, detail }
+    }
+}
 
 /// `GET /livez`: the process answers. It says nothing of the databases: restarting this process would not mend them.
 pub async fn live() -> &'static str {

@@ -12,8 +12,8 @@ use axum::response::{IntoResponse, Response};
 use futures_util::Stream;
 
 use crate::error::AppError;
-use crate::extract::PathText;
-use crate::handlers::status;
+use crate::extract::{PathText, QueryFields};
+use crate::handlers::{home, replica, status};
 use crate::model::status::Sample;
 use crate::page::pill;
 use crate::state::AppState;
@@ -26,35 +26,57 @@ const RETRY: Duration = Duration::from_secs(2);
 enum View {
     /// The health in the head of each page, and nothing else.
     Pill,
+    Home,
     Status,
+    /// One replica, and how many minutes of it.
+    Replica(String, usize),
 }
 
 impl View {
-    fn parse(text: &str) -> Option<Self> {
+    fn parse(text: &str, query: &QueryFields) -> Option<Self> {
         match text {
             "pill" => Some(Self::Pill),
+            "home" => Some(Self::Home),
             "status" => Some(Self::Status),
+            "replica" => {
+                let minutes = if query.get("minutes") == Some("60") { 60 } else { 5 };
+                Some(Self::Replica(query.get("name")?.to_owned(), minutes))
+            }
             _ => None,
         }
     }
 
     /// The parts of the page that changed, by the id of their place.
-    fn parts(&self, sample: &Arc<Sample>) -> askama::Result<BTreeMap<&'static str, String>> {
+    fn parts(
+        &self,
+        state: &AppState,
+        sample: &Arc<Sample>,
+    ) -> askama::Result<BTreeMap<&'static str, String>> {
         let mut parts = BTreeMap::from([("live-pill", pill(sample)?)]);
         match self {
             Self::Pill => {}
+            Self::Home => drop(parts.insert("live-home", home::live(Arc::clone(sample))?)),
+            Self::Replica(name, minutes) => {
+                parts
+                    .extend(replica::live(state, sample, name, *minutes)?.map(|live| ("live-replica", live)));
+            }
             Self::Status => drop(parts.insert("live-status", status::live(Arc::clone(sample))?)),
         }
         Ok(parts)
     }
 }
 
-/// `GET /live/{view}`
+/// `GET /live/{view}`; of a replica, `/live/replica?name=&minutes=`
 ///
 /// # Errors
 /// 404 when there is no such view.
-pub async fn stream(State(state): State<AppState>, PathText(view): PathText) -> Result<Response, AppError> {
-    let view = View::parse(&view).ok_or_else(|| AppError::NotFound("There is no such stream.".to_owned()))?;
+pub async fn stream(
+    State(state): State<AppState>,
+    PathText(view): PathText,
+    query: QueryFields,
+) -> Result<Response, AppError> {
+    let view = View::parse(&view, &query)
+        .ok_or_else(|| AppError::NotFound("There is no such stream.".to_owned()))?;
     let stream = Sse::new(events(state, view)).keep_alive(KeepAlive::default());
     // A proxy that collects the stream would defeat it.
     Ok(([("x-accel-buffering", "no"), ("cache-control", "no-store")], stream).into_response())
@@ -93,8 +115,9 @@ fn events(state: AppState, view: View) -> impl Stream<Item = Result<Event, Infal
                     Arc::clone(&samples.borrow_and_update())
                 }
             };
-            let parts =
-                view.parts(&sample).inspect_err(|error| tracing::error!(%error, "a part of a page failed"));
+            let parts = view
+                .parts(&state, &sample)
+                .inspect_err(|error| tracing::error!(%error, "a part of a page failed"));
             let data = serde_json::to_string(&parts.ok()?).ok()?;
             let event = Event::default().id(sample.seq.to_string()).retry(RETRY).data(data);
             Some((Ok(event), (state, view, samples, open)))

@@ -72,15 +72,17 @@ impl Row {
     }
 
     /// The values are of before: the replica does not answer now.
-    fn is_old(&self) -> bool {
+    pub fn is_old(&self) -> bool {
         self.0.facts.failure.is_some()
     }
 
-    fn level(&self) -> Level {
+    /// How good its state is.
+    pub fn level(&self) -> Level {
         self.0.state().0
     }
 
-    fn state(&self) -> &'static str {
+    /// Its state in a word or two.
+    pub fn state(&self) -> &'static str {
         self.0.state().1
     }
 
@@ -93,7 +95,8 @@ impl Row {
         }
     }
 
-    fn changes_behind(&self) -> String {
+    /// How far it is behind, in row changes of the leader.
+    pub fn changes_behind(&self) -> String {
         match self.0.behind.filter(|behind| !behind.is_caught_up()) {
             None if self.0.behind.is_some() => "none".to_owned(),
             None => UNKNOWN.to_owned(),
@@ -104,7 +107,8 @@ impl Row {
         }
     }
 
-    fn bytes_behind(&self) -> String {
+    /// How far it is behind, in bytes of the leader's log.
+    pub fn bytes_behind(&self) -> String {
         self.0.behind.map_or_else(|| UNKNOWN.to_owned(), |behind| words::bytes(behind.bytes))
     }
 
@@ -129,7 +133,8 @@ impl Row {
         self.0.rate.map_or_else(|| UNKNOWN.to_owned(), words::rate)
     }
 
-    fn rotation(&self) -> &str {
+    /// Why reads do not go there; empty when they do.
+    pub fn rotation(&self) -> &str {
         self.0.rotation.as_ref().err().map_or("", String::as_str)
     }
 

@@ -1,6 +1,7 @@
 //! What the status page knows: facts as they were seen, and what they mean. Pure: the sampler fills it, pages show it.
 
 pub mod checks;
+pub mod detail;
 pub mod facts;
 pub mod line;
 pub mod track;

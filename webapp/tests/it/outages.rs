@@ -29,8 +29,7 @@ async fn a_replica_that_goes_down_is_left_out_and_returns() -> anyhow::Result<()
     // At once, before any monitor has looked: the reads themselves must cope.
     site.replica(1).cut();
     ensure!(servers_of(&site, 6).await? == ["replica-1", "replica-3"], "a failed read was shown");
-    let home = site.get("/").await?.text;
-    ensure!(home.contains("Out of rotation"), "{home}");
+    site.await_text("/", "replica-2: Down").await?;
     site.replica(1).restore();
     site.await_rotation(3).await?;
     ensure!(servers_of(&site, 6).await? == ["replica-1", "replica-2", "replica-3"], "it did not return");
@@ -80,6 +79,7 @@ async fn readiness_says_what_was_found_out_and_no_causes() -> anyhow::Result<()>
     site.leader().cut();
     site.replica(0).cut();
     site.await_rotation(2).await?;
+    site.await_text("/", "be reached").await?;
     for text in [site.get("/readyz").await?.text, site.get("/").await?.text] {
         ensure!(text.contains("be reached") && !text.contains("onnection"), "{text}");
     }
@@ -107,7 +107,8 @@ async fn replicas_that_are_being_copied_do_not_answer() -> anyhow::Result<()> {
     let page = site.get("/posts").await?;
     ensure!(page.code() == 200 && page.served_by() == "leader", "{page:?}");
     ensure!(page.text.contains("the replicas are still being copied"), "{page:?}");
-    ensure!(site.get("/").await?.text.contains("Being copied"), "the first page says so too");
+    // The first page says so too.
+    site.await_text("/", ": Copying").await?;
 
     site.replicate(&[0, 1]).await?;
     site.await_rotation(2).await?;

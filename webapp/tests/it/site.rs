@@ -232,6 +232,16 @@ impl Site {
         Ok(client.batch_execute(&advance(*epoch, state, None, None)).await?)
     }
 
+    /// Puts a change into the quarantine of one replica, as the replicator does with one that is refused.
+    pub(crate) async fn refuse_a_change(&self, index: usize) -> anyhow::Result<()> {
+        let (client, _) = &self.epochs[index];
+        let script = "INSERT INTO replicator.quarantine (topic, partition, \"offset\", xid, table_schema, table_name, operation,
+                          key, sqlstate, message)
+                      VALUES ('app.public.posts', 0, 7, 815, 'public', 'posts', 'insert', '{\"id\":\"1\"}', '23505',
+                              'duplicate key value')";
+        Ok(client.batch_execute(script).await?)
+    }
+
     /// The way to a replica.
     pub(crate) fn replica(&self, index: usize) -> &ChaosProxy {
         &self.replicas[index].proxy
@@ -262,6 +272,15 @@ impl Site {
         e2e::wait::until(&format!("{count} replicas in rotation"), PATIENCE, async || {
             let text = self.get("/readyz").await.map_err(|error| error.to_string())?.text;
             if text.matches("Answers reads").count() == count { Ok(()) } else { Err(text) }
+        })
+        .await
+    }
+
+    /// Returns when a page shows this.
+    pub(crate) async fn await_text(&self, path: &str, part: &str) -> anyhow::Result<()> {
+        e2e::wait::until(&format!("{path} to show '{part}'"), PATIENCE, async || {
+            let page = self.get(path).await.map_err(|error| error.to_string())?;
+            if page.text.contains(part) { Ok(()) } else { Err(format!("{}", page.status)) }
         })
         .await
     }

@@ -145,3 +145,39 @@ async fn colours_are_chosen_and_kept() -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn a_replica_has_a_page_with_its_tables_and_what_it_refused() -> anyhow::Result<()> {
+    let site = Site::start().await?;
+    site.await_text("/status/replicas/replica-2", "Caught up").await?;
+    let page = site.get("/status/replicas/replica-2?minutes=60&compare=1").await?.text;
+    for part in [
+        "It was never behind.",
+        "public.posts",
+        "Every table has as many rows",
+        "It took every change. Good.",
+    ] {
+        ensure!(page.contains(part), "{part} is not in {page}");
+    }
+    ensure!(site.get("/errors").await?.text.contains("Nothing failed. Good."), "nothing was refused");
+    let unknown = site.get("/status/replicas/replica-9").await?;
+    ensure!(
+        unknown.code() == 404 && unknown.text.contains("replica-9 is not configured. There are replica-1"),
+        "{unknown:?}"
+    );
+
+    site.refuse_a_change(1).await?;
+    let errors = site.get("/errors").await?.text;
+    for part in ["23505", "duplicate key", "public.posts", "quarantine retry --replica replica-2"] {
+        ensure!(errors.contains(part), "{part} is not in {errors}");
+    }
+    let (status, _) = await_verdict(&site, "something wants attention").await?;
+    ensure!(check(&status, "replica-2-quarantine")?["level"] == "error", "{status}");
+
+    site.post("a row more on the leader").await?;
+    let page = site.get("/status/replicas/replica-2?compare=1").await?.text;
+    ensure!(page.contains("Some tables differ") && page.contains("✕ no"), "{page}");
+    site.replica(1).cut();
+    site.await_text("/status/replicas/replica-2", "its counters are not known").await?;
+    site.await_text("/errors", "what it refused is not known now").await
+}
