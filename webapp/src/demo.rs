@@ -1,7 +1,9 @@
-//! Demo runs: many reads, one after another, through the router that every page uses, with a rotation of their own.
+//! Demo runs: many reads, one after another or some at a time, through the router that every page uses, with a rotation of their own.
 //!
 //! The rotation is the run's own because other traffic would move a shared one, and 1000 reads would no longer be
 //! 334/333/333. A run belongs to nobody: it goes on when its page is closed, and everybody may look at it.
+
+mod experiment;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,17 +15,10 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::db::leader::Leader;
-use crate::db::queries::demo::WhoAnswers;
-use crate::db::route::Preference;
-use crate::db::route::strategy::{Rotation, Strategy};
-use crate::db::{ReadOptions, random_seed};
-use crate::model::demo::{Sample, Summary};
+use crate::model::demo::plan::Plan;
+use crate::model::demo::{Sample, Summary, words};
 use crate::state::AppState;
 
-/// The most reads of one run.
-pub const MAX_READS: usize = 10_000;
-/// What a run has when nobody says otherwise.
-pub const DEFAULT_READS: usize = 1000;
 /// A run that takes longer is ended.
 const MAX_DURATION: Duration = Duration::from_secs(30);
 /// Runs kept; older ones are forgotten.
@@ -70,8 +65,8 @@ pub struct Run {
     pub id: Uuid,
     /// When it was started.
     pub started_at: Timestamp,
-    /// How many reads were asked for.
-    pub reads: usize,
+    /// What it shall do.
+    pub plan: Plan,
     /// The servers that a sample's index means: the replicas, and the leader after them.
     pub names: Vec<String>,
     samples: Mutex<Vec<Sample>>,
@@ -117,50 +112,32 @@ impl Run {
         self.samples.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Adds what a read found, and tells of it now and then.
+    fn add(&self, sample: Sample, started: Instant) {
+        let mut samples = self.lock();
+        samples.push(sample);
+        let done = samples.len();
+        drop(samples);
+        if done.is_multiple_of(TELL_EVERY) && done < self.plan.reads {
+            self.progress.send_replace(Progress { done, elapsed: started.elapsed(), ending: None });
+        }
+    }
+
     async fn perform(&self, state: &AppState) {
         let started = Instant::now();
-        let rotation = Rotation::new(Strategy::RoundRobin, random_seed());
-        let ending = loop {
-            let done = self.lock().len();
-            if done >= self.reads {
-                break Ending::Complete;
-            }
-            if started.elapsed() >= MAX_DURATION {
-                break Ending::TooLong;
-            }
-            if done.is_multiple_of(TELL_EVERY) {
-                self.progress.send_replace(Progress { done, elapsed: started.elapsed(), ending: None });
-            }
-            let sample = tokio::select! {
-                biased;
-                () = self.stop.cancelled() => break Ending::Stopped,
-                sample = self.read(state, &rotation) => sample,
-            };
-            self.lock().push(sample);
+        let ending = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Ending::Stopped,
+            () = tokio::time::sleep(MAX_DURATION) => Ending::TooLong,
+            () = experiment::perform(self, state, started) => Ending::Complete,
         };
         let done = self.lock().len();
         self.progress.send_replace(Progress { done, elapsed: started.elapsed(), ending: Some(ending) });
     }
 
-    async fn read(&self, state: &AppState, rotation: &Rotation) -> Sample {
-        let asked = Instant::now();
-        let options = ReadOptions { preference: Preference::Any, rotation, delays: &[] };
-        let answer = state.database().read_with(&WhoAnswers, options).await;
-        let duration = asked.elapsed();
-        match answer {
-            Ok(answer) => Sample {
-                server: self.names.iter().position(|name| *name == answer.served.by),
-                duration,
-                agrees: answer.value.name == answer.served.by,
-                port: answer.value.port,
-                retried: answer.served.retried,
-                lag: answer.served.lag,
-            },
-            Err(error) => {
-                tracing::debug!(error = %error, "a demo read got no answer");
-                Sample { server: None, duration, agrees: false, port: None, retried: false, lag: None }
-            }
-        }
+    /// What happened, in a few sentences.
+    pub fn verdict(&self) -> String {
+        words::verdict(&self.plan, &self.summary(), &self.names, self.progress().elapsed)
     }
 }
 
@@ -174,11 +151,11 @@ pub struct Runs(Mutex<VecDeque<Arc<Run>>>);
 pub struct RunGoingOn;
 
 impl Runs {
-    /// Starts a run of `reads` reads.
+    /// Starts a run.
     ///
     /// # Errors
     /// When another one goes on.
-    pub fn start(&self, state: &AppState, reads: usize) -> Result<Arc<Run>, RunGoingOn> {
+    pub fn start(&self, state: &AppState, plan: Plan) -> Result<Arc<Run>, RunGoingOn> {
         let mut runs = self.lock();
         if runs.front().is_some_and(|run| run.progress().ending.is_none()) {
             return Err(RunGoingOn);
@@ -188,9 +165,9 @@ impl Runs {
         let run = Arc::new(Run {
             id: Uuid::now_v7(),
             started_at: Timestamp::now(),
-            reads,
             names: replicas.chain([Leader::NAME.to_owned()]).collect(),
-            samples: Mutex::new(Vec::with_capacity(reads)),
+            samples: Mutex::new(Vec::with_capacity(plan.reads)),
+            plan,
             progress: watch::Sender::new(Progress::default()),
             stop: state.shutdown().child_token(),
         });

@@ -40,6 +40,7 @@ pub fn app(state: AppState) -> Router {
         // What people type; the name above is the one that is linked.
         .route("/home/demo", get(async || Redirect::permanent("/Home/Demo")))
         .route("/demo/runs", get(async || Redirect::to("/demo")).post(demo::start))
+        .route("/demo/compare", get(demo::compare))
         .route("/demo/runs/{id}", get(demo::show_run))
         .route("/demo/runs/{id}/events", get(demo::events))
         .route("/demo/runs/{id}/stop", post(demo::stop));

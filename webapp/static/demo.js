@@ -1,5 +1,34 @@
-// Shows a run while it is made. Without this script the form works too: the page of the finished run comes instead.
+// Shows a run while it is made, and lets the arrow keys go through its marks. Without this script the form works too: the
+// page of the finished run comes instead.
 "use strict";
+(() => {
+  const COLUMNS = 40;
+  const STEPS = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -COLUMNS, ArrowDown: COLUMNS };
+  for (const frame of document.querySelectorAll("[data-waffle]")) {
+    const marks = [...frame.querySelectorAll("svg > use")].filter((mark) => mark.querySelector("title"));
+    const words = frame.querySelector(".cell-words");
+    let chosen = -1;
+    const choose = (index) => {
+      if (marks[chosen]) marks[chosen].classList.remove("chosen");
+      chosen = Math.min(Math.max(index, 0), marks.length - 1);
+      marks[chosen].classList.add("chosen");
+      words.textContent = marks[chosen].querySelector("title").textContent;
+    };
+    frame.addEventListener("keydown", (event) => {
+      if (!marks.length || event.ctrlKey || event.metaKey || event.altKey) return;
+      if (event.key in STEPS) choose(chosen < 0 ? 0 : chosen + STEPS[event.key]);
+      else if (event.key === "Home") choose(0);
+      else if (event.key === "End") choose(marks.length - 1);
+      else return;
+      event.preventDefault();
+    });
+    frame.addEventListener("mouseover", (event) => {
+      const index = marks.indexOf(event.target.closest("use"));
+      if (index >= 0) choose(index);
+    });
+  }
+})();
+
 (() => {
   const form = document.getElementById("run-form");
   const live = document.getElementById("live");
@@ -20,11 +49,14 @@
     if (calm) return;
     const marks = document.createDocumentFragment();
     for (const cell of cells) {
-      const mark = document.createElementNS(SVG, "use");
-      mark.setAttribute("href", "#g" + cell);
-      mark.setAttribute("x", (drawn % COLUMNS) * 10);
-      mark.setAttribute("y", Math.floor(drawn / COLUMNS) * 10);
-      marks.append(mark);
+      const odd = cell.endsWith("!");
+      for (const glyph of odd ? [cell.slice(0, -1), "odd"] : [cell]) {
+        const mark = document.createElementNS(SVG, "use");
+        mark.setAttribute("href", "#g" + glyph);
+        mark.setAttribute("x", (drawn % COLUMNS) * 10);
+        mark.setAttribute("y", Math.floor(drawn / COLUMNS) * 10);
+        marks.append(mark);
+      }
       drawn += 1;
     }
     waffle.append(marks);

@@ -16,7 +16,7 @@ use crate::db::queries::reactions::{AddComment, AddLike};
 use crate::db::queries::users::StatsOf;
 use crate::error::AppError;
 use crate::extract::{JsonFields, PathText, QueryFields, both, post_id};
-use crate::handlers::demo::{reads_of, run_json};
+use crate::handlers::demo::{plan_of, run_json};
 use crate::handlers::posts::edit_post as edit_or_explain;
 use crate::handlers::users::user_in_path;
 use crate::model::input::{CommentContent, FieldError, PostContent, SearchWords, UserId};
@@ -149,7 +149,7 @@ pub async fn stats_of_user(PathText(user): PathText, visit: Visit) -> Answer {
     Ok(Json(visit.read(&StatsOf(&user)).await?).into_response())
 }
 
-/// `GET /api/demo?reads=`: makes a run and answers when it is over.
+/// `GET /api/demo?reads=&strategy=&in_flight=&experiment=…`: makes a run and answers when it is over.
 ///
 /// # Errors
 /// 400, 403 when a page of another site asks (it starts something, though it is a GET), 429 while another run goes on.
@@ -157,8 +157,8 @@ pub async fn demo(State(state): State<AppState>, headers: HeaderMap, query: Quer
     if headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site") {
         return Err(AppError::CrossSite);
     }
-    let reads = reads_of(query.get("reads")).map_err(AppError::BadRequest)?;
-    let run = state.runs().start(&state, reads).map_err(|_| AppError::RunGoingOn)?;
+    let plan = plan_of(&state, |name| query.get(name).map(str::to_owned)).map_err(AppError::BadRequest)?;
+    let run = state.runs().start(&state, plan).map_err(|_| AppError::RunGoingOn)?;
     run.finished(Duration::from_secs(60)).await;
     Ok(Json(run_json(&run)).into_response())
 }

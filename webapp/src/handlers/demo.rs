@@ -1,6 +1,9 @@
 //! The demo: many reads, and which replica answered each.
 
-use std::convert::Infallible;
+mod export;
+mod stream;
+mod waffle;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,163 +11,188 @@ use askama::Template;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Redirect, Response};
-use futures_util::Stream;
-use serde_json::{Value, json};
+use serde_json::json;
 use uuid::Uuid;
 
-use crate::demo::{DEFAULT_READS, Ending, MAX_READS, Progress, Run};
+pub use export::run_json;
+pub use stream::events;
+
+use crate::db::route::strategy::Strategy;
+use crate::demo::{Ending, Progress, Run};
 use crate::error::AppError;
-use crate::extract::{FormFields, PathText};
-use crate::handlers::live::OpenStream;
+use crate::extract::{FormFields, PathText, QueryFields};
 use crate::middleware::wants_json;
-use crate::model::demo::{Quantiles, Sample, ServerIndex, Summary};
+use crate::model::demo::plan::{Experiment, MAX_IN_FLIGHT, MAX_READS, Plan};
+use crate::model::demo::{Share, Summary, words};
 use crate::model::input::FieldError;
 use crate::page::{Chrome, ago, filters, page};
 use crate::state::AppState;
 use crate::visit::Visit;
+use waffle::{Waffle, glyph};
 
 /// The longest that the page of a run waits for its end, for readers without JavaScript.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Cells in a row of the waffle: 1000 reads make 25 rows.
-const COLUMNS: usize = 40;
-/// The side of a cell in the waffle's own units.
-const CELL: usize = 10;
+/// The form that starts a run.
+struct Form {
+    plan: Plan,
+    replicas: Vec<String>,
+}
+
+impl Form {
+    fn strategies() -> [(Strategy, &'static str); 5] {
+        Strategy::ALL.map(|strategy| (strategy, strategy_words(strategy)))
+    }
+
+    fn slower(&self) -> &str {
+        self.plan.slower.as_ref().map_or("", |(name, _)| name)
+    }
+
+    fn slower_ms(&self) -> u128 {
+        self.plan.slower.as_ref().map_or(20, |(_, by)| by.as_millis())
+    }
+}
+
+fn strategy_words(strategy: Strategy) -> &'static str {
+    match strategy {
+        Strategy::RoundRobin => "Round-robin",
+        Strategy::Random => "Random",
+        Strategy::LeastInFlight => "Least in flight",
+        Strategy::PowerOfTwo => "Power of two",
+        Strategy::Sticky => "Sticky",
+    }
+}
 
 #[derive(Template)]
 #[template(path = "demo/show.html")]
 struct DemoPage {
     chrome: Chrome,
-    reads: usize,
-    max_reads: usize,
-    names: Vec<String>,
+    form: Form,
     recent: Vec<Arc<Run>>,
+    stop_command: String,
+    in_rotation: usize,
 }
 
 #[derive(Template)]
 #[template(path = "demo/run.html")]
 struct RunPage {
     chrome: Chrome,
-    run: Arc<Run>,
-    reads: usize,
-    max_reads: usize,
-    progress: Progress,
-    summary: Summary,
-    samples: Vec<Sample>,
-    verdict: String,
-    names: Vec<String>,
+    form: Form,
+    others: Vec<Arc<Run>>,
+    result: Outcome,
 }
 
-impl RunPage {
-    fn new(visit: &Visit, run: Arc<Run>) -> Self {
-        let (progress, summary) = (run.progress(), run.summary());
+/// One run as the pages show it.
+struct Outcome {
+    run: Arc<Run>,
+    progress: Progress,
+    summary: Summary,
+    waffle: Waffle,
+    verdict: String,
+}
+
+impl Outcome {
+    fn of(run: &Arc<Run>) -> Self {
         Self {
-            chrome: Chrome::new("demo", visit),
-            reads: run.reads,
-            max_reads: MAX_READS,
-            verdict: summary.verdict(&run.names, progress.elapsed),
-            samples: run.samples_from(0),
-            names: run.names.clone(),
-            progress,
-            summary,
-            run,
+            progress: run.progress(),
+            summary: run.summary(),
+            waffle: Waffle::of(run),
+            verdict: run.verdict(),
+            run: Arc::clone(run),
         }
     }
 
-    fn rows(&self) -> usize {
-        self.samples.len().div_ceil(COLUMNS).max(1)
-    }
-
-    fn x(index: &usize) -> usize {
-        index % COLUMNS * CELL
-    }
-
-    fn y(index: &usize) -> usize {
-        index / COLUMNS * CELL
-    }
-
-    /// What hovering over a cell says.
-    fn title(&self, index: &usize, sample: &Sample) -> String {
-        let who = self.server_of(sample);
-        let millis = sample.duration.as_secs_f64() * 1000.0;
-        let retried = if sample.retried { ", after another one failed" } else { "" };
-        format!("#{} {who} {millis:.2} ms{retried}", index + 1)
-    }
-
-    /// The first reads of the sequence in words, for those who can't see the waffle.
-    fn first_answers(&self) -> String {
-        let names =
-            self.samples.iter().take(9).map(|s| s.server.map_or("nobody", |server| &self.names[server]));
-        names.collect::<Vec<_>>().join(", ")
-    }
-
-    fn server_of(&self, sample: &Sample) -> &str {
-        sample.server.map_or("no answer", |server| self.names[server].as_str())
-    }
-
-    fn glyph(&self, sample: &Sample) -> String {
-        sample.server.map_or_else(|| "none".to_owned(), |server| glyph(server, self.names.len()))
-    }
-
-    fn glyph_of(&self, server: &ServerIndex) -> String {
-        glyph(*server, self.names.len())
-    }
-
-    fn lag(lag: &Option<Duration>) -> String {
-        lag.map_or_else(|| "unknown".to_owned(), ago)
-    }
-
-    fn per_second(&self) -> String {
-        let answered = self.samples.iter().filter(|s| s.server.is_some()).count();
-        format!(
-            "{:.0}",
-            f64::from(u32::try_from(answered).unwrap_or(u32::MAX)) / self.progress.elapsed.as_secs_f64()
-        )
+    fn experiment(&self) -> Experiment {
+        self.run.plan.experiment
     }
 
     fn is_complete(&self) -> bool {
         self.progress.ending == Some(Ending::Complete)
     }
+
+    fn is_over(&self) -> bool {
+        self.progress.ending.is_some()
+    }
+
+    fn name(&self, share: &Share) -> &str {
+        &self.run.names[share.server]
+    }
+
+    fn glyph(&self, share: &Share) -> String {
+        glyph(share.server, self.run.names.len())
+    }
+
+    /// Servers with a row: all replicas, and the leader when it answered.
+    fn rows(&self) -> Vec<&Share> {
+        let leader = self.run.names.len().saturating_sub(1);
+        self.summary.shares.iter().filter(|share| share.server != leader || share.count > 0).collect()
+    }
+
+    /// Where chance leads to, as a part of the bar: from, width in percent. Only where chance is what decides.
+    fn band(&self) -> Option<(f64, f64)> {
+        let random = self.run.plan.strategy == Strategy::Random;
+        let (from, to) = self.summary.band().filter(|_| random && self.waffle.total > 0)?;
+        #[expect(clippy::cast_precision_loss, reason = "there are at most 10 000 reads")]
+        let percent = |reads: f64| 100.0 * reads / self.waffle.total as f64;
+        Some((percent(from), percent(to - from)))
+    }
+
+    fn lag(share: &Share) -> String {
+        share.lag.map_or_else(|| "unknown".to_owned(), ago)
+    }
+
+    fn per_second(&self) -> String {
+        #[expect(clippy::cast_precision_loss, reason = "there are at most 10 000 reads")]
+        let answered = (self.waffle.total - self.summary.errors) as f64;
+        format!("{:.0}", answered / self.progress.elapsed.as_secs_f64().max(1e-6))
+    }
 }
 
-/// The mark of a server: colours and shapes repeat after four replicas, the leader has its own.
-fn glyph(server: ServerIndex, servers: usize) -> String {
-    if server + 1 == servers { "leader".to_owned() } else { (server % 4).to_string() }
+fn replicas(state: &AppState) -> Vec<String> {
+    state.database().replicas().iter().map(|replica| replica.name().to_owned()).collect()
 }
 
-/// `GET /Home/Demo` and `GET /demo`
-pub async fn show(State(state): State<AppState>, visit: Visit) -> Response {
-    let names = state.database().replicas().iter().map(|replica| replica.name().to_owned()).collect();
-    let recent = state.runs().all();
-    let chrome = Chrome::new("demo", &visit);
-    page(StatusCode::OK, &DemoPage { chrome, reads: DEFAULT_READS, max_reads: MAX_READS, names, recent })
-}
-
-/// How many reads a run shall have.
+/// What a run shall do, from the fields of a form or an address.
 ///
 /// # Errors
-/// When the text is not a number from 1 to [`MAX_READS`].
-pub fn reads_of(text: Option<&str>) -> Result<usize, FieldError> {
-    match text.map_or(Ok(DEFAULT_READS), str::parse) {
-        Ok(reads @ 1..=MAX_READS) => Ok(reads),
-        _ => Err(FieldError::new("reads", format!("The number of reads is from 1 to {MAX_READS}."))),
-    }
+/// For the first field that can't be.
+pub fn plan_of(state: &AppState, field: impl Fn(&str) -> Option<String>) -> Result<Plan, FieldError> {
+    Plan::parse(field, &replicas(state))
+}
+
+/// `GET /Home/Demo` and `GET /demo`, with `?experiment=` and all other fields of the form, to be linked.
+///
+/// # Errors
+/// 400 when a field can't be.
+pub async fn show(
+    State(state): State<AppState>,
+    query: QueryFields,
+    visit: Visit,
+) -> Result<Response, AppError> {
+    let plan = plan_of(&state, |name| query.get(name).map(str::to_owned)).map_err(AppError::BadRequest)?;
+    let start = state.sampler().settings().start("replica-2");
+    let template = DemoPage {
+        chrome: Chrome::new("demo", &visit),
+        form: Form { plan, replicas: replicas(&state) },
+        recent: state.runs().all(),
+        stop_command: start.replacen("start", "stop", 1),
+        in_rotation: visit.sample().in_rotation(),
+    };
+    Ok(page(StatusCode::OK, &template))
 }
 
 /// `POST /demo/runs`: starts a run. A browser is sent to its page, a program gets its addresses.
 ///
 /// # Errors
-/// 422 when the number of reads can't be, 429 while another run goes on.
+/// 422 when a field can't be, 429 while another run goes on.
 pub async fn start(
     State(state): State<AppState>,
     headers: HeaderMap,
     form: FormFields,
 ) -> Result<Response, AppError> {
-    let reads = form.text("reads");
-    let reads = reads_of(Some(reads.trim()).filter(|text| !text.is_empty()))?;
-    let run = state.runs().start(&state, reads).map_err(|_| AppError::RunGoingOn)?;
+    let plan = plan_of(&state, |name| Some(form.text(name)))?;
+    let run = state.runs().start(&state, plan).map_err(|_| AppError::RunGoingOn)?;
     let address = format!("/demo/runs/{}", run.id);
     if wants_json(&headers) {
         let addresses = json!({
@@ -185,7 +213,7 @@ fn find(state: &AppState, id: &str) -> Result<Arc<Run>, AppError> {
     })
 }
 
-/// `GET /demo/runs/{id}`, and `{id}.json` for programs. Waits for the end of a run, but not for ever.
+/// `GET /demo/runs/{id}`, and `{id}.json` and `{id}.csv` for programs. Waits for the end of a run, but not for ever.
 ///
 /// # Errors
 /// 404 when the run is not kept.
@@ -194,13 +222,44 @@ pub async fn show_run(
     PathText(id): PathText,
     visit: Visit,
 ) -> Result<Response, AppError> {
-    let (id, json) = id.strip_suffix(".json").map_or((id.as_str(), false), |id| (id, true));
+    let (id, kind) = id.split_once('.').map_or((id.as_str(), ""), |(id, kind)| (id, kind));
     let run = find(&state, id)?;
     run.finished(PATIENCE).await;
-    if json {
-        return Ok(Json(run_json(&run)).into_response());
+    match kind {
+        "json" => return Ok(Json(run_json(&run)).into_response()),
+        "csv" => return Ok(export::run_csv(&run)),
+        "" => {}
+        _ => return Err(AppError::NotFound("A run can be had as a page, as .json and as .csv.".to_owned())),
     }
-    Ok(page(StatusCode::OK, &RunPage::new(&visit, run)))
+    let others = state.runs().all().into_iter().filter(|other| other.id != run.id).collect();
+    let template = RunPage {
+        chrome: Chrome::new("demo", &visit),
+        form: Form { plan: run.plan.clone(), replicas: replicas(&state) },
+        others,
+        result: Outcome::of(&run),
+    };
+    Ok(page(StatusCode::OK, &template))
+}
+
+#[derive(Template)]
+#[template(path = "demo/compare.html")]
+struct ComparePage {
+    chrome: Chrome,
+    results: [Outcome; 2],
+}
+
+/// `GET /demo/compare?a=&b=`: two runs beside each other.
+///
+/// # Errors
+/// 404 when one of them is not kept.
+pub async fn compare(
+    State(state): State<AppState>,
+    query: QueryFields,
+    visit: Visit,
+) -> Result<Response, AppError> {
+    let [a, b] = ["a", "b"].map(|name| find(&state, query.get(name).unwrap_or_default()));
+    let results = [Outcome::of(&a?), Outcome::of(&b?)];
+    Ok(page(StatusCode::OK, &ComparePage { chrome: Chrome::new("demo", &visit), results }))
 }
 
 /// `POST /demo/runs/{id}/stop`
@@ -211,110 +270,4 @@ pub async fn stop(State(state): State<AppState>, PathText(id): PathText) -> Resu
     let run = find(&state, &id)?;
     run.stop();
     Ok(Redirect::to(&format!("/demo/runs/{}", run.id)).into_response())
-}
-
-/// `GET /demo/runs/{id}/events`: the progress of a run as it happens. It only looks: opening it again starts nothing,
-/// and goes on after the last event that the browser saw.
-///
-/// # Errors
-/// 404 when the run is not kept.
-pub async fn events(
-    State(state): State<AppState>,
-    PathText(id): PathText,
-    headers: HeaderMap,
-) -> Result<Response, AppError> {
-    let run = find(&state, &id)?;
-    let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok()).unwrap_or(0);
-    let stream = Sse::new(progress_events(state, run, seen)).keep_alive(KeepAlive::default());
-    // A proxy that collects the stream would defeat it.
-    Ok(([("x-accel-buffering", "no"), ("cache-control", "no-store")], stream).into_response())
-}
-
-struct Follower {
-    state: AppState,
-    run: Arc<Run>,
-    seen: usize,
-    over: bool,
-    _open: OpenStream,
-}
-
-fn progress_events(
-    state: AppState,
-    run: Arc<Run>,
-    seen: usize,
-) -> impl Stream<Item = Result<Event, Infallible>> {
-    let changes = run.subscribe();
-    let follower = Follower { state, run, seen, over: false, _open: OpenStream::new("demo") };
-    futures_util::stream::unfold((follower, changes), |(mut follower, mut changes)| async move {
-        if follower.over {
-            return None;
-        }
-        let seen = follower.seen;
-        let news = changes.wait_for(|progress| progress.done > seen || progress.ending.is_some());
-        let progress = tokio::select! {
-            // An open stream must not hold up the application's end.
-            () = follower.state.shutdown().cancelled() => return None,
-            progress = news => *progress.ok()?,
-        };
-        let samples = follower.run.samples_from(seen);
-        follower.seen = seen + samples.len();
-        follower.over = progress.ending.is_some();
-        let servers = follower.run.names.len();
-        let cells: Vec<String> = samples
-            .iter()
-            .map(|s| s.server.map_or_else(|| "none".to_owned(), |i| glyph(i, servers)))
-            .collect();
-        let data = json!({
-            "done": follower.seen,
-            "total": follower.run.reads,
-            "elapsed_ms": millis(progress.elapsed),
-            "cells": cells,
-        });
-        let name = if follower.over { "done" } else { "progress" };
-        let event = Event::default().event(name).id(follower.seen.to_string()).data(data.to_string());
-        Some((Ok(event), (follower, changes)))
-    })
-}
-
-/// A run for programs.
-pub fn run_json(run: &Run) -> Value {
-    let (progress, summary) = (run.progress(), run.summary());
-    let servers = summary.shares.iter().map(|share| {
-        json!({
-            "name": run.names[share.server],
-            "count": share.count,
-            "percent": share.percent,
-            "milliseconds": quantiles_json(&share.quantiles),
-            "lag_ms": share.lag.map(millis),
-            "port": share.port,
-        })
-    });
-    let samples = run.samples_from(0);
-    let sequence = samples.iter().map(|sample| sample.server.map(|server| run.names[server].as_str()));
-    json!({
-        "id": run.id,
-        "started_at": run.started_at,
-        "state": progress.ending.map_or("running", Ending::label),
-        "reads": run.reads,
-        "done": samples.len(),
-        "elapsed_ms": millis(progress.elapsed),
-        "servers": servers.collect::<Vec<_>>(),
-        "milliseconds": quantiles_json(&summary.quantiles),
-        "errors": summary.errors,
-        "retried": summary.retried,
-        "mismatches": summary.mismatches,
-        "spread": summary.spread(),
-        "verdict": summary.verdict(&run.names, progress.elapsed),
-        "sequence": sequence.collect::<Vec<_>>(),
-    })
-}
-
-fn quantiles_json(quantiles: &Quantiles) -> Value {
-    let Quantiles { p50, p95, p99, max } = *quantiles;
-    json!({ "p50": millis(p50), "p95": millis(p95), "p99": millis(p99), "max": millis(max) })
-}
-
-/// Milliseconds with three digits.
-fn millis(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e3
 }

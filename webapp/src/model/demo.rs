@@ -1,6 +1,12 @@
 //! What a demo run measured, and what that means in words. Pure: samples in, figures and a verdict out.
 
+pub mod plan;
+pub mod words;
+
 use std::time::Duration;
+
+use crate::db::route::strategy::Strategy;
+use plan::Plan;
 
 /// The database that answered a read: an index into the run's list of names. The last one is the leader.
 pub type ServerIndex = usize;
@@ -20,6 +26,8 @@ pub struct Sample {
     pub retried: bool,
     /// How far behind the leader the answer was.
     pub lag: Option<Duration>,
+    /// What the experiment looks for, when it was there: by how many versions, or 1.
+    pub odd: Option<u64>,
 }
 
 /// Durations of a group of reads, by nearest rank.
@@ -60,6 +68,8 @@ pub struct Share {
     pub lag: Option<Duration>,
     /// The port that the server named.
     pub port: Option<i32>,
+    /// Answers in which the experiment found what it looks for.
+    pub odd: usize,
 }
 
 /// A run in figures.
@@ -75,6 +85,10 @@ pub struct Summary {
     pub retried: usize,
     /// Reads whose server named itself differently from the router's belief.
     pub mismatches: usize,
+    /// Answers in which the experiment found what it looks for.
+    pub odd: usize,
+    /// By how much the worst of them.
+    pub oddest: u64,
 }
 
 impl Summary {
@@ -91,6 +105,7 @@ impl Summary {
                 quantiles: Quantiles::of(mine.iter().map(|s| s.duration).collect()),
                 lag: mine.iter().rev().find_map(|s| s.lag),
                 port: mine.iter().rev().find_map(|s| s.port),
+                odd: mine.iter().filter(|s| s.odd.is_some()).count(),
             }
         });
         let answered = || samples.iter().filter(|s| s.server.is_some());
@@ -100,6 +115,8 @@ impl Summary {
             errors: samples.len() - answered().count(),
             retried: samples.iter().filter(|s| s.retried).count(),
             mismatches: answered().filter(|s| !s.agrees).count(),
+            odd: answered().filter(|s| s.odd.is_some()).count(),
+            oddest: answered().filter_map(|s| s.odd).max().unwrap_or(0),
         }
     }
 
@@ -110,8 +127,8 @@ impl Summary {
         counts().max().unwrap_or(0) - counts().min().unwrap_or(0)
     }
 
-    /// What happened, in a few sentences.
-    pub fn verdict(&self, names: &[String], elapsed: Duration) -> String {
+    /// Who answered, in a few sentences.
+    fn verdict(&self, plan: &Plan, names: &[String], elapsed: Duration) -> String {
         let answers = self.shares.iter().map(|s| s.count).sum::<usize>();
         let reads = answers + self.errors;
         if reads == 0 {
@@ -141,10 +158,16 @@ impl Summary {
             say("No replica could answer, so the leader did.");
         } else if leader > 0 {
             say(&format!("The leader answered {leader}, when no replica could."));
-        } else if self.spread() <= 1 {
+        } else if plan.strategy == Strategy::RoundRobin && self.spread() <= 1 {
             say("Round-robin promises a spread of at most 1, and that is what you got.");
-        } else {
+        } else if plan.strategy == Strategy::RoundRobin && plan.in_flight == 1 && !plan.guarded {
             say("A replica left or came back during the run; the others shared its reads.");
+        } else if plan.strategy == Strategy::Random && self.spread() > 1 {
+            say(if self.is_chance() {
+                "Uneven, as chance is: each share is within what 95 of 100 runs show."
+            } else {
+                "More uneven than 95 of 100 runs by chance."
+            });
         }
         if !silent.is_empty() && leader < answers {
             say(&format!(
@@ -167,6 +190,23 @@ impl Summary {
         words
     }
 
+    /// The reads that each replica gets by chance in 95 of 100 runs: from, to. Nothing when there are no replicas.
+    pub fn band(&self) -> Option<(f64, f64)> {
+        let reads: usize = self.replicas().map(|share| share.count).sum();
+        let servers = self.replicas().count();
+        #[expect(clippy::cast_precision_loss, reason = "counts are at most 10 000")]
+        let (reads, chance) = (reads as f64, 1.0 / servers.max(1) as f64);
+        let around = 1.96 * (reads * chance * (1.0 - chance)).sqrt();
+        let middle = reads * chance;
+        (servers > 0).then(|| ((middle - around).max(0.0), (middle + around).min(reads)))
+    }
+
+    /// Whether every share is within the band.
+    #[expect(clippy::cast_precision_loss, reason = "counts are at most 10 000")]
+    fn is_chance(&self) -> bool {
+        self.band().is_some_and(|(from, to)| self.replicas().all(|s| (from..=to).contains(&(s.count as f64))))
+    }
+
     fn replicas(&self) -> impl Iterator<Item = &Share> {
         self.shares.iter().take(self.shares.len().saturating_sub(1))
     }
@@ -183,7 +223,11 @@ mod tests {
 
     fn sample(server: Option<usize>, millis: u64) -> Sample {
         let duration = Duration::from_millis(millis);
-        Sample { server, duration, agrees: true, port: Some(5433), retried: false, lag: None }
+        Sample { server, duration, agrees: true, port: Some(5433), retried: false, lag: None, odd: None }
+    }
+
+    fn plan() -> Plan {
+        Plan::proposed(plan::Experiment::Spread)
     }
 
     fn names() -> Vec<String> {
@@ -205,7 +249,7 @@ mod tests {
         let summary = Summary::of(&samples, 4);
         let counts: Vec<_> = summary.shares.iter().map(|s| s.count).collect();
         assert_eq!((counts, summary.spread()), (vec![334, 333, 333, 0], 1));
-        let verdict = summary.verdict(&names(), Duration::from_millis(210));
+        let verdict = summary.verdict(&plan(), &names(), Duration::from_millis(210));
         assert!(
             verdict.starts_with("1000 reads in 0.21 s: 334 / 333 / 333. Round-robin promises"),
             "{verdict}"
@@ -219,7 +263,7 @@ mod tests {
         samples[0].agrees = false;
         let summary = Summary::of(&samples, 4);
         assert_eq!((summary.errors, summary.mismatches, summary.spread()), (1, 1, 0));
-        let verdict = summary.verdict(&names(), Duration::from_secs(1));
+        let verdict = summary.verdict(&plan(), &names(), Duration::from_secs(1));
         for part in
             ["5 / 0 / 5", "Without replica-2", "One server named itself differently", "1 read got no answer"]
         {
@@ -229,7 +273,8 @@ mod tests {
 
     #[test]
     fn runs_too_short_to_judge_are_not_judged() {
-        let verdict = |samples: &[Sample]| Summary::of(samples, 4).verdict(&names(), Duration::from_secs(1));
+        let verdict =
+            |samples: &[Sample]| Summary::of(samples, 4).verdict(&plan(), &names(), Duration::from_secs(1));
         assert_eq!(verdict(&[]), "The run was stopped before its first read.");
         let unanswered = verdict(&[sample(None, 5), sample(None, 5)]);
         assert_eq!(unanswered, "2 reads, and no database answered: neither a replica nor the leader.");
@@ -242,6 +287,44 @@ mod tests {
     #[test]
     fn the_leader_alone_is_said_so() {
         let summary = Summary::of(&[sample(Some(3), 1)], 4);
-        assert!(summary.verdict(&names(), Duration::ZERO).contains("No replica could answer"));
+        assert!(summary.verdict(&plan(), &names(), Duration::ZERO).contains("No replica could answer"));
+    }
+
+    #[test]
+    fn chance_is_told_from_unfairness() {
+        let of = |counts: [usize; 3]| {
+            let samples: Vec<_> =
+                counts.iter().enumerate().flat_map(|(i, n)| vec![sample(Some(i), 1); *n]).collect();
+            let plan = Plan { strategy: Strategy::Random, ..plan() };
+            Summary::of(&samples, 4).verdict(&plan, &names(), Duration::from_secs(1))
+        };
+        assert!(of([310, 340, 350]).contains("Uneven, as chance is"));
+        assert!(of([250, 375, 375]).contains("More uneven than 95 of 100"));
+        // 1000 over three: 333 ± 29.
+        let even = Summary::of(&(0..1000).map(|i| sample(Some(i % 3), 1)).collect::<Vec<_>>(), 4);
+        let (from, to) = even.band().unwrap();
+        assert_eq!((from.round(), to.round()), (304.0, 363.0));
+    }
+
+    #[test]
+    fn what_an_experiment_looks_for_comes_first() {
+        let mut samples: Vec<_> = (0..10).map(|i| sample(Some(i % 2), 1)).collect();
+        let verdict = |samples: &[Sample], experiment| {
+            let plan = Plan::proposed(experiment);
+            words::verdict(&plan, &Summary::of(samples, 4), &names(), Duration::from_secs(1))
+        };
+        use plan::Experiment::{OwnWrites, Snapshot, Staleness, TimeTravel};
+        assert!(
+            verdict(&samples, OwnWrites).starts_with("Every read found the write before it. 10 reads in")
+        );
+        assert!(verdict(&samples, TimeTravel).starts_with("Time never ran backwards."));
+        samples[3].odd = Some(4);
+        samples[5].odd = Some(1);
+        assert!(
+            verdict(&samples, Staleness)
+                .starts_with("2 of 10 answers (20.0 %) were behind, at most by 4 versions.")
+        );
+        assert!(verdict(&samples, OwnWrites).starts_with("2 reads (20.0 %) missed"));
+        assert!(verdict(&samples, Snapshot).contains("that is a fault"));
     }
 }

@@ -102,8 +102,8 @@ async fn the_page_of_a_run_needs_no_script() -> anyhow::Result<()> {
     ] {
         ensure!(page.text.contains(part), "{part} is not in {}", page.text);
     }
-    // The one that all pages share; the result itself needs none.
-    ensure!(page.text.matches("<script").count() == 1, "the result needs no script of its own");
+    // The one that all pages share, and the one that lets the arrow keys go through the marks; the result needs neither.
+    ensure!(page.text.matches("<script").count() == 2, "{}", page.text);
     ensure!(site.get("/Home/Demo").await?.text.contains(started.header("location")), "the run is not listed");
     ensure!(site.get("/demo/runs/018f0000-0000-7000-8000-000000000001").await?.code() == 404, "unknown run");
     Ok(())
@@ -162,4 +162,60 @@ async fn an_open_stream_does_not_hold_up_the_end() -> anyhow::Result<()> {
     let stream = site.request(Method::GET, run["events"].as_str().unwrap_or_default()).send().await?;
     ensure!(stream.status() == 200, "the stream is open");
     site.stop().await
+}
+
+#[tokio::test]
+async fn experiments_find_what_they_look_for_and_tokens_mend_it() -> anyhow::Result<()> {
+    // Nothing replicates here, so whoever asks a replica without a token misses its own write.
+    let site = Site::start().await?;
+    let run = async |query: &str| anyhow::Ok(site.get(&format!("/api/demo?{query}")).await?.body());
+    let without = run("experiment=own-writes&reads=10").await?;
+    ensure!(without["odd"] == 10 && without["errors"] == 0 && counts(&without)[3] == 0, "{without}");
+    ensure!(
+        without["verdict"].as_str().unwrap_or_default().contains("10 reads (100.0 %) missed"),
+        "{without}"
+    );
+    let with = run("experiment=own-writes&reads=3&guarded=on").await?;
+    ensure!(with["odd"] == 0 && counts(&with)[3] == 3, "the leader has what was written: {with}");
+    ensure!(with["plan"]["guarded"] == true, "{with}");
+    let sums = run("experiment=snapshot&reads=30").await?;
+    ensure!(sums["odd"] == 0 && sums["verdict"].as_str().unwrap_or_default().contains("same sum"), "{sums}");
+    let stale = run("experiment=staleness&reads=200&in_flight=4").await?;
+    ensure!(stale["done"] == 200 && stale["errors"] == 0, "{stale}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn strategies_are_chosen_and_a_slow_replica_is_avoided() -> anyhow::Result<()> {
+    let site = Site::start().await?;
+    let run = async |query: &str| anyhow::Ok(site.get(&format!("/api/demo?{query}")).await?.body());
+    let avoided = run("strategy=least-in-flight&reads=200&in_flight=6&slower=replica-2&slower_ms=30").await?;
+    let of = counts(&avoided);
+    ensure!(avoided["errors"] == 0 && of[1] * 4 < of[0] && of[1] * 4 < of[2], "{of:?} {avoided}");
+    let sticky = run("strategy=sticky&reads=20").await?;
+    ensure!(counts(&sticky).contains(&20), "{sticky}");
+    for wrong in ["reads=10001", "in_flight=33", "strategy=fastest", "experiment=magic", "slower=replica-9"] {
+        ensure!(site.get(&format!("/api/demo?{wrong}")).await?.code() == 400, "{wrong}");
+        ensure!(site.get(&format!("/demo?{wrong}")).await?.code() == 400, "{wrong}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn runs_can_be_compared_and_downloaded() -> anyhow::Result<()> {
+    let site = Site::start().await?;
+    let mut runs = Vec::new();
+    for body in ["reads=30", "reads=60&strategy=random"] {
+        let started = start(&site, body, "text/html").await?;
+        runs.push(started.header("location").rsplit('/').next().unwrap_or_default().to_owned());
+        site.get(&format!("/demo/runs/{}", runs[runs.len() - 1])).await?;
+    }
+    let csv = site.get(&format!("/demo/runs/{}.csv", runs[0])).await?;
+    ensure!(csv.header("content-type").starts_with("text/csv") && csv.text.lines().count() == 31, "{csv:?}");
+    ensure!(csv.text.starts_with("read,server,milliseconds") && csv.text.contains("\n1,replica-"), "{csv:?}");
+    let compared = site.get(&format!("/demo/compare?a={}&b={}", runs[0], runs[1])).await?;
+    ensure!(compared.code() == 200 && compared.text.matches("data-waffle").count() == 2, "{compared:?}");
+    ensure!(site.get(&format!("/demo/compare?a={}&b=x", runs[0])).await?.code() == 404, "an unknown run");
+    ensure!(site.get(&format!("/demo/runs/{}.xml", runs[0])).await?.code() == 404, "an unknown form");
+    Ok(())
 }

@@ -108,7 +108,7 @@ async fn replicas_that_are_being_copied_do_not_answer() -> anyhow::Result<()> {
     ensure!(page.code() == 200 && page.served_by() == "leader", "{page:?}");
     ensure!(page.text.contains("the replicas are still being copied"), "{page:?}");
     // The first page says so too.
-    site.await_text("/", ": Copying").await?;
+    site.await_text("/", "Waiting for its first copy").await?;
 
     site.replicate(&[0, 1]).await?;
     site.await_rotation(2).await?;
