@@ -4,3 +4,4 @@ mod harness;
 mod lab;
 mod observers;
 mod tidy;
+mod vendored;

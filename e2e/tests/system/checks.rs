@@ -7,6 +7,7 @@ mod chaos;
 mod command_line;
 mod connect_kills;
 mod lanes;
+mod pages;
 mod peer_failures;
 mod registration;
 mod rows;
@@ -105,6 +106,31 @@ pub(crate) const ALL: &[Check] = &[
         name: "the_demo_does_without_a_stopped_replica",
         needs: Needs::Either,
         run: |s| Box::pin(browser::demo_with_an_outage(s)),
+    },
+    Check {
+        name: "pages_can_be_used_by_everybody",
+        needs: Needs::Either,
+        run: |s| Box::pin(pages::accessible(s)),
+    },
+    Check {
+        name: "pages_and_demo_work_by_keyboard",
+        needs: Needs::Either,
+        run: |s| Box::pin(pages::by_keyboard(s)),
+    },
+    Check {
+        name: "pages_work_without_scripts",
+        needs: Needs::Either,
+        run: |s| Box::pin(pages::without_scripts(s)),
+    },
+    Check {
+        name: "pages_cost_no_session_per_reader",
+        needs: Needs::Either,
+        run: |s| Box::pin(pages::streams(s)),
+    },
+    Check {
+        name: "pages_say_what_is_down_and_recover",
+        needs: Needs::Either,
+        run: |s| Box::pin(pages::outages(s)),
     },
     Check {
         name: "a_large_transaction_appears_whole",

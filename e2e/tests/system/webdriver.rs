@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use base64::Engine as _;
 use e2e::wait;
 use serde_json::{Value, json};
 
@@ -127,6 +128,49 @@ impl Browser {
             found[ELEMENT].as_str().map(str::to_owned).ok_or_else(|| found.to_string())
         })
         .await
+    }
+
+    /// What a script passes to `done`, which is the last of its arguments.
+    pub(crate) async fn run_until_done(&self, script: &str) -> anyhow::Result<Value> {
+        let script = format!("const done = arguments[arguments.length - 1];\n{script}");
+        self.command("POST", "/execute/async", &json!({ "script": script, "args": [] })).await
+    }
+
+    /// A command of Chromium's own protocol, for what WebDriver has no word.
+    pub(crate) async fn chromium(&self, command: &str, parameters: &Value) -> anyhow::Result<Value> {
+        let body = json!({ "cmd": command, "params": parameters });
+        self.command("POST", "/goog/cdp/execute", &body)
+            .await
+            .with_context(|| format!("tell Chromium {command}"))
+    }
+
+    /// Pretends that the window is so wide and that the reader likes these colours: `light` or `dark`.
+    pub(crate) async fn look_like(&self, width: u32, colours: &str) -> anyhow::Result<()> {
+        let metrics = json!({ "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false });
+        self.chromium("Emulation.setDeviceMetricsOverride", &metrics).await?;
+        let media = json!({ "features": [{ "name": "prefers-color-scheme", "value": colours }] });
+        self.chromium("Emulation.setEmulatedMedia", &media).await?;
+        Ok(())
+    }
+
+    /// The whole page as a picture (PNG).
+    pub(crate) async fn picture(&self) -> anyhow::Result<Vec<u8>> {
+        let whole = json!({ "format": "png", "captureBeyondViewport": true });
+        let answer = self.chromium("Page.captureScreenshot", &whole).await?;
+        let encoded = answer["data"].as_str().context("read the picture")?;
+        base64::engine::general_purpose::STANDARD.decode(encoded).context("decode the picture")
+    }
+
+    /// Presses keys one after the other, wherever the focus is. The codes of special keys are in W3C WebDriver, 17.4.2.
+    pub(crate) async fn press(&self, keys: &str) -> anyhow::Result<()> {
+        let strokes = keys.chars().flat_map(|key| {
+            let key = key.to_string();
+            [json!({ "type": "keyDown", "value": key }), json!({ "type": "keyUp", "value": key })]
+        });
+        let actions =
+            json!({ "actions": [{ "type": "key", "id": "keys", "actions": strokes.collect::<Vec<_>>() }] });
+        self.command("POST", "/actions", &actions).await?;
+        Ok(())
     }
 
     /// Everything that the page wrote to the console as an error, since the last call.
