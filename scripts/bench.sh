@@ -8,7 +8,8 @@
 #   scripts/bench.sh service VERB SERVICE
 #
 #   SCENARIO           drain, latency, memory or catchup, through Kafka; or bulk (bulk-insert, bulk-update, bulk-delete),
-#                      backlog, direct-latency or copy, whose --systems are compared; SCENARIO --help shows its options
+#                      backlog, sizes, wide, orders, tpcb, scaling, direct-latency or copy, whose --systems are compared;
+#                      SCENARIO --help shows its options
 #   --smoke            every scenario without the sink, very small: does the benchmark work?
 #   --keep             leaves the servers running, so that the next run starts at once
 #   --fresh            deletes the data of earlier runs first, the filled topics too
@@ -233,6 +234,11 @@ else
   measure memory --shapes narrow --narrow-rows 5000 --around 1 --freeze-seconds 1
   measure bulk --rows 3000 --repeat 1 --systems native,native-streaming,direct
   measure backlog --transactions 3000 --repeat 1
+  measure sizes --rows 3000 --sizes 10,3000 --repeat 1 --systems direct
+  measure wide --rows 200 --repeat 1 --systems direct
+  measure orders --transactions 1000 --repeat 1 --systems direct,kafka
+  measure tpcb --seconds 2 --scale 1 --rates 0 --repeat 1 --systems direct
+  measure scaling --replicas 1,6 --rows 2000 --transactions 1000 --repeat 1 --systems native
   measure direct-latency --commits 20 --warm-up 5 --repeat 1 --loads 0,100
   measure copy --megabytes 2 --repeat 1
 fi

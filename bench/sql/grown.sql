@@ -1,2 +1,3 @@
--- Do the measured tables take more than $1 bytes? As in size.sql.
-SELECT sum(pg_table_size(oid)) > $1::bigint FROM pg_class WHERE relnamespace = 'bench'::regnamespace AND relkind = 'r'
+-- Do the measured tables take more than $1 bytes, as in size.sql? Or is the row with the key $2 there?
+SELECT sum(pg_table_size(oid)) > $1::bigint OR EXISTS (SELECT FROM bench.accounts WHERE id = $2::bigint)
+FROM pg_class WHERE relnamespace = 'bench'::regnamespace AND relkind = 'r'

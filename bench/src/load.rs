@@ -59,7 +59,7 @@ impl Load {
 
     /// How to number what a server has.
     pub(crate) fn numbering(&self) -> Numbering {
-        Numbering { rows: self.rows }
+        Numbering { after: SEED, rows: self.rows }
     }
 
     /// Ends it: every transaction that it made, in order.
@@ -72,13 +72,16 @@ impl Load {
 /// From keys to the numbers of transactions.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Numbering {
-    rows: i64,
+    /// The last key before the first transaction's.
+    pub(crate) after: i64,
+    /// Rows of each transaction.
+    pub(crate) rows: i64,
 }
 
 impl Numbering {
     /// The newest transaction that a server has, by its newest key; 0 for none.
     pub(crate) fn of_key(self, newest: Option<i64>) -> usize {
-        let transactions = newest.map_or(0, |key| (key - SEED).max(0) / self.rows);
+        let transactions = newest.map_or(0, |key| (key - self.after).max(0) / self.rows);
         usize::try_from(transactions).unwrap_or_default()
     }
 }
@@ -89,7 +92,7 @@ mod tests {
 
     #[test]
     fn the_newest_key_tells_the_newest_transaction() {
-        let numbering = Numbering { rows: 5 };
+        let numbering = Numbering { after: SEED, rows: 5 };
         assert_eq!(numbering.of_key(None), 0);
         assert_eq!(numbering.of_key(Some(-7)), 0);
         assert_eq!(numbering.of_key(Some(SEED)), 0);

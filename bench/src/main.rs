@@ -57,6 +57,16 @@ enum Scenario {
     BulkDelete(peers::Bulk),
     /// Very many single-row transactions that were written while nothing applied them.
     Backlog(peers::BacklogOptions),
+    /// The same rows in transactions of one row, of ten, and so on, written while nothing applied them.
+    Sizes(peers::SizesOptions),
+    /// Rows with large values, written while nothing applied them.
+    Wide(peers::WideOptions),
+    /// Transactions over several tables with foreign keys, written while nothing applied them.
+    Orders(peers::OrdersOptions),
+    /// pgbench's TPC-B-like transactions, and how far the replicas are behind meanwhile.
+    Tpcb(peers::TpcbOptions),
+    /// The same work for one replica and for several.
+    Scaling(peers::ScalingOptions),
     /// Single-row commits, idle and beside a load.
     DirectLatency(peers::LatencyOptions),
     /// The first rows of three empty replicas.
@@ -77,6 +87,11 @@ async fn main() -> anyhow::Result<()> {
         Scenario::BulkUpdate(bulk) => peers::run(system, &bulk.only(peers::Operation::Update)).await,
         Scenario::BulkDelete(bulk) => peers::run(system, &bulk.only(peers::Operation::Delete)).await,
         Scenario::Backlog(options) => peers::run(system, &options).await,
+        Scenario::Sizes(options) => peers::run(system, &options).await,
+        Scenario::Wide(options) => peers::run(system, &options).await,
+        Scenario::Orders(options) => peers::run(system, &options).await,
+        Scenario::Tpcb(options) => peers::run(system, &options).await,
+        Scenario::Scaling(options) => peers::run(system, &options).await,
         Scenario::DirectLatency(options) => peers::run(system, &options).await,
         Scenario::Copy(options) => peers::run(system, &options).await,
     }

@@ -110,6 +110,18 @@ impl System {
         Ok(client)
     }
 
+    /// What PostgreSQL's own programs need to reach the leader's measured database as the superuser.
+    pub(crate) fn client_program(&self, name: &str) -> anyhow::Result<Command> {
+        let mut command = Command::new(self.postgres_bin.join(name));
+        command
+            .env("PGHOST", "127.0.0.1")
+            .env("PGPORT", self.postgres_port(0)?.to_string())
+            .env("PGUSER", "postgres")
+            .env("PGPASSWORD", &self.postgres_password)
+            .env("PGDATABASE", DATABASE);
+        Ok(command)
+    }
+
     /// The process id of a service that the scripts have started.
     pub(crate) fn pid(&self, service: &str) -> anyhow::Result<u32> {
         let file = self.state.join("pids").join(format!("{service}.pid"));

@@ -46,12 +46,7 @@ impl Probe {
     /// Makes the first commit, with which the connector makes the topics.
     pub(super) async fn new(system: &System) -> anyhow::Result<Self> {
         let leader = system.connect(0, DATABASE).await?;
-        let insert = leader
-            .prepare(
-                "INSERT INTO bench.accounts VALUES ($1, 'owner', 1, 'note', now(), '{}')
-                 RETURNING pg_current_xact_id()::xid::text",
-            )
-            .await?;
+        let insert = leader.prepare(include_str!("../../sql/mark.sql")).await?;
         let replicas = watch::rows(system).await?;
         let mut probe = Self { leader, insert, replicas, next_key: 0 };
         probe.commit().await?;

@@ -49,18 +49,16 @@ impl Scenario for Options {
 
     fn describe(&self) -> String {
         format!(
-            "{} transactions that insert one row each, written while nothing applies. Drained: from the first page that any \
-             replica takes until all show the last row. In total: from switching applying on (`ALTER SUBSCRIPTION ... ENABLE`, \
-             the start of the replicator's process, resuming connectors). CPU: all processes from that moment on, per \
-             transaction; its parts follow.",
-            self.transactions
+            "{} transactions that insert one row each. {} CPU is per transaction.",
+            self.transactions,
+            drained::DESCRIPTION
         )
     }
 
     async fn through(&self, stage: &Stage<'_>, carrier: Carrier) -> anyhow::Result<Vec<Run>> {
         let figures = rows(stage, carrier, self.transactions, 1).await?;
         let workload = format!("{} transactions", self.transactions);
-        Ok(vec![Run { system: carrier.name(), workload, figures }])
+        Ok(vec![Run::new(carrier, workload, figures)])
     }
 }
 

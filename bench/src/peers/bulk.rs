@@ -194,5 +194,5 @@ async fn measure(
         figures.insert("peak", daemon.peak_memory_mib()?);
     }
     figures.insert("streams", f64::from(servers::streams(stage).await?));
-    Ok(Run { system: carrier.name(), workload: operation.name().to_owned(), figures })
+    Ok(Run::new(carrier, operation.name().to_owned(), figures))
 }

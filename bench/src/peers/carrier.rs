@@ -62,6 +62,11 @@ impl Carrier {
         }
     }
 
+    /// Whether it is Debezium's sink.
+    pub(crate) fn is_sink(self) -> bool {
+        matches!(self, Self::Sink | Self::SinkUnnest)
+    }
+
     /// Starts it on servers that were made anew. Returns before anything arrives: [`Carrying::await_live`] waits for that.
     ///
     /// Only native replication distinguishes starts: the others always bring what the leader has.
@@ -188,11 +193,12 @@ impl Carrying<'_> {
         Ok(())
     }
 
-    /// How many commits the replicator's replicas have made on average; none for others.
-    pub(crate) async fn commits(&self) -> anyhow::Result<Option<f64>> {
+    /// One of the replicator's counters, on average over its replicas; none for others.
+    pub(crate) async fn counter(&self, name: &str) -> anyhow::Result<Option<f64>> {
         let Some(daemon) = self.daemon() else { return Ok(None) };
         let metrics = reqwest::get(daemon.metrics_url()).await.context("ask the replicator")?.text().await?;
-        let counters = metrics.lines().filter(|line| line.starts_with("replicator_groups_applied_total{"));
+        let start = format!("{name}{{");
+        let counters = metrics.lines().filter(|line| line.starts_with(&start));
         let counts = counters.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
         #[expect(clippy::cast_precision_loss, reason = "there are but a few replicas")]
         let replicas = self.stage.replicas as f64;

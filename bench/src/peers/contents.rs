@@ -6,6 +6,7 @@ use anyhow::{Context, ensure};
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
 
+use super::servers;
 use super::stage::Stage;
 use crate::system::server_name;
 
@@ -33,18 +34,13 @@ pub(crate) async fn ensure_equal(stage: &Stage<'_>) -> anyhow::Result<()> {
 
 /// Of every table in the schema `bench`. Equal when the rows are, in whatever order.
 async fn contents(client: &Client) -> anyhow::Result<Contents> {
-    let tables = client
-        .query("SELECT tablename::text FROM pg_tables WHERE schemaname = 'bench' ORDER BY 1", &[])
-        .await
-        .context("list the measured tables")?;
     let mut contents = Contents::new();
-    for table in tables {
-        let name: String = table.get(0);
+    for table in servers::tables(client).await? {
         let read = format!(
-            "SELECT count(*), coalesce(sum(hashtextextended(t::text, 0)::numeric), 0)::text FROM bench.{name} AS t"
+            "SELECT count(*), coalesce(sum(hashtextextended(t::text, 0)::numeric), 0)::text FROM {table} AS t"
         );
-        let row = client.query_one(&read, &[]).await.with_context(|| format!("read {name}"))?;
-        contents.insert(name, (row.get(0), row.get(1)));
+        let row = client.query_one(&read, &[]).await.with_context(|| format!("read {table}"))?;
+        contents.insert(table, (row.get(0), row.get(1)));
     }
     Ok(contents)
 }

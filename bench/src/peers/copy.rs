@@ -111,7 +111,7 @@ impl Scenario for Options {
         ensure_equal(stage).await?;
         drop(lookouts);
         carrying.stop().await?;
-        Ok(vec![Run { system: carrier.name(), workload: format!("{rows} rows, {megabytes:.0} MB"), figures }])
+        Ok(vec![Run::new(carrier, format!("{rows} rows, {megabytes:.0} MB"), figures)])
     }
 }
 

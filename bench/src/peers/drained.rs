@@ -10,11 +10,16 @@ use anyhow::Context;
 
 use super::carrier::Carrying;
 use super::servers;
-use super::sight::{Lookouts, Wanted};
+use super::sight::{self, Lookouts, Wanted};
 use super::stage::Stage;
 use super::summary::Column;
 use super::summary::Figures;
 use super::usage::Usage;
+
+/// What the figures mean, in the words of a report.
+pub(super) const DESCRIPTION: &str = "Written while nothing applies. Drained: from the first page that any replica takes until \
+     all show the last transaction. In total: from switching applying on (`ALTER SUBSCRIPTION ... ENABLE`, the start of the \
+     replicator's process, resuming connectors). CPU: all processes from that moment on; its parts follow.";
 
 /// What there is of each drain; CPU is per `unit`.
 pub(super) const fn columns(unit: &'static str) -> [Column; 15] {
@@ -30,9 +35,9 @@ pub(super) const fn columns(unit: &'static str) -> [Column; 15] {
         Column::part("broker"),
         Column::part("daemon"),
         Column::part("replicas"),
-        Column { name: "each", heading: "CPU by replica", unit, decimals: 1, ratio: false },
         Column { name: "peak", heading: "daemon's peak", unit: "MiB", decimals: 0, ratio: false },
         Column { name: "grouped", heading: "per target commit", unit: "", decimals: 0, ratio: false },
+        Column { name: "in order", heading: "groups in source order", unit: "", decimals: 0, ratio: false },
         Column { name: "streams", heading: "streams at the end", unit: "", decimals: 0, ratio: false },
     ]
 }
@@ -54,7 +59,8 @@ pub(super) async fn measure(
 
     let carrier = carrying.carrier();
     let sizes = servers::sizes(stage).await?;
-    let first = lookouts.begin_each(&sizes.into_iter().map(Wanted::MoreThan).collect::<Vec<_>>())?;
+    let begun = sizes.into_iter().map(|bytes| Wanted::Begun { bytes, marker });
+    let first = lookouts.begin_each(&begun.collect::<Vec<_>>())?;
     let last = lookouts.begin(Wanted::Row(marker))?;
     let before = Usage::now(stage, carrier, None, lookouts.backends())?;
     let started = Instant::now();
@@ -65,7 +71,9 @@ pub(super) async fn measure(
 
     #[expect(clippy::cast_precision_loss, reason = "a benchmark's work stays far below 2^53")]
     let units = units as f64;
-    let (drain, total) = ((shown - first).as_secs_f64(), (shown - started).as_secs_f64());
+    // Nothing is seen shorter than from one look to the next.
+    let drain = shown.saturating_duration_since(first).max(sight::PAUSE).as_secs_f64();
+    let total = (shown - started).as_secs_f64();
     let mut figures = after.since(&before, units);
     figures.extend([
         ("drain", drain),
@@ -77,8 +85,11 @@ pub(super) async fn measure(
         figures.insert("peak", daemon.peak_memory_mib()?);
     }
     // The daemon has been started for this work alone.
-    if let Some(commits) = carrying.commits().await? {
+    if let Some(commits) = carrying.counter("replicator_groups_applied_total").await? {
         figures.insert("grouped", units / commits);
+    }
+    if let Some(groups) = carrying.counter("replicator_groups_in_source_order_total").await? {
+        figures.insert("in order", groups);
     }
     figures.insert("streams", f64::from(servers::streams(stage).await?));
     Ok(figures)

@@ -141,7 +141,7 @@ fn figures(carrier: Carrier, rate: u32, samples: &[Sample], reached: f64) -> any
         ("returned p99", returned.p99),
         ("load", reached),
     ];
-    Ok(Run { system: carrier.name(), workload, figures: figures.into() })
+    Ok(Run::new(carrier, workload, figures.into()))
 }
 
 /// Single-row transactions of some connections at a fixed rate.

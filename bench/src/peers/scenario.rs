@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use clap::Args;
 
 use super::carrier::Carrier;
@@ -30,6 +30,14 @@ impl Common {
     /// Those that take part.
     pub(super) fn systems(&self) -> &[Carrier] {
         &self.systems
+    }
+
+    /// An error when a sink is to do what it can't.
+    pub(super) fn refuse_sinks(&self, why: &str) -> anyhow::Result<()> {
+        match self.systems.iter().find(|carrier| carrier.is_sink()) {
+            Some(sink) => bail!("--systems {}: {why}; leave it out here", sink.name()),
+            None => Ok(()),
+        }
     }
 }
 

@@ -6,11 +6,13 @@ use anyhow::{Context, bail};
 use e2e::wait;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
+use tokio_postgres::Client;
 
 use super::carrier::{Carrier, Carrying};
 use super::sight::{Lookouts, Wanted};
 use super::stage::Stage;
 use crate::connect;
+use crate::lag;
 use crate::system::{DATABASE, REPLICAS, server_name};
 
 /// How long a walsender may take to let go of its slot.
@@ -42,6 +44,37 @@ pub(crate) async fn prepare(stage: &Stage<'_>, carrier: Carrier) -> anyhow::Resu
         reset??;
     }
     Ok(())
+}
+
+/// Makes more tables in the schema `bench` of each server, which are published too.
+pub(crate) async fn add_tables(stage: &Stage<'_>, sql: &str) -> anyhow::Result<()> {
+    for replica in 0..=stage.replicas {
+        let client = stage.system.connect_replica(replica).await?;
+        client
+            .batch_execute(sql)
+            .await
+            .with_context(|| format!("make tables on {}", server_name(replica)))?;
+        let tables = tables(&client).await?;
+        if replica == 0 {
+            let list = tables.join(", ");
+            let publish = format!(
+                "GRANT SELECT ON {list} TO debezium, replicator; ALTER PUBLICATION {DATABASE} SET TABLE {list}"
+            );
+            client.batch_execute(&publish).await.context("publish the tables")?;
+        } else {
+            for table in tables {
+                client.batch_execute(&format!("ALTER TABLE {table} OWNER TO replicator")).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The measured tables, as SQL names.
+pub(super) async fn tables(client: &Client) -> anyhow::Result<Vec<String>> {
+    let query = "SELECT format('bench.%I', tablename) FROM pg_tables WHERE schemaname = 'bench' ORDER BY 1";
+    let rows = client.query(query, &[]).await.context("list the measured tables")?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 /// Removes subscriptions and slots of measured databases, which could not be dropped with them. An interrupted run leaves
@@ -104,14 +137,9 @@ pub(crate) async fn settle(stage: &Stage<'_>) -> anyhow::Result<()> {
     for replica in 0..=stage.replicas {
         let client = stage.system.connect_replica(replica).await?;
         settled.spawn(async move {
-            let tables = client
-                .query_one(
-                    "SELECT string_agg('bench.' || tablename, ', ') FROM pg_tables WHERE schemaname = 'bench'",
-                    &[],
-                )
-                .await?;
-            client.batch_execute(&format!("VACUUM (ANALYZE) {}", tables.get::<_, String>(0))).await?;
-            client.batch_execute("CHECKPOINT").await
+            let vacuum = format!("VACUUM (ANALYZE) {}", tables(&client).await?.join(", "));
+            client.batch_execute(&vacuum).await?;
+            anyhow::Ok(client.batch_execute("CHECKPOINT").await?)
         });
     }
     while let Some(one) = settled.join_next().await {
@@ -129,6 +157,18 @@ pub(crate) async fn sizes(stage: &Stage<'_>) -> anyhow::Result<Vec<i64>> {
     Ok(sizes)
 }
 
+/// The backends of [`lag`]'s sessions that look at the replicas.
+pub(crate) async fn looking(stage: &Stage<'_>) -> anyhow::Result<Vec<u32>> {
+    let mut backends = Vec::new();
+    for client in stage.replicas().await? {
+        let query = "SELECT pid FROM pg_stat_activity WHERE application_name = $1";
+        for row in client.query(query, &[&lag::LOOKING]).await.context("list the sessions that look")? {
+            backends.push(u32::try_from(row.get::<_, i32>(0))?);
+        }
+    }
+    Ok(backends)
+}
+
 /// One row through everything, so that connections, workers and caches are there before something is measured. It stays, with
 /// the key 0. A system with a JVM carries more, which is deleted again.
 ///
@@ -140,17 +180,18 @@ pub(crate) async fn warm_up(
     carrying: &mut Carrying<'_>,
 ) -> anyhow::Result<()> {
     let leader = stage.leader().await?;
+    let shown = lookouts.begin(Wanted::Row(0))?;
+    leader.execute(include_str!("../../sql/probe.sql"), &[&0_i64]).await.context("insert the first row")?;
+    shown.last(carrying).await.context("wait for the first row")?;
     if carrying.carrier().uses_broker() {
         let filled = lookouts.begin(Wanted::Row(WARMING_ROWS))?;
         leader.execute(include_str!("../../sql/insert.sql"), &[&WARMING_ROWS]).await.context("warm up")?;
         filled.last(carrying).await.context("wait for the rows that warm up")?;
+        // Behind the rows that stay, so that a vacuum gives their pages back.
         let deleted = lookouts.begin(Wanted::NoRow(WARMING_ROWS))?;
         leader.batch_execute("DELETE FROM bench.accounts WHERE id > 0").await.context("warm up")?;
         deleted.last(carrying).await.context("wait for the end of the rows that warm up")?;
     }
-    let shown = lookouts.begin(Wanted::Row(0))?;
-    leader.execute(include_str!("../../sql/probe.sql"), &[&0_i64]).await.context("insert the first row")?;
-    shown.last(carrying).await.context("wait for the first row")?;
     if carrying.carrier() != Carrier::Direct {
         return Ok(());
     }

@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tokio_postgres::Client;
+use tokio_postgres::types::ToSql;
 
 use super::carrier::Carrying;
 use super::stage::Stage;
@@ -21,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Time between two looks. Three replicas are looked at 600 times per second together, which takes some hundredths of a core;
 /// what it costs the replicas is not counted as theirs.
-const PAUSE: Duration = Duration::from_millis(5);
+pub(crate) const PAUSE: Duration = Duration::from_millis(5);
 
 /// What is looked for.
 #[derive(Debug, Clone, Copy)]
@@ -32,19 +33,21 @@ pub(crate) enum Wanted {
     Updated(i64),
     /// No row with this key.
     NoRow(i64),
-    /// More than this many bytes in the measured tables: the first changes have arrived, even when nobody may see them yet.
-    MoreThan(i64),
+    /// More than this many bytes in the measured tables: the first changes have arrived, even when nobody may see them yet. Or the
+    /// row with this key: they all have, and found room in pages that were there.
+    Begun { bytes: i64, marker: i64 },
 }
 
 impl Wanted {
-    fn query(self) -> (&'static str, i64) {
+    fn query(self) -> (&'static str, Vec<i64>) {
         match self {
-            Self::Row(key) => ("SELECT EXISTS (SELECT FROM bench.accounts WHERE id = $1)", key),
-            Self::Updated(key) => {
-                ("SELECT EXISTS (SELECT FROM bench.accounts WHERE id = $1 AND note LIKE 'updated %')", key)
-            }
-            Self::NoRow(key) => ("SELECT NOT EXISTS (SELECT FROM bench.accounts WHERE id = $1)", key),
-            Self::MoreThan(bytes) => (include_str!("../../sql/grown.sql"), bytes),
+            Self::Row(key) => ("SELECT EXISTS (SELECT FROM bench.accounts WHERE id = $1)", vec![key]),
+            Self::Updated(key) => (
+                "SELECT EXISTS (SELECT FROM bench.accounts WHERE id = $1 AND note LIKE 'updated %')",
+                vec![key],
+            ),
+            Self::NoRow(key) => ("SELECT NOT EXISTS (SELECT FROM bench.accounts WHERE id = $1)", vec![key]),
+            Self::Begun { bytes, marker } => (include_str!("../../sql/grown.sql"), vec![bytes, marker]),
         }
     }
 }
@@ -126,10 +129,11 @@ fn connect(system: &System, replica: usize) -> anyhow::Result<(Runtime, Client, 
 /// Works off orders until nobody can give any.
 fn look_out(runtime: &Runtime, client: &Client, orders: &mpsc::Receiver<Order>, stop: &AtomicBool) {
     for Order { wanted, tell } in orders {
-        let (sql, value) = wanted.query();
+        let (sql, values) = wanted.query();
+        let values: Vec<_> = values.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
         let seen = runtime.block_on(client.prepare(sql)).context("prepare to look").and_then(|statement| {
             while !stop.load(Ordering::Relaxed) {
-                let row = runtime.block_on(client.query_one(&statement, &[&value])).context("look")?;
+                let row = runtime.block_on(client.query_one(&statement, &values)).context("look")?;
                 if row.get(0) {
                     return Ok(Instant::now());
                 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::carrier::Carrier;
-use crate::plot::{Bar, Bars, Figure, Group, Panel};
+use crate::plot::{Bar, Bars, Figure, Group, Line, Lines, Panel};
 use crate::report::Table;
 use crate::stats::Spread;
 
@@ -19,6 +19,16 @@ pub(crate) struct Run {
     pub(crate) system: &'static str,
     pub(crate) workload: String,
     pub(crate) figures: Figures,
+    /// A lag over time, where there is one: seconds, and the longest lag of each in milliseconds.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) course: Vec<(f64, f64)>,
+}
+
+impl Run {
+    /// Without a course.
+    pub(crate) fn new(carrier: Carrier, workload: String, figures: Figures) -> Self {
+        Self { system: carrier.name(), workload, figures, course: Vec::new() }
+    }
 }
 
 /// What a table shows of each run.
@@ -90,7 +100,8 @@ pub(crate) fn table(runs: &[Run], columns: &[Column]) -> Table {
     table
 }
 
-/// A panel for each column that is compared: a group of bars for each workload, a bar for each system.
+/// A panel for each column that is compared: a group of bars for each workload, a bar for each system. Then one for each
+/// workload with lags over time, of each system's first run.
 pub(crate) fn figure(title: String, runs: &[Run], columns: &[Column]) -> Figure {
     let panels = columns.iter().filter(|column| column.ratio).map(|column| {
         let groups = workloads(runs).into_iter().map(|(workload, systems)| Group {
@@ -109,7 +120,24 @@ pub(crate) fn figure(title: String, runs: &[Run], columns: &[Column]) -> Figure 
             groups: groups.collect(),
         })
     });
-    Figure { title, panels: panels.collect() }
+    let courses = workloads(runs).into_iter().filter_map(|(workload, systems)| {
+        let first = |system| of(runs, workload, system).find(|run| !run.course.is_empty());
+        let lines: Vec<_> = systems
+            .into_iter()
+            .filter_map(|system| {
+                Some(Line { series: system.to_owned(), points: first(system)?.course.clone() })
+            })
+            .collect();
+        (!lines.is_empty()).then(|| {
+            Panel::Lines(Lines {
+                title: format!("longest lag of each second, {workload}"),
+                x: "seconds".to_owned(),
+                y: "ms".to_owned(),
+                lines,
+            })
+        })
+    });
+    Figure { title, panels: panels.chain(courses).collect() }
 }
 
 /// Each workload with the systems that did it, in the order of the first turn.
@@ -141,17 +169,15 @@ mod tests {
 
     #[test]
     fn medians_are_compared_with_those_of_native_replication() {
-        let run = |system, workload: &str, wall: f64| Run {
-            system,
-            workload: workload.to_owned(),
-            figures: BTreeMap::from([("wall", wall)]),
+        let run = |carrier, workload: &str, wall: f64| {
+            Run::new(carrier, workload.to_owned(), Figures::from([("wall", wall)]))
         };
         let runs = [
-            run("native", "insert", 4.0),
-            run("direct", "insert", 2.0),
-            run("native", "delete", 5.0),
-            run("direct", "insert", 1.0),
-            run("direct", "insert", 3.0),
+            run(Carrier::Native, "insert", 4.0),
+            run(Carrier::Direct, "insert", 2.0),
+            run(Carrier::Native, "delete", 5.0),
+            run(Carrier::Direct, "insert", 1.0),
+            run(Carrier::Direct, "insert", 3.0),
         ];
         let column = Column { name: "wall", heading: "wall", unit: "s", decimals: 1, ratio: true };
         let columns = [column, Column::part("daemon")];
@@ -166,7 +192,7 @@ mod tests {
     }
     #[test]
     fn without_native_replication_nothing_is_compared_with_it() {
-        let run = Run { system: "direct", workload: "x".to_owned(), figures: Figures::from([("wall", 2.0)]) };
+        let run = Run::new(Carrier::Direct, "x".to_owned(), Figures::from([("wall", 2.0)]));
         let column = Column { name: "wall", heading: "wall", unit: "s", decimals: 1, ratio: true };
         assert_eq!(line(&run, &[column]), "direct, x: wall 2.0 s");
         assert!(!table(&[run], &[column]).markdown().contains("native"));
@@ -174,17 +200,28 @@ mod tests {
 
     #[test]
     fn a_figure_has_a_group_for_each_workload() {
-        let run = |system, workload: &str| Run {
-            system,
-            workload: workload.to_owned(),
-            figures: Figures::from([("wall", 2.0)]),
-        };
-        let runs = [run("native", "insert"), run("direct", "insert"), run("direct", "delete")];
+        let run =
+            |carrier, workload: &str| Run::new(carrier, workload.to_owned(), Figures::from([("wall", 2.0)]));
+        let runs =
+            [run(Carrier::Native, "insert"), run(Carrier::Direct, "insert"), run(Carrier::Direct, "delete")];
         let column = Column { name: "wall", heading: "wall", unit: "s", decimals: 1, ratio: true };
         let figure = figure("bulk".to_owned(), &runs, &[column, Column::part("daemon")]);
         let [Panel::Bars(bars)] = &figure.panels[..] else { panic!("one panel with bars: {figure:?}") };
         let found: Vec<_> =
             bars.groups.iter().map(|group| (group.label.as_str(), group.bars.len())).collect();
         assert_eq!(found, [("insert", 2), ("delete", 1)]);
+    }
+
+    #[test]
+    fn a_lag_over_time_is_a_line() {
+        let run = |carrier, lag| Run {
+            course: vec![(0.0, lag)],
+            ..Run::new(carrier, "500/s".to_owned(), Figures::new())
+        };
+        let runs = [run(Carrier::Native, 1.0), run(Carrier::Direct, 2.0), run(Carrier::Direct, 3.0)];
+        let figure = figure("tpcb".to_owned(), &runs, &[]);
+        let [Panel::Lines(lines)] = &figure.panels[..] else { panic!("one panel with lines: {figure:?}") };
+        let found: Vec<_> = lines.lines.iter().map(|line| (line.series.as_str(), line.points[0].1)).collect();
+        assert_eq!(found, [("native", 1.0), ("direct", 2.0)]);
     }
 }
