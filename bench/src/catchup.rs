@@ -257,6 +257,7 @@ fn plot(course: &Course) -> Figure {
     };
     Figure {
         title: "catchup: from COMMIT to visible, one replica's server stopped for a while".to_owned(),
+        known: &[],
         panels: vec![panel("the other replicas", others), panel("the stopped replica", stopped)],
     }
 }

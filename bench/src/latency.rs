@@ -117,6 +117,7 @@ fn plot(all: &[Figures]) -> Figure {
     };
     Figure {
         title: "latency: a single-row commit on an idle system, through Kafka".to_owned(),
+        known: &[],
         panels: vec![
             panel("path", |figures| figures.path),
             panel("readable", |figures| figures.readable),

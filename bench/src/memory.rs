@@ -198,6 +198,7 @@ fn plot(all: &[Figures]) -> Figure {
     };
     Figure {
         title: "memory: one large transaction through Kafka".to_owned(),
+        known: &[],
         panels: vec![
             panel("the replicator's highest resident memory", "MiB", peaks.collect()),
             panel("small transactions of the live run, from readable to visible", "ms", small.collect()),

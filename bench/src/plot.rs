@@ -18,6 +18,8 @@ use page::Page;
 pub(crate) struct Figure {
     /// What it shows, in a line.
     pub(crate) title: String,
+    /// Series that have the same colour in every figure; others take the colours that follow.
+    pub(crate) known: &'static [&'static str],
     pub(crate) panels: Vec<Panel>,
 }
 
@@ -40,7 +42,7 @@ impl Figure {
         if series.is_empty() {
             return None;
         }
-        let mut page = Page::new(&self.title, &series);
+        let mut page = Page::new(&self.title, &series, self.known);
         for panel in &self.panels {
             match panel {
                 Panel::Bars(bars) => bars.draw(&mut page),
@@ -88,14 +90,17 @@ mod tests {
     fn a_figure_without_values_is_no_file() {
         let empty =
             Panel::Lines(Lines { title: String::new(), x: String::new(), y: String::new(), lines: vec![] });
-        assert_eq!(Figure { title: "none".to_owned(), panels: vec![empty, bars(&[])] }.svg(), None);
+        assert_eq!(
+            Figure { title: "none".to_owned(), known: &[], panels: vec![empty, bars(&[])] }.svg(),
+            None
+        );
     }
 
     #[test]
     fn each_series_has_one_colour_and_one_entry_in_the_legend() {
         let panels =
             vec![bars(&[("insert", "native", 4.0), ("insert", "a<b", 2.0)]), bars(&[("x", "a<b", 1.0)])];
-        let svg = Figure { title: "bulk & more".to_owned(), panels }.svg().unwrap();
+        let svg = Figure { title: "bulk & more".to_owned(), known: &[], panels }.svg().unwrap();
         assert!(svg.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\""));
         assert!(svg.ends_with("</svg>\n"));
         assert!(svg.contains("bulk &amp; more"));
@@ -106,12 +111,21 @@ mod tests {
     }
 
     #[test]
+    fn known_series_keep_their_colour() {
+        let known: &[&str] = &["native", "direct"];
+        let panels = vec![bars(&[("a", "other", 1.0), ("b", "direct", 1.0)])];
+        let svg = Figure { title: "t".to_owned(), known, panels }.svg().unwrap();
+        assert!(svg.contains("b, direct: 1.000 (0.500 to 2.000)</title><rect class=\"s1 "), "{svg}");
+        assert!(svg.contains("a, other: 1.000 (0.500 to 2.000)</title><rect class=\"s2 "), "{svg}");
+    }
+
+    #[test]
     fn every_element_is_closed() {
         let line = Line { series: "native".to_owned(), points: vec![(0.0, 1.0), (1.0, 3.0)] };
         let lines =
             Lines { title: "lag".to_owned(), x: "seconds".to_owned(), y: "ms".to_owned(), lines: vec![line] };
         let panels = vec![Panel::Lines(lines), bars(&[("a", "native", 1.0)])];
-        let svg = Figure { title: "t".to_owned(), panels }.svg().unwrap();
+        let svg = Figure { title: "t".to_owned(), known: &[], panels }.svg().unwrap();
         for name in ["svg", "g", "text", "style", "title"] {
             let opened =
                 svg.matches(&format!("<{name}>")).count() + svg.matches(&format!("<{name} ")).count();

@@ -102,6 +102,7 @@ fn plot(drains: &[Drain]) -> Figure {
     };
     Figure {
         title: "drain: the same filled topics into empty replicas".to_owned(),
+        known: &[],
         panels: vec![
             panel("rows to each replica", "per s", |phase| phase.rows_per_second),
             panel("CPU of all processes", "us/row", Phase::cpu_of_all),

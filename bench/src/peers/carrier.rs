@@ -43,6 +43,10 @@ pub(crate) enum Carrier {
 }
 
 impl Carrier {
+    /// In a fixed order, by which plots give them colours.
+    pub(crate) const NAMES: &[&str] =
+        &["native", "native-streaming", "direct", "kafka", "sink", "sink-unnest"];
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Native => "native",

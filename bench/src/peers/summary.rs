@@ -137,7 +137,7 @@ pub(crate) fn figure(title: String, runs: &[Run], columns: &[Column]) -> Figure 
             })
         })
     });
-    Figure { title, panels: panels.chain(courses).collect() }
+    Figure { title, known: Carrier::NAMES, panels: panels.chain(courses).collect() }
 }
 
 /// Each workload with the systems that did it, in the order of the first turn.

@@ -29,7 +29,8 @@ const PALETTE: [(&str, &str); 7] = [
 
 /// A file in the making.
 pub(super) struct Page<'a> {
-    series: &'a [&'a str],
+    /// By the index of their colour.
+    colours: Vec<&'a str>,
     title: &'a str,
     body: String,
     /// Where the next panel begins.
@@ -46,9 +47,11 @@ pub(super) struct Area {
 }
 
 impl<'a> Page<'a> {
-    /// With a title and a legend of `series`.
-    pub(super) fn new(title: &'a str, series: &'a [&'a str]) -> Self {
-        let mut page = Self { series, title, body: String::new(), top: 34.0 };
+    /// With a title and a legend of `series`. Those that are `known` have the first colours, in their order.
+    pub(super) fn new(title: &'a str, series: &[&'a str], known: &[&'a str]) -> Self {
+        let others = series.iter().filter(|name| !known.contains(name));
+        let colours = known.iter().chain(others).copied().collect();
+        let mut page = Self { colours, title, body: String::new(), top: 34.0 };
         page.text(LEFT / 4.0, 24.0, "title", title);
         let mut left = LEFT / 4.0;
         page.top += 14.0;
@@ -91,7 +94,7 @@ impl<'a> Page<'a> {
 
     /// The class that gives a series its colour.
     pub(super) fn class(&self, series: &str) -> String {
-        let index = self.series.iter().position(|&name| name == series).unwrap_or_default();
+        let index = self.colours.iter().position(|&name| name == series).unwrap_or_default();
         format!("s{}", index % PALETTE.len())
     }
 
