@@ -87,6 +87,11 @@ BEGIN
     IF NOT pg_try_advisory_lock(c_lock) THEN
         RETURN NULL;
     END IF;
+    -- The last owner's session is gone; those beside it may not have noticed yet.
+    IF NOT replicator.dismiss() THEN
+        PERFORM pg_advisory_unlock(c_lock);
+        RETURN NULL;
+    END IF;
     SELECT source INTO v_source FROM replicator.checkpoint FOR UPDATE;
     IF v_source IS NOT NULL AND v_source <> p_source THEN
         PERFORM pg_advisory_unlock(c_lock);

@@ -194,7 +194,7 @@ mod tests {
     fn parcel(lsn: u64) -> Parcel {
         let committed = Committed { xid: Xid(7), lsn: CommitLsn(Lsn(lsn)), committed_at_ms: 5 };
         let point = CommitPoint { transaction: Some(committed), ..CommitPoint::default() };
-        Parcel { changes: vec![], size_bytes: 0, end: ParcelEnd::Commit(Box::new(point)) }
+        Parcel::new(vec![], 0, ParcelEnd::Commit(Box::new(point)))
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod start;
 mod tests;
 mod wal;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -32,9 +33,9 @@ use tokio_util::sync::CancellationToken;
 use self::fan_out::FanOut;
 use self::hub::{HubSettings, Join, Joined, Shared};
 use self::reader::Reader;
-use crate::vocabulary::lsn::CommitLsn;
+use crate::vocabulary::lsn::{CommitLsn, Xid};
 use crate::vocabulary::offset::PartitionNames;
-use crate::vocabulary::parcel::{Parcel, ParcelEnd, ReplicaPhase};
+use crate::vocabulary::parcel::{Parcel, ParcelEnd, ReplicaPhase, Streamed};
 pub use error::LaneError;
 pub use fan_out::Sealed;
 pub use start::LaneStart;
@@ -105,6 +106,8 @@ struct Standing {
     /// Up to where everything was given out, also within a transaction.
     position: CommitLsn,
     phase: ReplicaPhase,
+    /// Transactions of which parts were given out while they run on the leader. Who joins lacks these parts.
+    streamed: HashSet<Xid>,
 }
 
 /// What a hub gives a lane that it makes.
@@ -137,6 +140,7 @@ impl<R: Reader> Lane<R> {
                     is_commit: reader.begins_at_commit(),
                     position: start.watermark,
                     phase: start.phase,
+                    streamed: HashSet::new(),
                     start,
                     expected,
                     gather_until: Instant::now() + GATHER,
@@ -296,6 +300,9 @@ impl Standing {
         if !self.begun && self.start.stands_with(&join.start) {
             return Takes::From(self.start.watermark);
         }
+        if !self.streamed.is_empty() {
+            return Takes::No;
+        }
         let Some(at) = self.at else { return Takes::Later };
         let is_plain = self.phase == ReplicaPhase::Live
             && self.start.is_plain_at(self.position)
@@ -319,7 +326,15 @@ impl Standing {
     /// A parcel is given out.
     fn passes(&mut self, parcel: &Parcel) {
         self.begun = true;
+        if let Some(Streamed { xid, depth, .. }) = parcel.streamed {
+            match &parcel.end {
+                ParcelEnd::Open => self.streamed.insert(xid),
+                ParcelEnd::Discard if depth > 0 => false,
+                ParcelEnd::Discard | ParcelEnd::Commit(_) => self.streamed.remove(&xid),
+            };
+        }
         match &parcel.end {
+            ParcelEnd::Open | ParcelEnd::Discard if parcel.streamed.is_some() => {}
             ParcelEnd::Open => self.at = None,
             ParcelEnd::Commit(point) => {
                 self.phase = point.state;

@@ -34,6 +34,14 @@ pub fn install() -> Result<PrometheusHandle, metrics_exporter_prometheus::BuildE
         "replicator_detached_total",
         "How often a replica was slower than those it shared a lane with, and went on by itself"
     );
+    describe_counter!(
+        "replicator_streamed_transactions_total",
+        "Source transactions committed to a replica that were applied while they ran on the leader"
+    );
+    describe_counter!(
+        "replicator_unstreamed_total",
+        "How often a transaction could not be applied while it ran, and the replica went on without that"
+    );
     describe_gauge!("replicator_replica_state", "1 for the state that the replica's worker is in, else 0");
     describe_gauge!("replicator_replication_lag_seconds", "Age of the newest transaction that a replica has");
     describe_gauge!(
@@ -70,6 +78,8 @@ pub(crate) struct ReplicaMetrics {
     in_source_order: Counter,
     missing_rows: Counter,
     detached: Counter,
+    streamed: Counter,
+    unstreamed: Counter,
     quarantined: Counter,
     fetched_rows: Counter,
 }
@@ -85,6 +95,8 @@ impl ReplicaMetrics {
             in_source_order: of("replicator_groups_in_source_order_total"),
             missing_rows: of("replicator_missing_rows_total"),
             detached: of("replicator_detached_total"),
+            streamed: of("replicator_streamed_transactions_total"),
+            unstreamed: of("replicator_unstreamed_total"),
             quarantined: of("replicator_quarantined_total"),
             fetched_rows: of("replicator_fetched_rows_total"),
         }
@@ -102,6 +114,14 @@ impl ReplicaMetrics {
 
     pub(crate) fn detached(&self) {
         self.detached.increment(1);
+    }
+
+    pub(crate) fn streamed(&self) {
+        self.streamed.increment(1);
+    }
+
+    pub(crate) fn unstreamed(&self) {
+        self.unstreamed.increment(1);
     }
 
     pub(crate) fn failed(&self, disposition: Disposition) {

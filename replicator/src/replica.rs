@@ -18,6 +18,7 @@ pub mod progress;
 pub mod quarantine;
 pub mod schema_change;
 pub mod session;
+pub mod side;
 pub(crate) mod sql;
 
 pub use error::{Disposition, ReplicaError};

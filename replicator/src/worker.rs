@@ -4,9 +4,11 @@
 //! others nothing (promise P5).
 
 mod course;
+mod error;
 mod filling;
 mod leader;
 mod schema;
+mod streaming;
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -18,8 +20,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use self::course::Course;
+use self::error::{WorkerError, at_line};
 pub use self::filling::CopySettings;
 use self::schema::SchemaFollower;
+use self::streaming::{Streaming, beside};
 use crate::backoff::Backoff;
 use crate::events::Feed;
 use crate::lane::hub::Hub;
@@ -31,13 +35,13 @@ use crate::replica::copy::CopyScope;
 use crate::replica::lease::Lease;
 use crate::replica::quarantine::{FailurePolicy, Quarantine};
 use crate::replica::session::Session;
+use crate::replica::side::Sides;
 use crate::replica::{Disposition, ReplicaError, catalog};
-use crate::snapshot::SnapshotError;
 use crate::status::{StatusCell, WorkerState};
 use crate::vocabulary::leader::LeaderRun;
 use crate::vocabulary::lsn::Xid;
-use crate::vocabulary::offset::{Offsets, PartitionNames};
-use crate::vocabulary::parcel::{Parcel, ParcelEnd};
+use crate::vocabulary::offset::Offsets;
+use crate::vocabulary::parcel::{Parcel, ParcelEnd, Streamed};
 use crate::vocabulary::schema::Catalog;
 
 /// What every worker needs to know.
@@ -91,41 +95,9 @@ struct Owned {
 /// What it takes to apply.
 struct Ready {
     applier: Applier,
+    sides: Sides,
     lease: Lease,
     course: Course,
-}
-
-/// Why an attempt ended.
-#[derive(Debug, thiserror::Error)]
-enum WorkerError {
-    #[error(transparent)]
-    Replica(#[from] ReplicaError),
-    /// A replica's error about one record, with the record's place in words.
-    #[error("{at}: {error}")]
-    Record { at: String, error: ReplicaError },
-    #[error(transparent)]
-    Lane(#[from] LaneError),
-    #[error(transparent)]
-    Snapshot(#[from] SnapshotError),
-}
-
-impl WorkerError {
-    fn disposition(&self) -> Disposition {
-        match self {
-            WorkerError::Replica(error) | WorkerError::Record { error, .. } => error.disposition(),
-            WorkerError::Snapshot(error) => error.disposition(),
-            WorkerError::Lane(error) if error.is_outage() => Disposition::Retry,
-            WorkerError::Lane(_) => Disposition::Halt,
-        }
-    }
-
-    fn hint(&self) -> String {
-        match self {
-            WorkerError::Replica(error) | WorkerError::Record { error, .. } => error.hint(),
-            WorkerError::Lane(error) => error.hint(),
-            WorkerError::Snapshot(error) => error.hint(),
-        }
-    }
 }
 
 /// Feeds one replica until `stop`.
@@ -140,12 +112,13 @@ pub async fn run(settings: WorkerSettings, hub: Arc<Hub>, status: StatusCell, st
         status,
         stop,
         repeats: Vec::new(),
+        streaming: Streaming::new(),
         last_failure: String::new(),
     };
     async {
         while !worker.stop.is_cancelled() {
             let before = worker.progress();
-            let ended = worker.attempt().await;
+            let ended = Box::pin(worker.attempt()).await;
             if worker.progress() != before {
                 // Only applying proves that an outage is over; connecting again does not.
                 worker.backoff.reset();
@@ -178,6 +151,7 @@ struct Worker {
     backoff: Backoff,
     schema: SchemaFollower,
     repeats: Vec<Xid>,
+    streaming: Streaming,
     /// What was logged last: an outage is logged when it begins, not at every attempt.
     last_failure: String,
 }
@@ -193,23 +167,38 @@ impl Worker {
     async fn attempt(&mut self) -> Result<(), WorkerError> {
         let stop = self.stop.clone();
         let Some(ready) = stop.run_until_cancelled(self.set_up()).await else { return Ok(()) };
-        let Ready { applier, mut lease, course } = ready?;
+        let Ready { mut applier, mut sides, mut lease, mut course } = ready?;
         let ended = tokio::select! {
-            ended = self.apply_all(applier, course) => ended,
+            ended = self.apply_all(&mut applier, &mut sides, &mut course) => ended,
             // What is open goes with the session.
             lost = lease.lost() => Err(lost.into()),
         };
+        // Not failures: this replica goes on from its checkpoint, by itself.
         match &ended {
-            // Not a failure: this replica goes on from its checkpoint, by itself.
             Err(WorkerError::Lane(error @ LaneError::Detached)) => {
                 tracing::info!("{error}");
                 self.metrics.detached();
                 return Ok(());
             }
-            Err(WorkerError::Lane(LaneError::ReadAgain { repeated })) => self.repeats.push(*repeated),
-            _ => {}
+            Err(WorkerError::Lane(error @ LaneError::Unstreamable { xid, .. })) => {
+                tracing::warn!("{error}; it is applied whole after its commit");
+                self.metrics.unstreamed();
+                self.streaming.give_up(*xid, Instant::now(), random());
+            }
+            Err(WorkerError::Lane(error @ LaneError::StreamsAgain)) => {
+                tracing::info!("{error}");
+                self.streaming.resume();
+            }
+            Err(WorkerError::Lane(LaneError::ReadAgain { repeated })) => {
+                self.repeats.push(*repeated);
+                return ended;
+            }
+            _ => return ended,
         }
-        ended
+        // So that the next attempt need not wait until the server notices; if it can't be told, the attempt says why.
+        drop(sides);
+        drop(applier.release().await);
+        Ok(())
     }
 
     /// Everything before the first change: the replica is taken, its checkpoint read, a lane found or opened there.
@@ -247,7 +236,8 @@ impl Worker {
         let applier = Applier::new(session, writer, course.names().clone())
             .with_quarantine(quarantine)
             .with_leader(leader, self.schema.followed());
-        Ok(Ready { applier, lease, course })
+        let sides = Sides::new(self.settings.url.clone(), checkpoint.epoch);
+        Ok(Ready { applier, sides, lease, course })
     }
 
     async fn own(&self) -> Result<Owned, ReplicaError> {
@@ -285,51 +275,69 @@ impl Worker {
             snapshots: checkpoint.snapshots.clone(),
             fences: checkpoint.fences.clone(),
             repeats: self.repeats.clone(),
+            streaming: self.streaming.is_on(),
             limits: self.settings.lane,
         }
     }
 
     /// Applies parcels until the lane ends. Everything that has come is grouped: alone a transaction goes out at once, in a
     /// backlog many share a commit, and a few milliseconds are waited for more.
-    async fn apply_all(&self, mut applier: Applier, mut course: Course) -> Result<(), WorkerError> {
+    async fn apply_all(
+        &mut self,
+        applier: &mut Applier,
+        sides: &mut Sides,
+        course: &mut Course,
+    ) -> Result<(), WorkerError> {
         let mut group: Vec<Sealed> = Vec::new();
         let mut is_backlog = false;
         let mut next = course.recv().await;
         while let Some(sealed) = next.take() {
             let mut reached = None;
             match &sealed.parcel.end {
+                _ if let Some(streamed) = sealed.parcel.streamed => {
+                    let is_applied = self.take_aside(&sealed.parcel, streamed, applier, sides).await?;
+                    reached = is_applied.then_some(sealed);
+                }
                 ParcelEnd::Commit(_) if !applier.is_open() => {
                     group.push(sealed);
                     let until = is_backlog.then(|| Instant::now() + LINGER);
-                    next = self.fill_group(&mut group, &mut course, until).await;
+                    next = self.fill_group(&mut group, course, until).await;
                     is_backlog = group.len() >= BACKLOG;
                     let whole: Vec<&Parcel> = group.iter().map(|s| &*s.parcel).collect();
                     let applied = applier.apply(&whole).await;
-                    self.report(applied, applier.quarantine(), course.names())?;
+                    self.report(applied, applier, sides)?;
                     self.settings.feed.applied(&self.settings.name, whole.into_iter(), true);
                     reached = group.pop();
                     // Only now the lane gets their room back: what is being applied counts as memory, too.
                     group.clear();
                 }
                 ParcelEnd::Commit(point) => {
-                    applier.apply_part(&sealed.parcel).await.map_err(|e| at_record(e, course.names()))?;
-                    let applied = applier.commit_open(point).await;
-                    self.report(applied, applier.quarantine(), course.names())?;
+                    let applied = match applier.apply_part(&sealed.parcel).await {
+                        Ok(()) => applier.commit_open(point).await,
+                        Err(error) => Err(error),
+                    };
+                    self.report(applied, applier, sides)?;
                     self.settings.feed.applied(&self.settings.name, [&*sealed.parcel].into_iter(), false);
                     reached = Some(sealed);
                 }
                 ParcelEnd::Open => {
-                    applier.apply_part(&sealed.parcel).await.map_err(|e| at_record(e, course.names()))?;
+                    let applied = applier.apply_part(&sealed.parcel).await;
+                    applied.map_err(|error| at_line(error, applier, sides))?;
                     // A replica that kept it while it waits would never look as if it had nothing to do.
                     drop(sealed);
                 }
                 ParcelEnd::Discard => applier.discard_open().await?,
             }
-            if let Some(ParcelEnd::Commit(point)) = reached.as_ref().map(|s| &s.parcel.end)
-                && course.passed(point).await
-            {
-                applier.renumber(course.names().clone());
-                next = None;
+            if let Some(ParcelEnd::Commit(point)) = reached.as_ref().map(|s| &s.parcel.end) {
+                if course.passed(point).await {
+                    // The new lane brings them from their beginning.
+                    sides.discard(applier).await?;
+                    applier.renumber(course.names().clone());
+                    next = None;
+                }
+                if !course.streams() && self.streaming.is_over(point, Instant::now()) {
+                    return Err(LaneError::StreamsAgain.into());
+                }
             }
             drop(reached);
             if next.is_none() {
@@ -338,7 +346,30 @@ impl Worker {
         }
         // Stopping within a large transaction: what is open was never visible and comes again.
         applier.discard_open().await?;
+        sides.discard(applier).await?;
         Ok(course.ended().await?)
+    }
+
+    /// Applies a parcel of a transaction that runs on the leader. Whether that one has been committed with it.
+    async fn take_aside(
+        &mut self,
+        parcel: &Parcel,
+        streamed: Streamed,
+        applier: &mut Applier,
+        sides: &mut Sides,
+    ) -> Result<bool, WorkerError> {
+        let xid = streamed.xid;
+        if applier.concerns_quarantine(&parcel.changes) {
+            let why = "it concerns rows of which changes are in the quarantine".to_owned();
+            return Err(LaneError::Unstreamable { xid, why }.into());
+        }
+        let applied = sides.take(parcel, streamed, applier).await.map_err(|error| beside(error, xid))?;
+        let Some(applied) = applied else { return Ok(false) };
+        self.streaming.succeeded();
+        self.metrics.streamed();
+        self.report(Ok(applied), applier, sides)?;
+        self.settings.feed.applied(&self.settings.name, [parcel].into_iter(), false);
+        Ok(true)
     }
 
     /// Adds what has already come, or comes `until` then, up to the limit. Returns the first parcel that doesn't belong to the
@@ -365,7 +396,7 @@ impl Worker {
                 (None, Some(until)) => tokio::time::timeout_at(until, course.recv()).await.ok()??,
                 (None, None) => return None,
             };
-            if !matches!(sealed.parcel.end, ParcelEnd::Commit(_)) {
+            if sealed.parcel.streamed.is_some() || !matches!(sealed.parcel.end, ParcelEnd::Commit(_)) {
                 return Some(sealed);
             }
             changes += sealed.parcel.changes.len();
@@ -377,13 +408,13 @@ impl Worker {
     fn report(
         &self,
         applied: Result<Applied, ReplicaError>,
-        quarantine: &Quarantine,
-        names: &PartitionNames,
+        applier: &Applier,
+        sides: &Sides,
     ) -> Result<(), WorkerError> {
-        let applied = applied.map_err(|e| at_record(e, names))?;
+        let applied = applied.map_err(|error| at_line(error, applier, sides))?;
         self.status.applied(&applied);
         if applied.in_source_order {
-            self.status.quarantine(quarantine);
+            self.status.quarantine(applier.quarantine());
         }
         self.metrics.applied(&applied);
         if applied.inserted_for_missing > 0 {
@@ -431,13 +462,6 @@ impl Worker {
         }
         self.status.enter(state, Some((cause, hint)));
         pause
-    }
-}
-
-fn at_record(error: ReplicaError, names: &PartitionNames) -> WorkerError {
-    match error.place() {
-        Some(place) => WorkerError::Record { at: names.describe(place), error },
-        None => WorkerError::Replica(error),
     }
 }
 

@@ -17,6 +17,8 @@ const KNOWN: &[&str] = &[
     "source.slot",
     "source.publication",
     "source.decoding_work_mem",
+    "source.streaming",
+    "source.streaming_work_mem",
     "source.brokers",
     "source.topic_prefix",
     "source.placeholder",

@@ -231,7 +231,7 @@ impl ParcelBuilder {
     }
 
     /// Whether the fenced copy of its table holds this change already; again it would travel back in time.
-    fn is_in_copy(&self, change: &Change, xid: Option<Xid>) -> bool {
+    pub(super) fn is_in_copy(&self, change: &Change, xid: Option<Xid>) -> bool {
         // Nearly always there are no fences, and each change would pay for asking.
         !self.fences.is_empty()
             && self.fences.get(&change.table.name).zip(xid).is_some_and(|(fence, xid)| fence.covers(xid))
@@ -268,7 +268,7 @@ impl ParcelBuilder {
         self.changes.retain(is_of_copy);
         self.bytes = self.changes.iter().map(Change::size_bytes).sum();
         let sent = std::mem::take(&mut self.sent_open);
-        Ok(sent.then(|| Parcel { changes: Vec::new(), size_bytes: 0, end: ParcelEnd::Discard }))
+        Ok(sent.then(|| Parcel::new(Vec::new(), 0, ParcelEnd::Discard)))
     }
 
     fn part(&mut self) -> Parcel {
@@ -292,7 +292,7 @@ impl ParcelBuilder {
 
     fn parcel(&mut self, end: ParcelEnd) -> Parcel {
         let size_bytes = std::mem::take(&mut self.bytes);
-        Parcel { changes: std::mem::take(&mut self.changes), size_bytes, end }
+        Parcel::new(std::mem::take(&mut self.changes), size_bytes, end)
     }
 }
 

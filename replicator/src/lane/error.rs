@@ -43,6 +43,18 @@ pub enum LaneError {
         /// The transaction to leave out.
         repeated: Xid,
     },
+    /// A transaction can't be applied while it runs on the leader. Not a fault: it is read again from the checkpoint, whole and
+    /// after its commit.
+    #[error("transaction {xid} can't be applied while it runs on the leader: {why}")]
+    Unstreamable {
+        /// The transaction.
+        xid: Xid,
+        /// Why not.
+        why: String,
+    },
+    /// The transaction for which streaming was given up is over. Not a fault: the next lane streams again.
+    #[error("transactions are streamed again")]
+    StreamsAgain,
     /// The replica kept the others of its lane waiting. Not a fault: it goes on in a lane of its own.
     #[error("slower than the other replicas; reading alone until it has caught up")]
     Detached,
@@ -70,6 +82,8 @@ impl LaneError {
         match self {
             LaneError::Source(SourceError::Unavailable(_) | SourceError::NoTransactionTopic { .. })
             | LaneError::ReadAgain { .. }
+            | LaneError::Unstreamable { .. }
+            | LaneError::StreamsAgain
             | LaneError::Detached
             | LaneError::Stopped => true,
             LaneError::Postgres(error) => error.is_outage(),
@@ -93,9 +107,11 @@ impl LaneError {
                 "Copy the replica afresh; or go on as before with source.transactions = \"absent\"."
                     .to_owned()
             }
-            LaneError::ReadAgain { .. } | LaneError::Detached | LaneError::Stopped => {
-                "Nothing to do.".to_owned()
-            }
+            LaneError::ReadAgain { .. }
+            | LaneError::Unstreamable { .. }
+            | LaneError::StreamsAgain
+            | LaneError::Detached
+            | LaneError::Stopped => "Nothing to do.".to_owned(),
             LaneError::Panic(_) => "Report it, with the log's lines before this one.".to_owned(),
             LaneError::NotCopied { .. } => {
                 "The leader held this commit back from its readers while the copy was begun. Copy the replica afresh: `replicator rebuild`."

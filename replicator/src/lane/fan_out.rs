@@ -180,7 +180,7 @@ mod tests {
     const QUEUE: usize = 4 << 10;
 
     fn parcel() -> Parcel {
-        Parcel { changes: vec![], size_bytes: 1 << 10, end: ParcelEnd::Open }
+        Parcel::new(vec![], 1 << 10, ParcelEnd::Open)
     }
 
     fn fan_out() -> FanOut {

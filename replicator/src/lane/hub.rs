@@ -72,6 +72,8 @@ pub(super) struct Shared {
 #[derive(Debug)]
 struct Handle {
     id: u64,
+    /// Whether it may give transactions out while they run on the leader.
+    streams: bool,
     catalog: Arc<Catalog>,
     joins: mpsc::Sender<Join>,
     shared: Arc<Shared>,
@@ -129,6 +131,14 @@ impl Hub {
         matches!(self.settings.source, SourceSettings::Postgres(_))
     }
 
+    /// Whether a lane that begins so gives transactions out while they run on the leader.
+    fn streams(&self, start: &LaneStart) -> bool {
+        match &self.settings.source {
+            SourceSettings::Postgres(postgres) => postgres.streaming && start.streaming,
+            SourceSettings::Debezium { .. } => false,
+        }
+    }
+
     /// A replica has everything before these offsets on its disk, so that a source that keeps changes may forget them.
     pub fn stored<'a>(
         &self,
@@ -158,10 +168,12 @@ impl Hub {
         }
     }
 
-    /// The lane that a replica had better read, if it is not the one that it reads: the one with most readers, of equal ones
-    /// the oldest.
+    /// The lane that a replica had better read, if it is not the one that it reads: one that streams, of these the one with
+    /// most readers, of equal ones the oldest.
     pub fn better_than(&self, feed: &Feed) -> Option<Candidate> {
-        let rank = |lane: &Handle| (lane.shared.readers.load(Ordering::Relaxed), std::cmp::Reverse(lane.id));
+        let rank = |lane: &Handle| {
+            (lane.streams, lane.shared.readers.load(Ordering::Relaxed), std::cmp::Reverse(lane.id))
+        };
         let best = self.running(&feed.lane.catalog).into_iter().max_by_key(|lane| rank(lane))?;
         if rank(&best) <= rank(&feed.lane) {
             return None;
@@ -179,7 +191,10 @@ impl Hub {
     /// same time must not open one each.
     fn find_or_open(&self, start: &LaneStart, asked: &[u64]) -> (Arc<Handle>, bool) {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(lane) = lanes.of(&start.catalog).find(|lane| !asked.contains(&lane.id)) {
+        // A replica that streams may stand where a lane does that doesn't, and would stay there.
+        let streams = self.streams(start);
+        let may_take = |lane: &&Arc<Handle>| lane.streams == streams && !asked.contains(&lane.id);
+        if let Some(lane) = lanes.of(&start.catalog).find(may_take) {
             return (Arc::clone(lane), false);
         }
         lanes.next_id += 1;
@@ -197,7 +212,8 @@ impl Hub {
         let shared = Arc::new(Shared::default());
         shared.position.store(start.watermark.0.0, Ordering::Relaxed);
         let catalog = Arc::clone(&start.catalog);
-        let handle = Arc::new(Handle { id, catalog, joins, shared: Arc::clone(&shared), ending });
+        let streams = self.streams(&start);
+        let handle = Arc::new(Handle { id, streams, catalog, joins, shared: Arc::clone(&shared), ending });
         let (settings, stop, confirmed) =
             (self.settings.clone(), self.stop.clone(), Arc::clone(&self.confirmed));
         let lane = async move {
@@ -306,6 +322,11 @@ impl Feed {
     /// The commit point after which this feed begins.
     pub fn at(&self) -> CommitLsn {
         self.at
+    }
+
+    /// Whether its lane may give transactions out while they run on the leader.
+    pub fn streams(&self) -> bool {
+        self.lane.streams
     }
 
     /// The lane's partitions.

@@ -30,6 +30,9 @@ pub struct LaneStart {
     pub fences: Fences,
     /// Transactions known to be applied although they stand ahead in the topics.
     pub repeats: Vec<Xid>,
+    /// Whether transactions may be given out while they run on the leader, where the source can do that. A replica for which
+    /// that has failed needs them whole.
+    pub streaming: bool,
     /// Bounds.
     pub limits: LaneLimits,
 }
@@ -44,6 +47,7 @@ impl LaneStart {
             && self.snapshots == other.snapshots
             && self.fences == other.fences
             && self.repeats == other.repeats
+            && self.streaming == other.streaming
     }
 
     /// Whether the watermark says all about the replica: every table stands there.

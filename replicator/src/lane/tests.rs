@@ -46,6 +46,7 @@ fn start(replica: &Replica, transactions: Transactions, parcel_changes: usize) -
         snapshots: replica.stored.snapshots.clone(),
         fences: Fences::default(),
         repeats: vec![],
+        streaming: false,
         limits: LaneLimits {
             queue_records: 4,
             queue_bytes: 1 << 20,

@@ -11,6 +11,7 @@
 
 mod confirmed;
 mod core;
+mod streams;
 
 use std::sync::Arc;
 
@@ -38,6 +39,8 @@ pub(super) struct WalReader {
     stream: ReplicationStream,
     core: WalCore,
     confirmed: Arc<Confirmed>,
+    /// Whether transactions are read while they run.
+    streaming: bool,
     ticks: u32,
 }
 
@@ -53,13 +56,14 @@ impl WalReader {
     ) -> Result<Self, LaneError> {
         let position = start.watermark.0;
         let leader = start.leader.clone();
-        let stream = match open_slot(&settings, leader.as_ref(), position).await? {
+        let streaming = settings.streaming && start.streaming;
+        let stream = match open_slot(&settings, leader.as_ref(), position, streaming).await? {
             Some(stream) => stream,
-            None => open_copy(&settings, leader.as_ref(), position).await?,
+            None => open_copy(&settings, leader.as_ref(), position, streaming).await?,
         };
-        tracing::info!(slot = stream.slot(), from = %position, "reading the leader's stream");
+        tracing::info!(slot = stream.slot(), from = %position, streaming, "reading the leader's stream");
         let core = WalCore::new(start, position, settings.exclude_tables.clone());
-        Ok(WalReader { settings, leader, stream, core, confirmed, ticks: 0 })
+        Ok(WalReader { settings, leader, stream, core, confirmed, streaming, ticks: 0 })
     }
 
     /// Changes over to the durable slot if nobody streams it.
@@ -68,7 +72,7 @@ impl WalReader {
         if self.stream.slot() == self.settings.slot {
             return;
         }
-        match open_slot(&self.settings, self.leader.as_ref(), position).await {
+        match open_slot(&self.settings, self.leader.as_ref(), position, self.streaming).await {
             Ok(Some(stream)) => {
                 tracing::info!(from = %position, "changed over to the durable slot");
                 // What the old stream has sent and was not taken comes again.
@@ -86,8 +90,9 @@ async fn open_slot(
     settings: &PostgresSettings,
     leader: Option<&LeaderRun>,
     position: Lsn,
+    streaming: bool,
 ) -> Result<Option<ReplicationStream>, PostgresSourceError> {
-    let mut connection = connect(settings, leader).await?;
+    let mut connection = connect(settings, leader, streaming).await?;
     let identity = connection.identify_system().await?;
     if identity.wal_position < position {
         return Err(PostgresSourceError::WentBack { needed: position, wal_position: identity.wal_position });
@@ -100,7 +105,7 @@ async fn open_slot(
             return Ok(None);
         }
     }
-    match connection.start(&settings.slot, position, &settings.stream_options()).await {
+    match connection.start(&settings.slot, position, &settings.stream_options(streaming)).await {
         // Somebody was quicker.
         Err(PostgresSourceError::SlotInUse { .. }) => Ok(None),
         started => started.map(Some),
@@ -112,13 +117,14 @@ async fn open_copy(
     settings: &PostgresSettings,
     leader: Option<&LeaderRun>,
     position: Lsn,
+    streaming: bool,
 ) -> Result<ReplicationStream, PostgresSourceError> {
-    let mut connection = connect(settings, leader).await?;
+    let mut connection = connect(settings, leader, streaming).await?;
     let name = settings.temporary_slot();
     let confirmed = copy_slot(&mut connection, &settings.slot, &name).await?;
     // It may have moved on since it was looked at, though only by what this replica has stored as well.
     check_held(settings, confirmed, position)?;
-    connection.start(&name, position, &settings.stream_options()).await
+    connection.start(&name, position, &settings.stream_options(streaming)).await
 }
 
 /// Whether the durable slot, which has forgotten everything before `confirmed`, holds what is needed from `needed` on.
@@ -133,8 +139,9 @@ fn check_held(settings: &PostgresSettings, confirmed: Lsn, needed: Lsn) -> Resul
 async fn connect(
     settings: &PostgresSettings,
     leader: Option<&LeaderRun>,
+    streaming: bool,
 ) -> Result<ReplicationConnection, PostgresSourceError> {
-    let mut connection = settings.connect().await?;
+    let mut connection = settings.connect(streaming).await?;
     match leader {
         Some(leader) if connection.leader_run().await? != *leader => Err(PostgresSourceError::StartedAnew),
         _ => Ok(connection),

@@ -2,6 +2,7 @@
 
 mod copy;
 mod one_by_one;
+mod open;
 mod pipeline;
 mod recover;
 mod technique;
@@ -9,6 +10,7 @@ mod technique;
 use std::sync::Arc;
 
 use self::one_by_one::missing_row;
+use self::open::OpenTransaction;
 use self::pipeline::{Answer, Ready, in_order, simple};
 use self::recover::Kept;
 pub use self::technique::Cutoffs;
@@ -63,16 +65,6 @@ pub struct Applier {
     followed: Vec<Cause>,
 }
 
-#[derive(Debug, Default)]
-struct OpenTransaction {
-    changes: usize,
-    inserted_for_missing: u64,
-    fetched_for_missing: u64,
-    in_source_order: bool,
-    /// Ids of its changes that are in the quarantine.
-    kept: Vec<i64>,
-}
-
 /// How a run of changes went.
 #[derive(Debug, Default, Clone)]
 struct Outcome {
@@ -110,6 +102,25 @@ impl Applier {
         Applier { quarantine, ..self }
     }
 
+    /// One for a transaction that runs beside those of this one. What the replica refuses fails it.
+    pub(super) fn beside(&self, session: Session, checkpoint: CheckpointWriter) -> Self {
+        let names = self.names.clone();
+        Applier { cutoffs: self.cutoffs, ..Applier::new(session, checkpoint, names) }
+    }
+
+    /// The partitions that positions refer to.
+    pub fn names(&self) -> &PartitionNames {
+        &self.names
+    }
+
+    /// Gives the replica up at once.
+    ///
+    /// # Errors
+    /// When the replica does not answer; then it is free when the server has noticed.
+    pub async fn release(self) -> Result<(), ReplicaError> {
+        self.session.release().await
+    }
+
     /// The session that it writes with.
     pub(super) fn session(&self) -> &Session {
         &self.session
@@ -130,6 +141,11 @@ impl Applier {
     /// Another lane took over, which numbers partitions in its own way.
     pub fn renumber(&mut self, names: PartitionNames) {
         self.names = names;
+    }
+
+    /// Whether some of the changes can't be applied without looking at the quarantine.
+    pub fn concerns_quarantine(&self, changes: &[Change]) -> bool {
+        self.meets_quarantine(&changes.iter().collect::<Vec<_>>())
     }
 
     /// Whether a large transaction has been begun and not ended.
@@ -219,7 +235,7 @@ impl Applier {
     /// answers to that (one to the statement, one to the copy that never was) the driver expects one.
     async fn run(
         &self,
-        first: &'static str,
+        first: &str,
         requests: &[Ready<'_>],
         last: &[Last<'_>],
         changes: &[&Change],
@@ -266,20 +282,37 @@ impl Applier {
     /// # Errors
     /// As [`Applier::apply`]; the open transaction is lost with it.
     pub async fn apply_part(&mut self, parcel: &Parcel) -> Result<(), ReplicaError> {
-        // Each part is behind a savepoint; that of the part before is no longer needed.
-        let (first, mut open) = match self.open.take() {
-            Some(open) => ("RELEASE SAVEPOINT part; SAVEPOINT part", open),
-            None => ("BEGIN; SAVEPOINT part", OpenTransaction::default()),
+        let depth = parcel.streamed.map_or(0, |streamed| streamed.depth);
+        let (begin, mut open) = match self.open.take() {
+            Some(open) => ("", open),
+            None => ("BEGIN; ", OpenTransaction::default()),
         };
+        let first = format!("{begin}{}", open.begin_part(depth)?);
         let changes: Vec<&Change> = parcel.changes.iter().collect();
-        let outcome = self.run_part(first, &changes).await?;
-        open.changes += changes.len();
-        open.inserted_for_missing += outcome.inserted_for_missing;
-        open.fetched_for_missing += outcome.fetched_for_missing;
-        open.in_source_order |= outcome.in_source_order;
-        open.kept.extend(outcome.kept.iter().map(|kept| kept.id));
+        let outcome = self.run_part(&first, &changes).await?;
+        let done = &mut open.done;
+        done.changes += changes.len();
+        done.inserted_for_missing += outcome.inserted_for_missing;
+        done.fetched_for_missing += outcome.fetched_for_missing;
+        done.in_source_order |= outcome.in_source_order;
+        done.kept.extend(outcome.kept.iter().map(|kept| kept.id));
         self.open = Some(open);
         Ok(())
+    }
+
+    /// Takes back what the open transaction has done in the subtransaction at this depth and within it. At depth 0, or when
+    /// nothing is open, everything.
+    ///
+    /// # Errors
+    /// When the replica can't be reached; then the server has given all of it up.
+    pub async fn take_back(&mut self, depth: usize) -> Result<(), ReplicaError> {
+        match &mut self.open {
+            Some(open) if depth > 0 => {
+                let sql = open.take_back(depth)?;
+                self.execute(&sql, "go back to a savepoint").await
+            }
+            _ => self.discard_open().await,
+        }
     }
 
     /// Commits the open transaction at `point`; the changes before it have been written with [`Applier::apply_part`].
@@ -287,17 +320,17 @@ impl Applier {
     /// # Errors
     /// As [`Applier::apply`].
     pub async fn commit_open(&mut self, point: &CommitPoint) -> Result<Applied, ReplicaError> {
-        let open = self.open.take().unwrap_or_default();
+        let done = self.open.take().unwrap_or_default().done;
         let mut advance = Advance::default();
-        advance.add(point, open.changes, &self.names);
-        quarantine::assign(&self.session, &open.kept, point.transaction).await?;
+        advance.add(point, done.changes, &self.names);
+        quarantine::assign(&self.session, &done.kept, point.transaction).await?;
         self.commit(&advance).await?;
         let mut applied = Applied::nothing();
-        applied.add(point, open.changes);
-        applied.inserted_for_missing = open.inserted_for_missing;
-        applied.fetched_for_missing = open.fetched_for_missing;
-        applied.in_source_order = open.in_source_order;
-        applied.quarantined = open.kept.len() as u64;
+        applied.add(point, done.changes);
+        applied.inserted_for_missing = done.inserted_for_missing;
+        applied.fetched_for_missing = done.fetched_for_missing;
+        applied.in_source_order = done.in_source_order;
+        applied.quarantined = done.kept.len() as u64;
         Ok(applied)
     }
 
@@ -309,14 +342,14 @@ impl Applier {
         let Some(open) = self.open.take() else { return Ok(()) };
         self.execute("ROLLBACK", "roll back").await?;
         // What went there, or was settled, is undone.
-        if open.in_source_order {
+        if open.done.in_source_order {
             self.quarantine.reload(&self.session).await?;
         }
         Ok(())
     }
 
     /// Runs changes folded, and goes back to look for the one that is to blame when that fails.
-    async fn run_part(&mut self, first: &'static str, changes: &[&Change]) -> Result<Outcome, ReplicaError> {
+    async fn run_part(&mut self, first: &str, changes: &[&Change]) -> Result<Outcome, ReplicaError> {
         if self.meets_quarantine(changes) {
             self.execute(first, "begin a part").await?;
             return self.recover(changes).await;
@@ -357,7 +390,7 @@ impl Applier {
         }
     }
 
-    async fn execute(&self, sql: &'static str, action: &'static str) -> Result<(), ReplicaError> {
+    async fn execute(&self, sql: &str, action: &'static str) -> Result<(), ReplicaError> {
         let answer = simple(&self.session, sql).await;
         answer.map(|_| ()).map_err(|source| ReplicaError::Postgres { action, source })
     }

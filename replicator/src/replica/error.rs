@@ -140,6 +140,14 @@ impl ReplicaError {
         self.disposition() == Disposition::Data
     }
 
+    /// Whether another transaction was in the way, for longer than locks are waited for or for good.
+    pub fn is_of_lock(&self) -> bool {
+        let code = self.of_database().and_then(|error| error.code());
+        code.is_some_and(|code| {
+            *code == SqlState::LOCK_NOT_AVAILABLE || *code == SqlState::T_R_DEADLOCK_DETECTED
+        })
+    }
+
     /// The record that the failure is about.
     pub fn place(&self) -> Option<Place> {
         match self {

@@ -42,6 +42,14 @@ const SETTINGS: &str = "
     SET tcp_keepalives_count = 3;
     SET tcp_user_timeout = '30s'";
 
+/// How long a session waits for a lock while transactions are applied beside each other. What one of them has locked it keeps
+/// until its transaction ends on the leader, which may be hours; the leader's own locks keep them apart, as long as the
+/// replica's tables have no other keys and rows.
+const RIVALS_WAIT: &str = "SET lock_timeout = '1s'";
+
+/// The lock timeout of [`SETTINGS`].
+const ALONE_WAITS: &str = "SET lock_timeout = '10s'";
+
 /// A connection that applies.
 #[derive(Debug)]
 pub struct Session {
@@ -62,6 +70,39 @@ impl Session {
             action: "connect to the replica",
             seconds: CONNECT_SECONDS,
         }))
+    }
+
+    /// Connects as one that applies beside the session that owns the replica in this epoch. It ends at the latest when another
+    /// daemon takes the replica.
+    ///
+    /// # Errors
+    /// As [`Session::connect`]; SQLSTATE RP001 when another daemon has taken it.
+    pub async fn connect_beside(url: &tokio_postgres::Config, epoch: i64) -> Result<Self, ReplicaError> {
+        let session = Self::connect(url).await?;
+        let failed = |source| ReplicaError::Postgres { action: "open a side session", source };
+        session.client().execute("SELECT replicator.assist($1)", &[&epoch]).await.map_err(failed)?;
+        session.expect_rivals(true).await?;
+        Ok(session)
+    }
+
+    /// Says whether other sessions of this program write to the replica meanwhile.
+    ///
+    /// # Errors
+    /// When the replica does not answer.
+    pub async fn expect_rivals(&self, expected: bool) -> Result<(), ReplicaError> {
+        let wait = if expected { RIVALS_WAIT } else { ALONE_WAITS };
+        let failed = |source| ReplicaError::Postgres { action: "set how long locks are waited for", source };
+        self.client().batch_execute(wait).await.map_err(failed)
+    }
+
+    /// Gives everything up at once that the session holds, the replica above all. Dropping it does so when the server notices.
+    ///
+    /// # Errors
+    /// When the replica does not answer; then the server gives it up.
+    pub async fn release(&self) -> Result<(), ReplicaError> {
+        let failed = |source| ReplicaError::Postgres { action: "release the replica", source };
+        let release = "ROLLBACK; SELECT pg_advisory_unlock_all()";
+        self.client().batch_execute(release).await.map_err(failed)
     }
 
     async fn open(url: &tokio_postgres::Config) -> Result<Self, ReplicaError> {

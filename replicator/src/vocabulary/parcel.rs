@@ -14,6 +14,28 @@ pub struct Parcel {
     pub size_bytes: usize,
     /// What follows them.
     pub end: ParcelEnd,
+    /// To which transaction they belong that is given out while it runs on the leader; none where transactions come whole.
+    pub streamed: Option<Streamed>,
+}
+
+impl Parcel {
+    /// A parcel of transactions that come whole, one after the other.
+    pub fn new(changes: Vec<Change>, size_bytes: usize, end: ParcelEnd) -> Self {
+        Parcel { changes, size_bytes, end, streamed: None }
+    }
+}
+
+/// A place in a transaction that is given out while it runs on the leader. Its parcels stand between those of other
+/// transactions, and whether it commits is not known before its last one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Streamed {
+    /// The transaction.
+    pub xid: Xid,
+    /// Whether this is its first parcel.
+    pub begins: bool,
+    /// How many subtransactions there are around the changes that may yet be rolled back by themselves. From a parcel to the
+    /// next one it grows by one at most.
+    pub depth: usize,
 }
 
 /// How a parcel ends.
@@ -23,7 +45,8 @@ pub enum ParcelEnd {
     Open,
     /// Here the replica may commit.
     Commit(Box<CommitPoint>),
-    /// What came since the last commit point was a repetition of an applied transaction: roll it back.
+    /// What came since the last commit point was a repetition of an applied transaction: roll it back. Of a streamed
+    /// transaction: the leader has rolled back the subtransaction at this depth, or at depth 0 the whole.
     Discard,
 }
 

@@ -64,6 +64,11 @@ impl Course {
         self.feed.names()
     }
 
+    /// Whether the present lane may give transactions out while they run on the leader.
+    pub(super) fn streams(&self) -> bool {
+        self.feed.streams()
+    }
+
     /// The next parcel; none when the lane has ended, or has let this replica go.
     pub(super) async fn recv(&mut self) -> Option<Sealed> {
         self.feed.recv().await

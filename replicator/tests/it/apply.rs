@@ -85,7 +85,7 @@ pub(crate) fn transaction(lsn: u64, changes: Vec<Change>) -> Parcel {
         state: ReplicaPhase::Live,
         ..CommitPoint::default()
     };
-    Parcel { changes, size_bytes: 0, end: ParcelEnd::Commit(Box::new(point)) }
+    Parcel::new(changes, 0, ParcelEnd::Commit(Box::new(point)))
 }
 
 #[tokio::test]
@@ -194,9 +194,7 @@ async fn a_large_transaction_is_invisible_until_its_commit_and_leaves_nothing_wh
         for part in 0..3 {
             let id = part.to_string();
             let insert = f.change("accounts", Operation::Insert(f.account(&id, Some(balance))?), part)?;
-            f.applier
-                .apply_part(&Parcel { changes: vec![insert], size_bytes: 0, end: ParcelEnd::Open })
-                .await?;
+            f.applier.apply_part(&Parcel::new(vec![insert], 0, ParcelEnd::Open)).await?;
             assert_eq!(f.sum().await?, "0", "a reader sees no part of it");
         }
         match lsn {

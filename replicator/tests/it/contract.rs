@@ -3,10 +3,12 @@
 use e2e::postgres::{Cluster, Role};
 
 /// The contract's files in the order in which `postgres/init.sh` runs them.
-const CONTRACT: [&str; 4] = [
+const CONTRACT: [&str; 6] = [
     include_str!("../../../postgres/replica/20-contract.sql"),
     include_str!("../../../postgres/replica/21-control.sql"),
     include_str!("../../../postgres/replica/22-quarantine.sql"),
+    include_str!("../../../postgres/replica/23-rebuild.sql"),
+    include_str!("../../../postgres/replica/24-side.sql"),
     include_str!("../../../postgres/replica/25-progress.sql"),
 ];
 

@@ -128,7 +128,7 @@ async fn watermarks_are_told_at_once_and_what_moves_fast_is_told_together() -> a
 async fn transactions_are_told_with_their_arrivals() -> anyhow::Result<()> {
     let mut listener = Listener::new().await?;
     let point = CommitPoint { transaction: Some(committed(16)), ..CommitPoint::default() };
-    let parcel = Parcel { changes: vec![], size_bytes: 0, end: ParcelEnd::Commit(Box::new(point)) };
+    let parcel = Parcel::new(vec![], 0, ParcelEnd::Commit(Box::new(point)));
     for replica in ["replica-2", "replica-1"] {
         listener.feed.applied(replica, [&parcel].into_iter(), true);
     }

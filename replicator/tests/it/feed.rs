@@ -117,6 +117,7 @@ pub(crate) async fn feed_as(
         snapshots: checkpoint.snapshots.clone(),
         fences: checkpoint.fences.clone(),
         repeats: vec![],
+        streaming: false,
         limits: limits(options.parcel_changes),
     };
     let mut core = LaneCore::new(start, decoder, options.prefix.to_owned())?;

@@ -14,5 +14,6 @@ mod quarantine;
 mod rebuild;
 mod schema_change;
 mod story;
+mod streamed;
 mod techniques;
 mod types;

@@ -8,10 +8,12 @@ use e2e::wait::until;
 use replicator::replica::checkpoint::{self, Checkpoint, Claim};
 use replicator::replica::lease::Lease;
 use replicator::replica::session::Session;
+use replicator::replica::side::Sides;
 use replicator::replica::{Disposition, ReplicaError};
 use replicator::vocabulary::change::Operation;
+use replicator::vocabulary::lsn::Xid;
 use replicator::vocabulary::offset::{self, Offsets};
-use replicator::vocabulary::parcel::{Parcel, ParcelEnd};
+use replicator::vocabulary::parcel::{Parcel, ParcelEnd, Streamed};
 
 use crate::apply::{Fixture, transaction};
 use crate::feed::acquire;
@@ -77,7 +79,7 @@ async fn a_replica_of_one_stream_is_not_fed_from_another() -> anyhow::Result<()>
 async fn an_owner_that_shows_no_sign_of_life_is_ended_with_all_that_it_has_open() -> anyhow::Result<()> {
     let mut f = Fixture::new().await?;
     let insert = f.change("accounts", Operation::Insert(f.account("1", Some("10"))?), 0)?;
-    f.applier.apply_part(&Parcel { changes: vec![insert], size_bytes: 0, end: ParcelEnd::Open }).await?;
+    f.applier.apply_part(&Parcel::new(vec![insert], 0, ParcelEnd::Open)).await?;
     let second = session(&f.cluster).await?;
     let lease = Duration::from_secs(60);
     claim(&second, "second", lease).await.expect_err("the lease has not run out");
@@ -89,6 +91,39 @@ async fn an_owner_that_shows_no_sign_of_life_is_ended_with_all_that_it_has_open(
     let error = f.applier.commit_open(&point).await.expect_err("its session is gone");
     assert_eq!(error.disposition(), Disposition::Retry, "{error}");
     assert_eq!((f.sum().await?.as_str(), f.watermark().await?.as_str()), ("0", "0/0"));
+    Ok(())
+}
+
+/// A side session holds locks on rows, and is not the one that the lease names.
+#[tokio::test]
+async fn a_new_owner_ends_what_the_old_one_applies_beside_its_own_session() -> anyhow::Result<()> {
+    let mut f = Fixture::new().await?;
+    let (url, lease) = (f.cluster.url(Role::Replicator).parse()?, Duration::from_secs(60));
+    let insert = f.change("accounts", Operation::Insert(f.account("1", Some("10"))?), 0)?;
+    f.applier.apply(&[&transaction(0x100, vec![insert])]).await?;
+    let mut sides = Sides::new(url, 1);
+    let update = f.change("accounts", Operation::Update(f.account("1", Some("20"))?), 1)?;
+    let place = Streamed { xid: Xid(8), begins: true, depth: 0 };
+    let part = Parcel { streamed: Some(place), ..Parcel::new(vec![update.clone()], 0, ParcelEnd::Open) };
+    assert_eq!(sides.take(&part, place, &f.applier).await?, None);
+    expire(&f.cluster).await?;
+    let second = session(&f.cluster).await?;
+    assert_eq!(claim(&second, "second", lease).await?.epoch, 2);
+    // The row is free at once, whoever held it.
+    let lock = "SET lock_timeout = '10ms'; SELECT FROM public.accounts WHERE id = 1 FOR UPDATE";
+    second.client().batch_execute(lock).await?;
+    // The old one wakes up: it can neither commit nor begin anew.
+    let commit = Parcel { streamed: Some(place), ..transaction(0x200, vec![]) };
+    let place = Streamed { begins: false, ..place };
+    let error = sides.take(&commit, place, &f.applier).await.expect_err("its session is gone");
+    assert_eq!(error.disposition(), Disposition::Retry, "{error}");
+    let error = Session::connect_beside(&f.cluster.url(Role::Replicator).parse()?, 1).await;
+    let error = error.expect_err("the epoch is over");
+    assert_eq!(error.disposition(), Disposition::Yield, "{error}");
+    assert_eq!((f.sum().await?.as_str(), f.watermark().await?.as_str()), ("10.00", "0/100"));
+    // The new one's own are left alone.
+    let beside = Session::connect_beside(&f.cluster.url(Role::Replicator).parse()?, 2).await?;
+    beside.client().query_one("SELECT 1", &[]).await?;
     Ok(())
 }
 
@@ -114,7 +149,7 @@ async fn a_renewed_lease_outlasts_a_long_transaction() -> anyhow::Result<()> {
     let term = Duration::from_secs(2);
     let _lease = Lease::keep(&f.cluster.url(Role::Replicator).parse()?, 1, term, |_| {}).await?;
     let insert = f.change("accounts", Operation::Insert(f.account("1", Some("10"))?), 0)?;
-    f.applier.apply_part(&Parcel { changes: vec![insert], size_bytes: 0, end: ParcelEnd::Open }).await?;
+    f.applier.apply_part(&Parcel::new(vec![insert], 0, ParcelEnd::Open)).await?;
     let second = session(&f.cluster).await?;
     until("more time to pass than a lease lasts", PATIENCE, async || {
         let refused = claim(&second, "second", term).await;

@@ -241,7 +241,7 @@ async fn a_value_that_postgresql_can_not_store_is_kept_as_it_came() -> anyhow::R
 #[tokio::test]
 async fn a_large_transaction_keeps_what_it_must_and_forgets_it_when_it_is_given_up() -> anyhow::Result<()> {
     let (mut f, _superuser) = keeping(100).await?;
-    let part = |changes| Parcel { changes, size_bytes: 0, end: ParcelEnd::Open };
+    let part = |changes| Parcel::new(changes, 0, ParcelEnd::Open);
     f.applier.apply_part(&part(vec![insert(&f, "1", TOO_MUCH, 0)?, insert(&f, "2", "2.00", 1)?])).await?;
     f.applier.discard_open().await?;
     assert_eq!(f.applier.quarantine().len(), 0);

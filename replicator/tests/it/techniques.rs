@@ -98,11 +98,7 @@ impl Fixture {
             operation: operation.clone(),
             place: Place { partition: PartitionIndex(0), offset: 0 },
         };
-        Parcel {
-            changes: operations.iter().map(change).collect(),
-            size_bytes: 0,
-            end: ParcelEnd::Commit(Box::new(point)),
-        }
+        Parcel::new(operations.iter().map(change).collect(), 0, ParcelEnd::Commit(Box::new(point)))
     }
 }
 

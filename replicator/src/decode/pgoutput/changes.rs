@@ -13,7 +13,7 @@ use crate::vocabulary::schema::{Catalog, Filler, Table, TableName};
 #[derive(Debug)]
 pub struct Tables {
     catalog: Arc<Catalog>,
-    excluded: HashSet<String>,
+    excluded: Arc<HashSet<String>>,
     relations: HashMap<RelationId, Known>,
 }
 
@@ -43,7 +43,22 @@ struct Mapping {
 impl Tables {
     /// No relation is known yet. `excluded`: tables, as `schema.table`, that the replica does not get.
     pub fn new(catalog: Arc<Catalog>, excluded: impl IntoIterator<Item = String>) -> Self {
-        Tables { catalog, excluded: excluded.into_iter().collect(), relations: HashMap::new() }
+        Tables { catalog, excluded: Arc::new(excluded.into_iter().collect()), relations: HashMap::new() }
+    }
+
+    /// The same replica's, with no relation known yet. A streamed transaction describes its own, and sees changes of their
+    /// definitions that nobody else sees.
+    pub fn undescribed(&self) -> Self {
+        Tables {
+            catalog: Arc::clone(&self.catalog),
+            excluded: Arc::clone(&self.excluded),
+            relations: HashMap::new(),
+        }
+    }
+
+    /// Learns what another one has learned: the leader does not say again what it has said in a transaction that committed.
+    pub fn learn(&mut self, other: Tables) {
+        self.relations.extend(other.relations);
     }
 
     /// Learns what a table is like from now on.

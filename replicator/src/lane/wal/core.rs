@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::super::builder::ParcelBuilder;
 use super::super::{LaneError, LaneStart};
+use super::streams::{Ended, Refusal, Streams, discard};
 use crate::decode::DecodeError;
 use crate::decode::pgoutput::{Decoder, Keepalive, Message, Tables, WalData};
 use crate::vocabulary::change::{Change, Operation};
@@ -28,6 +29,7 @@ pub(super) struct WalCore {
     tables: Tables,
     builder: ParcelBuilder,
     open: Option<Open>,
+    streams: Streams,
     /// Every commit up to here has been given out.
     position: CommitLsn,
     /// When that was last said, by the leader's clock.
@@ -62,6 +64,7 @@ impl WalCore {
             names,
             decoder: Decoder::new(),
             tables: Tables::new(Arc::clone(&start.catalog), excluded),
+            streams: Streams::new(start.limits),
             builder: ParcelBuilder::new(start.limits, start.snapshots, start.fences),
             open: None,
             position: CommitLsn(position),
@@ -76,9 +79,10 @@ impl WalCore {
         self.names.clone()
     }
 
-    /// Where the stream has to go on if it is opened anew now; none within a transaction.
+    /// Where the stream has to go on if it is opened anew now; none within a transaction, or while one is streamed: it would
+    /// come again from its beginning.
     pub(super) fn resumes_at(&self) -> Option<Lsn> {
-        self.open.is_none().then_some(self.position.0)
+        (self.open.is_none() && self.streams.is_empty()).then_some(self.position.0)
     }
 
     pub(super) fn repeated(&self) -> u64 {
@@ -99,62 +103,102 @@ impl WalCore {
     /// Takes in a message.
     ///
     /// # Errors
-    /// When it can't be understood, or the replica can't have what it says.
+    /// When it can't be understood, or the replica can't have what it says; [`LaneError::Unstreamable`] when the replica may have
+    /// it once the transaction has ended.
     pub(super) fn accept(&mut self, data: &WalData<'_>) -> Result<Option<Parcel>, LaneError> {
-        self.take(data).map_err(|error| {
-            let at = self.names.describe(self.place(data.start));
-            LaneError::Change { at, error: Box::new(error) }
+        self.take(data).map_err(|refusal| match refusal {
+            Refusal::Unstreamable(xid, why) => LaneError::Unstreamable { xid, why },
+            Refusal::Message(error) => {
+                LaneError::Change { at: self.names.describe(self.place(data.start)), error: Box::new(error) }
+            }
         })
     }
 
-    fn take(&mut self, data: &WalData<'_>) -> Result<Option<Parcel>, DecodeError> {
+    fn take(&mut self, data: &WalData<'_>) -> Result<Option<Parcel>, Refusal> {
         let message = self.decoder.decode(data.payload)?;
-        let lsn = data.start;
-        let change = match message {
+        match message {
             Message::Begin { commit_record, xid, .. } => {
                 if self.open.is_some() {
-                    return Err(DecodeError::OutOfOrder("a transaction begins within another one"));
+                    return Err(DecodeError::OutOfOrder("a transaction begins within another one").into());
                 }
                 // A record that begins before the end of one that was applied ends there or before.
                 self.open = Some(Open { xid, is_repeated: commit_record < self.position.0 });
-                return Ok(None);
+                Ok(None)
             }
-            Message::Commit { lsn, committed_at_ms, .. } => return self.commit(lsn, committed_at_ms),
+            Message::Commit { lsn, committed_at_ms, .. } => Ok(self.commit(lsn, committed_at_ms)?),
             Message::Relation { relation, .. } => {
-                self.tables.describe(&relation);
-                return Ok(None);
+                self.streams.tables().unwrap_or(&mut self.tables).describe(&relation);
+                Ok(None)
             }
-            Message::Origin { .. } | Message::Type { .. } | Message::Message { .. } => return Ok(None),
-            Message::StreamStart { .. }
-            | Message::StreamStop
-            | Message::StreamCommit { .. }
-            | Message::StreamAbort { .. } => {
-                return Err(DecodeError::OutOfOrder("a transaction is streamed, which was not asked for"));
+            Message::Origin { .. } | Message::Type { .. } | Message::Message { .. } => Ok(None),
+            Message::StreamStart { .. } | Message::StreamCommit { .. } | Message::StreamAbort { .. }
+                if self.open.is_some() =>
+            {
+                Err(DecodeError::OutOfOrder("a streamed transaction stands within another one").into())
             }
-            _ if self.open.is_none() => {
-                return Err(DecodeError::OutOfOrder("a change belongs to no transaction"));
+            Message::StreamStart { xid, first } => {
+                self.streams.start(xid, first, &self.tables)?;
+                Ok(None)
             }
-            _ if self.open.is_some_and(|open| open.is_repeated) => return Ok(None),
-            Message::Insert { relation, new, .. } => self.tables.insert(relation, new)?,
-            Message::Update { relation, old, new, .. } => self.tables.update(relation, old, new)?,
-            Message::Delete { relation, old, .. } => self.tables.delete(relation, old)?,
-            Message::Truncate { relations, .. } => {
-                let mut parcel = None;
-                for relation in relations.iter() {
-                    if let Some(table) = self.tables.truncate(relation)? {
-                        // Never a full parcel: tables that refer to each other go together.
-                        parcel = self.give(table, Operation::Truncate, lsn);
-                    }
-                }
-                return Ok(parcel);
+            Message::StreamStop => Ok(self.streams.stop()),
+            Message::StreamCommit { xid, lsn, committed_at_ms, .. } => {
+                self.commit_streamed(Committed { xid, lsn, committed_at_ms })
             }
-        };
-        Ok(change.and_then(|(table, operation)| self.give(table, operation, lsn)))
+            Message::StreamAbort { xid, subxid } => Ok(self.streams.abort(xid, subxid)),
+            Message::Insert { xid: by, .. }
+            | Message::Update { xid: by, .. }
+            | Message::Delete { xid: by, .. }
+            | Message::Truncate { xid: by, .. } => match (self.streams.block(), by) {
+                (Some(xid), Some(by)) => self.streamed_change(&message, xid, by, data.start),
+                _ => Ok(self.change(&message, data.start)?),
+            },
+        }
     }
 
-    fn give(&mut self, table: Arc<Table>, operation: Operation, lsn: Lsn) -> Option<Parcel> {
-        let change = Change { table, operation, place: self.place(lsn) };
-        self.builder.change(change, self.open.map(|open| open.xid))
+    /// A change of the transaction that has begun.
+    fn change(&mut self, message: &Message<'_>, lsn: Lsn) -> Result<Option<Parcel>, DecodeError> {
+        let Some(open) = self.open else {
+            return Err(DecodeError::OutOfOrder("a change belongs to no transaction"));
+        };
+        if open.is_repeated {
+            return Ok(None);
+        }
+        let mut parcel = None;
+        if let Message::Truncate { relations, .. } = message {
+            for relation in relations.iter() {
+                if let Some(table) = self.tables.truncate(relation)? {
+                    let change = Change { table, operation: Operation::Truncate, place: self.place(lsn) };
+                    // Never a full parcel: tables that refer to each other go together.
+                    parcel = self.builder.change(change, Some(open.xid));
+                }
+            }
+        } else if let Some((table, operation)) = row_change(&self.tables, message)? {
+            let change = Change { table, operation, place: self.place(lsn) };
+            parcel = self.builder.change(change, Some(open.xid));
+        }
+        Ok(parcel)
+    }
+
+    /// A change that `by` has made, the streamed transaction `xid` or a subtransaction of it.
+    fn streamed_change(
+        &mut self,
+        message: &Message<'_>,
+        xid: Xid,
+        by: Xid,
+        lsn: Lsn,
+    ) -> Result<Option<Parcel>, Refusal> {
+        if let Message::Truncate { .. } = message {
+            // On the replica it would lock readers out until the leader's transaction ends, however long that takes.
+            return Err(Refusal::Unstreamable(xid, "it empties a table".to_owned()));
+        }
+        let place = self.place(lsn);
+        let Some(tables) = self.streams.tables() else { return Ok(None) };
+        // Its table may be one that the transaction itself has made or altered, which the replica gets after the commit.
+        let change = row_change(tables, message)
+            .map_err(|error| Refusal::Unstreamable(xid, error.to_string()))?
+            .map(|(table, operation)| Change { table, operation, place })
+            .filter(|change| !self.builder.is_in_copy(change, Some(xid)));
+        change.map_or(Ok(None), |change| self.streams.push(by, change))
     }
 
     fn commit(&mut self, lsn: CommitLsn, committed_at_ms: i64) -> Result<Option<Parcel>, DecodeError> {
@@ -170,11 +214,28 @@ impl WalCore {
         Ok(Some(self.builder.commit(committed, self.offsets(), self.phase)))
     }
 
-    /// Takes in a sign of life: between transactions it says how far the leader is.
+    fn commit_streamed(&mut self, committed: Committed) -> Result<Option<Parcel>, Refusal> {
+        let Ended { tables, streamed } = self.streams.commit(committed.xid)?;
+        self.tables.learn(tables);
+        if committed.lsn <= self.position {
+            self.repeated += 1;
+            return Ok(streamed.map(discard));
+        }
+        self.reach(committed.lsn, committed.committed_at_ms);
+        let parcel = self.builder.commit(committed, self.offsets(), self.phase);
+        Ok(Some(Parcel { streamed, ..parcel }))
+    }
+
+    /// Takes in a sign of life: outside of transactions that come whole and of blocks it says how far the leader is. What is
+    /// streamed and has not ended does not count: its commit will lie behind that.
     pub(super) fn keepalive(&mut self, keepalive: &Keepalive) -> Option<Parcel> {
         let is_news = keepalive.wal_end > self.position.0
             || keepalive.sent_at_ms >= self.said_at_ms.saturating_add(REMINDER_MS);
-        if self.open.is_some() || !is_news || keepalive.wal_end < self.position.0 {
+        if self.open.is_some()
+            || self.streams.block().is_some()
+            || !is_news
+            || keepalive.wal_end < self.position.0
+        {
             return None;
         }
         let reached = Reached { lsn: CommitLsn(keepalive.wal_end), at_ms: keepalive.sent_at_ms };
@@ -201,138 +262,18 @@ impl WalCore {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::decode::pgoutput::model::{Model, Value, relation};
-    use crate::lane::LaneLimits;
-    use crate::vocabulary::fence::{Fence, Fences};
-    use crate::vocabulary::parcel::ParcelEnd;
-    use crate::vocabulary::schema::{Catalog, Column, TableName};
-
-    const POSTS: u32 = 7;
-
-    fn core(phase: ReplicaPhase, fences: Fences) -> WalCore {
-        let posts = Table::new(TableName::new("public", "posts"), vec![Column::text("id")], vec![0]);
-        let start = LaneStart {
-            catalog: Arc::new(Catalog::new([posts])),
-            watermark: CommitLsn(Lsn(100)),
-            leader: None,
-            phase,
-            offsets: [(offset::wal(), 100)].into(),
-            snapshots: [].into(),
-            fences,
-            repeats: vec![],
-            limits: LaneLimits {
-                queue_records: 1,
-                queue_bytes: 1,
-                parcel_changes: 2,
-                parcel_bytes: usize::MAX,
-                channel_bytes: 1,
-            },
-        };
-        let mut core = WalCore::new(start, Lsn(100), vec![]);
-        let relation = relation(POSTS, "posts", &[(true, "id")]);
-        assert!(feed(&mut core, 100, &relation).is_none());
-        core
-    }
-
-    fn feed(core: &mut WalCore, lsn: u64, model: &Model) -> Option<Parcel> {
-        let payload = model.encode(None);
-        core.accept(&WalData { start: Lsn(lsn), end: Lsn(lsn), sent_at_ms: 0, payload: &payload }).unwrap()
-    }
-
-    fn insert(id: &str) -> Model {
-        Model::Insert(POSTS, vec![Value::Text(id.as_bytes().to_vec())])
-    }
-
-    /// A transaction of so many rows, whose commit record begins at `at` and ends 8 behind it; what comes out of it, in words.
-    fn transaction(core: &mut WalCore, xid: u32, at: u64, rows: usize) -> Vec<String> {
-        let mut out = vec![feed(core, at, &Model::Begin(at, 5, xid))];
-        out.extend((0..rows).map(|n| feed(core, at - 50 + n as u64, &insert(&n.to_string()))));
-        out.push(feed(core, at, &Model::Commit(at, at + 8, 5)));
-        out.into_iter().flatten().map(words).collect()
-    }
-
-    fn words(parcel: Parcel) -> String {
-        let rows = parcel.changes.len();
-        match parcel.end {
-            ParcelEnd::Open => format!("{rows} open"),
-            ParcelEnd::Discard => "discard".to_owned(),
-            ParcelEnd::Commit(point) => {
-                let lsn = point.watermark().map_or(0, |lsn| lsn.0.0);
-                assert_eq!(point.offsets, [(WAL, offset::wal_offset(Lsn(lsn)))], "where it goes on");
-                let xid = point.transaction.map_or(0, |transaction| transaction.xid.0);
-                format!("{rows} of {xid} to {lsn} {}", point.state.as_str())
-            }
-        }
-    }
-
-    fn keepalive(core: &mut WalCore, lsn: u64, at_ms: i64) -> Option<String> {
-        let keepalive = Keepalive { wal_end: Lsn(lsn), sent_at_ms: at_ms, reply_requested: false };
-        core.keepalive(&keepalive).map(words)
-    }
-
-    #[test]
-    fn a_transaction_goes_out_whole_or_in_parts_and_moves_the_watermark_to_its_end() {
-        let mut core = core(ReplicaPhase::Live, Fences::default());
-        assert_eq!(transaction(&mut core, 5, 200, 1), ["1 of 5 to 208 live"]);
-        assert_eq!(transaction(&mut core, 6, 300, 5), ["2 open", "2 open", "1 of 6 to 308 live"]);
-        assert_eq!(core.resumes_at(), Some(Lsn(308)));
-        assert!(feed(&mut core, 400, &Model::Begin(400, 5, 7)).is_none());
-        assert_eq!(core.resumes_at(), None, "not within a transaction");
-    }
-
-    #[test]
-    fn what_the_replica_has_already_is_dropped() {
-        let mut core = core(ReplicaPhase::Live, Fences::default());
-        assert_eq!(transaction(&mut core, 4, 92, 3), [] as [String; 0]);
-        assert_eq!(core.repeated(), 1);
-        assert_eq!(
-            transaction(&mut core, 5, 100, 1),
-            ["1 of 5 to 108 live"],
-            "it begins where the last one ended"
-        );
-    }
-
-    #[test]
-    fn a_sign_of_life_moves_the_watermark_between_transactions_only() {
-        let mut core = core(ReplicaPhase::Live, Fences::default());
-        assert_eq!(keepalive(&mut core, 150, 1000).unwrap(), "0 of 0 to 150 live");
-        assert_eq!(keepalive(&mut core, 150, 1001), None, "nothing new");
-        assert_eq!(
-            keepalive(&mut core, 150, 2000).unwrap(),
-            "0 of 0 to 150 live",
-            "still up to date, a second later"
-        );
-        assert_eq!(keepalive(&mut core, 140, 4000), None, "never back");
-        assert!(feed(&mut core, 200, &Model::Begin(200, 5, 7)).is_none());
-        assert_eq!(keepalive(&mut core, 300, 5000), None, "the open transaction ends before that");
-    }
-
-    #[test]
-    fn a_copy_is_live_when_the_stream_has_passed_it_and_its_own_transactions_are_left_out() {
-        let fence = Fence { snapshot: "5:8:6".parse().unwrap(), lsn: Lsn(250) };
-        let fences =
-            Fences { tables: [(TableName::new("public", "posts"), fence)].into(), ..Fences::default() };
-        let mut core = core(ReplicaPhase::Copying, fences);
-        assert_eq!(transaction(&mut core, 7, 200, 1), ["0 of 7 to 208 copying"], "the copy has it");
-        assert_eq!(transaction(&mut core, 6, 220, 1), ["1 of 6 to 228 copying"], "it was running then");
-        assert!(core.waiting_for().is_some());
-        assert_eq!(keepalive(&mut core, 260, 9000).unwrap(), "0 of 0 to 260 live");
-        assert_eq!(transaction(&mut core, 9, 300, 1), ["1 of 9 to 308 live"]);
-    }
-
-    #[test]
-    fn messages_out_of_order_end_the_lane_with_the_place() {
-        let mut core = core(ReplicaPhase::Live, Fences::default());
-        let payload = insert("1").encode(None);
-        let data = WalData { start: Lsn(0x1_0000_0010), end: Lsn(0), sent_at_ms: 0, payload: &payload };
-        let error = core.accept(&data).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "the leader's WAL at 1/10: the leader's stream: a change belongs to no transaction"
-        );
-        assert!(!error.is_outage() && error.hint().contains("pooler"));
+/// What a message does to one row; none when the replica does not get the table.
+fn row_change(
+    tables: &Tables,
+    message: &Message<'_>,
+) -> Result<Option<(Arc<Table>, Operation)>, DecodeError> {
+    match *message {
+        Message::Insert { relation, new, .. } => tables.insert(relation, new),
+        Message::Update { relation, old, new, .. } => tables.update(relation, old, new),
+        Message::Delete { relation, old, .. } => tables.delete(relation, old),
+        _ => Ok(None),
     }
 }
+
+#[cfg(test)]
+mod tests;

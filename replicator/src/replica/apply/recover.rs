@@ -83,11 +83,7 @@ impl Applier {
     ///
     /// # Errors
     /// When a statement fails or finds other rows than it names.
-    pub(super) async fn run_folded(
-        &mut self,
-        first: &'static str,
-        changes: &[&Change],
-    ) -> Result<(), ReplicaError> {
+    pub(super) async fn run_folded(&mut self, first: &str, changes: &[&Change]) -> Result<(), ReplicaError> {
         let steps = plan(changes);
         let requests = self.prepare(self.wanted(&steps)).await?;
         self.run(first, &requests, &[], changes).await

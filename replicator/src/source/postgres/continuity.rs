@@ -11,7 +11,6 @@ use std::time::Duration;
 use super::error::PostgresSourceError;
 use super::settings::PostgresSettings;
 use super::slot::{copy_slot, find_slot};
-use super::stream::StreamOptions;
 use super::{ReplicationConnection, error};
 use crate::decode::pgoutput::{Decoder, Frame, Message, StatusUpdate};
 use crate::vocabulary::leader::LeaderRun;
@@ -54,7 +53,7 @@ pub async fn recognise(
     settings: &PostgresSettings,
     followed: &Followed,
 ) -> Result<Recognised, PostgresSourceError> {
-    let mut connection = settings.connect().await?;
+    let mut connection = settings.connect(false).await?;
     let leader = connection.leader_run().await?;
     let certain = |is_certain| Ok(Recognised { leader: leader.clone(), is_certain });
     let Some(before) = followed.leader.as_ref().filter(|before| **before != leader) else {
@@ -77,7 +76,7 @@ pub async fn recognise(
     let near = followed.last.map_or(Lsn(0), |(_, lsn)| Lsn(lsn.0.0.saturating_sub(COMMIT_RECORD_BYTES)));
     let mut found = look(settings, connection, near, followed, confirmed).await?;
     if found.is_err() && near > confirmed {
-        found = look(settings, settings.connect().await?, confirmed, followed, confirmed).await?;
+        found = look(settings, settings.connect(false).await?, confirmed, followed, confirmed).await?;
     }
     match found {
         Ok(()) => certain(true),
@@ -101,7 +100,7 @@ async fn look(
     let name = settings.temporary_slot();
     copy_slot(&mut connection, &settings.slot, &name).await?;
     // Not while they run: what has not committed is of no interest.
-    let options = StreamOptions { streaming: false, ..settings.stream_options() };
+    let options = settings.stream_options(false);
     let mut stream = connection.start(&name, from, &options).await?;
     let mut decoder = Decoder::new();
     loop {

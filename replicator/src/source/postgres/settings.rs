@@ -21,29 +21,35 @@ pub struct PostgresSettings {
     pub slot: String,
     /// The publication of what the replicas get.
     pub publication: String,
-    /// `logical_decoding_work_mem` of the session: what the leader may keep in memory of transactions that have not ended.
+    /// `logical_decoding_work_mem` of a session that gets transactions whole: what the leader may keep in memory of those that
+    /// have not ended. What is above goes to its disk.
     pub work_mem: String,
+    /// Whether large transactions are read while they run.
+    pub streaming: bool,
+    /// `logical_decoding_work_mem` of a session that does so: from where on they come early.
+    pub streaming_work_mem: String,
     /// Tables, as `schema.table`, that are published and the replicas don't get.
     pub exclude_tables: Vec<String>,
 }
 
 impl PostgresSettings {
-    /// What the stream carries.
-    pub fn stream_options(&self) -> StreamOptions {
+    /// What the stream carries. `streaming`: also of transactions that still run.
+    pub fn stream_options(&self, streaming: bool) -> StreamOptions {
         StreamOptions {
             publications: vec![self.publication.clone()],
             values: ValueFormat::Text,
-            streaming: false,
+            streaming,
             messages: false,
         }
     }
 
-    /// A session that may stream.
+    /// A session that may stream; with `streaming`, also transactions that still run.
     ///
     /// # Errors
     /// As [`ReplicationConnection::connect`].
-    pub async fn connect(&self) -> Result<ReplicationConnection, PostgresSourceError> {
-        ReplicationConnection::connect(&self.url, &[("logical_decoding_work_mem", &self.work_mem)]).await
+    pub async fn connect(&self, streaming: bool) -> Result<ReplicationConnection, PostgresSourceError> {
+        let work_mem = if streaming { &self.streaming_work_mem } else { &self.work_mem };
+        ReplicationConnection::connect(&self.url, &[("logical_decoding_work_mem", work_mem)]).await
     }
 
     /// A name for a slot that lives as long as its session, and that no other one has.

@@ -36,6 +36,8 @@ impl<'a> Replica<'a> {
             slot: SLOT.to_owned(),
             publication: "everything".to_owned(),
             work_mem: "64MB".to_owned(),
+            streaming: true,
+            streaming_work_mem: "64kB".to_owned(),
             exclude_tables: Vec::new(),
         };
         let none = Followed { leader: None, last: Some(last), watermark: last.1.0 };
