@@ -54,6 +54,7 @@ const MIX: &[(Kind, u64)] = &[
     (Kind::Documents, 32),
     (Kind::Wide, 12),
     (Kind::Large, 1),
+    (Kind::LargeInParts, 3),
     (Kind::Trim, 24),
     (Kind::Empty, 12),
     (Kind::Message, 12),
@@ -76,6 +77,7 @@ enum Kind {
     Documents,
     Wide,
     Large,
+    LargeInParts,
     Trim,
     Empty,
     Message,
@@ -135,6 +137,7 @@ impl<'a> Writer<'a> {
                 Transaction::of(vec![statement::insert(wide, 3), update])
             }
             Kind::Large => self.large(),
+            Kind::LargeInParts => self.large_in_parts(),
             Kind::Trim => Transaction::of(vec![statement::trim(self.any(), KEPT)]),
             // An xid without a change: the connector reports it, or not, and the watermark passes it.
             Kind::Empty => Transaction::of(vec!["SELECT pg_current_xact_id()".to_owned()]),
@@ -269,6 +272,28 @@ impl<'a> Writer<'a> {
         Transaction::of(vec![statement::insert(table, rows), statement::touch(table, changed)])
     }
 
+    /// Large enough that the leader sends it while it runs, in parts of which some are rolled back; every third one as a whole.
+    fn large_in_parts(&mut self) -> Transaction {
+        let table = self.one_of(|table| table.name().starts_with("random"));
+        let rows = LARGE / 10;
+        let statements = vec![
+            statement::insert(table, rows),
+            "SAVEPOINT first".to_owned(),
+            statement::insert(table, rows),
+            "SAVEPOINT second".to_owned(),
+            statement::touch(table, rows / 2),
+            "ROLLBACK TO SAVEPOINT first".to_owned(),
+            statement::delete(table, 5),
+            "SAVEPOINT third".to_owned(),
+            statement::insert(table, rows),
+            "RELEASE SAVEPOINT third".to_owned(),
+            statement::touch(table, rows / 2),
+            statement::rekey(table, 3, &mut self.random),
+        ];
+        self.planned.push_back(Transaction::of(vec![statement::trim(table, KEPT)]));
+        Transaction { statements, commits: !self.random.chance(33) }
+    }
+
     fn message(&mut self) -> Vec<String> {
         let is_transactional = self.random.chance(70);
         let message = format!("SELECT pg_logical_emit_message({is_transactional}, 'lab', 'a message')");
@@ -325,7 +350,7 @@ mod tests {
         assert_ne!(sql(1), sql(2));
         let all = sql(1).join("\n");
         for needed in
-            ["TRUNCATE lab.", "SAVEPOINT", "ROLLBACK", "emit_message", "10000", "'third'", "CASCADE"]
+            ["TRUNCATE lab.", "SAVEPOINT third", "ROLLBACK", "emit_message", "10000", "'third'", "CASCADE"]
         {
             assert!(all.contains(needed), "{needed}");
         }

@@ -148,6 +148,11 @@ pub(crate) const ALL: &[Check] = &[
         run: |s| Box::pin(workload::replicator_kills(s)),
     },
     Check {
+        name: "large_transactions_that_still_run_survive_kills_of_the_replicator",
+        needs: Needs::Direct,
+        run: |s| Box::pin(workload::streamed_kills(s)),
+    },
+    Check {
         name: "mixed_load_survives_kills_of_everything_else",
         needs: Needs::Either,
         run: |s| Box::pin(workload::other_kills(s)),

@@ -1,5 +1,6 @@
 //! The mixed load, in calm and with faults: at the end everything is equal, and on the way nobody saw half a transaction.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -7,9 +8,11 @@ use anyhow::{Context, ensure};
 use e2e::load::{self, Pace, Plan};
 use e2e::observe::{self, Invariants, Lag, Observer, Snapshots};
 use e2e::random::Random;
+use tokio::task::spawn_local;
 
 use crate::settings::{self, Source};
-use crate::system::{Login, REPLICAS, System};
+use crate::system::{Login, REPLICAS, System, script};
+use crate::tables::{self, Tables};
 
 /// Between two snapshots of one observer: three of them without a pause would be most of the load on a small machine.
 const READ_PAUSE: Duration = Duration::from_millis(2);
@@ -27,6 +30,9 @@ const RATE_WITH_KILLS: u32 = 200;
 /// machine, so that a lag would be the outage's.
 const MAX_RATE_WITH_OUTAGE: u32 = 300;
 
+/// Rows of each large transaction.
+const LARGE_ROWS: u32 = 3000;
+
 /// The lag that no replica may show while another one is down, and the longest time for which it may apply nothing. The
 /// figures that count are printed; this is the point where "not delayed" has become wrong on any machine.
 const MAX_LAG_MS: f64 = 5000.0;
@@ -41,10 +47,13 @@ struct Watch {
 
 impl Watch {
     fn start(system: &System) -> anyhow::Result<Self> {
+        Self::start_with(system, &Invariants::of_the_demo())
+    }
+
+    fn start_with(system: &System, invariants: &Invariants) -> anyhow::Result<Self> {
         let urls = REPLICAS.iter().map(|name| system.database_url(name, Login::Reader));
         let urls = urls.collect::<anyhow::Result<Vec<_>>>()?;
-        let snapshots =
-            urls.iter().map(|url| observe::snapshots(url, READ_PAUSE, &Invariants::of_the_demo())).collect();
+        let snapshots = urls.iter().map(|url| observe::snapshots(url, READ_PAUSE, invariants)).collect();
         let lags = urls.iter().map(|url| observe::lag(url)).collect();
         Ok(Self { started: Instant::now(), snapshots, lags })
     }
@@ -147,6 +156,103 @@ async fn kills(system: &System, victims: &[&str]) -> anyhow::Result<()> {
     let done = load.finish().await?.transactions;
     println!("  {done} transactions, {} kills", victims.len());
     finish(system, watch).await.map(drop)
+}
+
+/// Large transactions, which the leader sends while they run, with subtransactions that are rolled back or not, beside the
+/// small ones of the load; and the replicator killed at any moment of them.
+pub(super) async fn streamed_kills(system: Rc<System>) -> anyhow::Result<()> {
+    let create = "CREATE TABLE public.large (id bigint PRIMARY KEY, writer int NOT NULL, word text);";
+    let leader = format!(
+        "{create} CREATE SEQUENCE public.large_ids; GRANT USAGE ON public.large_ids TO app_writer;
+         GRANT SELECT, INSERT, UPDATE ON public.large TO app_writer; GRANT SELECT ON public.large TO replicator;
+         ALTER PUBLICATION cdc ADD TABLE public.large"
+    );
+    let replica = format!(
+        "{create} ALTER TABLE public.large OWNER TO replicator; GRANT SELECT ON public.large TO app_reader"
+    );
+    tables::follow(&system, &Tables { leader, replica }).await?;
+    let url = prepare(&system).await?;
+    let seed = settings::seed()?;
+    let mut random = Random::new(seed);
+    let start = async || {
+        let mut command = system.command("service.sh");
+        command.args(["start", "replicator"]);
+        // The least that the leader takes: some hundred rows.
+        command.env("REPLICATOR__SOURCE__STREAMING_WORK_MEM", "64kB");
+        script(&mut command).await
+    };
+    system.service("stop", "replicator").await?;
+    start().await?;
+    let torn = format!(
+        "SELECT CASE WHEN count(*) % {LARGE_ROWS} > 0 THEN format('%s rows of large transactions', count(*)) END
+         FROM public.large"
+    );
+    let watch = Watch::start_with(&system, &Invariants::of_the_demo().with(torn))?;
+    let load = load::endure(&url, Pace { rate: RATE_WITH_KILLS, seed });
+    let stop = Rc::new(Cell::new(false));
+    let writers: Vec<_> = (0..2)
+        .map(|number| {
+            let (system, stop) = (Rc::clone(&system), Rc::clone(&stop));
+            spawn_local(async move {
+                let client = system.connect("leader", Login::Writer).await?;
+                let mut written = 0u32;
+                while !stop.get() {
+                    client
+                        .batch_execute(&large(number, written))
+                        .await
+                        .context("write a large transaction")?;
+                    written += 1;
+                }
+                anyhow::Ok(written)
+            })
+        })
+        .collect();
+    for _ in 0..5 {
+        tokio::time::sleep(Duration::from_millis(500 + random.below(2500))).await;
+        system.service("kill", "replicator").await?;
+        system.await_closed("replicator").await?;
+        start().await?;
+    }
+    stop.set(true);
+    let mut written = 0;
+    for writer in writers {
+        written += writer.await??;
+    }
+    println!("  {} small transactions, {written} large ones, 5 kills", load.finish().await?.transactions);
+    finish(&system, watch).await?;
+    let metrics = system.http().get(system.http_url("replicator", "/metrics")?).send().await?.text().await?;
+    let streamed = metrics.lines().filter(|line| line.starts_with("replicator_streamed_transactions_total{"));
+    let streamed: Vec<_> = streamed.collect();
+    println!("  since the last kill: {}", streamed.join(", "));
+    let leader = system.connect("leader", Login::Owner).await?;
+    leader.batch_execute("DROP TABLE public.large; DROP SEQUENCE public.large_ids").await?;
+    for name in REPLICAS {
+        system.repair(name).await?.batch_execute("DROP TABLE public.large").await?;
+    }
+    system.service("stop", "replicator").await?;
+    system.service("start", "replicator").await?;
+    system.assert_equal().await.map(drop)
+}
+
+/// One large transaction of [`LARGE_ROWS`] rows, in parts that are taken back and parts that stay; every third is rolled back.
+fn large(writer: u32, number: u32) -> String {
+    let rows = |word: &str| {
+        format!(
+            "INSERT INTO public.large SELECT nextval('public.large_ids'), {writer}, '{word} of {number}: ' || g
+             FROM generate_series(1, {}) AS g;",
+            LARGE_ROWS / 2
+        )
+    };
+    let touch = format!(
+        "UPDATE public.large SET word = word || '!' WHERE writer = {writer} AND word LIKE '% of {number}: %7';"
+    );
+    let end = if number % 3 == 2 { "ROLLBACK" } else { "COMMIT" };
+    format!(
+        "BEGIN; {} SAVEPOINT a; {} SAVEPOINT b; {touch} ROLLBACK TO a; SAVEPOINT c; {} RELEASE c; {touch} {end}",
+        rows("first"),
+        rows("gone"),
+        rows("second"),
+    )
 }
 
 pub(super) async fn outage(system: Rc<System>) -> anyhow::Result<()> {

@@ -44,6 +44,11 @@ impl Proxies {
             }
         };
         let mut environment = vec![(upstream.0.to_owned(), upstream.1)];
+        if source == Source::Direct {
+            // The least that the leader takes, so that as many transactions as can be are applied while they run.
+            let streaming = ("REPLICATOR__SOURCE__STREAMING_WORK_MEM".to_owned(), "64kB".to_owned());
+            environment.push(streaming);
+        }
         for (index, proxy) in self.replicas.iter().enumerate() {
             let url = format!("postgres://replicator:{password}@127.0.0.1:{}/app", proxy.port());
             environment.push((format!("REPLICATOR__REPLICAS__{index}__URL"), url));
