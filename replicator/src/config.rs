@@ -97,7 +97,7 @@ pub struct ReplicaConfig {
 }
 
 /// Copies from the leader.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SnapshotConfig {
     /// Where the first rows of a replica come from: `connector`, Debezium's snapshot in the topics, or `copy`, straight
@@ -105,6 +105,14 @@ pub struct SnapshotConfig {
     pub mode: SnapshotMode,
     /// The publication whose tables make up a replica. Without it, those of all publications of the leader.
     pub publication: Option<String>,
+    /// Tables that are copied at the same time, at most; each takes a session on the leader and one on the replica.
+    pub parallel_tables: usize,
+}
+
+impl Default for SnapshotConfig {
+    fn default() -> Self {
+        SnapshotConfig { mode: SnapshotMode::default(), publication: None, parallel_tables: 4 }
+    }
 }
 
 /// Batches and bounds.
@@ -300,6 +308,7 @@ impl Config {
             url: leader.url.config().clone(),
             publication,
             exclude_tables: self.source.exclude_tables.clone(),
+            parallel_tables: self.snapshot.parallel_tables,
             stream,
         })
     }

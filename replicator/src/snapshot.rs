@@ -12,26 +12,23 @@
 
 mod error;
 mod leader;
+mod progress;
 mod shape;
-
-use bytes::BytesMut;
-use futures_util::TryStreamExt as _;
+mod tables;
 
 pub use error::SnapshotError;
 pub use leader::LeaderSnapshot;
+pub use progress::CopyProgress;
 pub use shape::Shape;
 
 use crate::replica::checkpoint::{self, Checkpoint};
-use crate::replica::copy::{self, CopyScope, Replacement};
+use crate::replica::copy::{self, CopyScope};
 use crate::replica::session::Session;
 use crate::source::postgres::PostgresSettings;
 use crate::vocabulary::fence::Fence;
 use crate::vocabulary::offset::{self, Offsets};
 use crate::vocabulary::parcel::ReplicaPhase;
 use crate::vocabulary::schema::TableName;
-
-/// Rows are sent on in pieces of this size. The leader's driver gives one message per row, far too small to pass on singly.
-const PIECE_BYTES: usize = 128 << 10;
 
 /// What a copy needs to know of the leader.
 #[derive(Debug, Clone)]
@@ -42,6 +39,8 @@ pub struct LeaderSettings {
     pub publication: Option<String>,
     /// Tables, as `schema.table`, that the replicas don't get.
     pub exclude_tables: Vec<String>,
+    /// How many tables are copied at the same time, at most: each takes a session on the leader and one on the replica.
+    pub parallel_tables: usize,
     /// The leader's own stream, when it goes on behind a copy: the snapshot is then that of a slot.
     pub stream: Option<PostgresSettings>,
 }
@@ -53,28 +52,17 @@ impl LeaderSettings {
     }
 }
 
-/// How far a copy is.
-#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
-pub struct CopyProgress {
-    /// The table that is being copied.
-    pub table: String,
-    /// Tables that are done, of this attempt.
-    pub tables_done: usize,
-    /// Tables in all, of this attempt.
-    pub tables: usize,
-    /// Rows of this attempt.
-    pub rows: u64,
-    /// Bytes of this attempt, as they travel.
-    pub bytes: u64,
-}
-
 /// The replica that is filled, by its owner.
 #[derive(Debug, Clone, Copy)]
 pub struct Target<'a> {
     /// The session that owns it.
     pub session: &'a Session,
+    /// Its address, for sessions beside that one.
+    pub url: &'a tokio_postgres::Config,
     /// The owner's epoch.
     pub epoch: i64,
+    /// Whether it has never been live, so that nobody reads it.
+    pub is_new: bool,
 }
 
 /// Fulfils the wish and returns the checkpoint as it is then. `prepare` gives the present ends of all partitions; it is asked
@@ -88,7 +76,7 @@ pub async fn fill<E: From<SnapshotError>>(
     leader: &LeaderSettings,
     scope: CopyScope,
     prepare: impl AsyncFnOnce() -> Result<Offsets, E>,
-    mut report: impl FnMut(&CopyProgress),
+    report: impl FnMut(&CopyProgress),
 ) -> Result<Checkpoint, E> {
     let begun = match scope {
         CopyScope::None => None,
@@ -119,59 +107,9 @@ pub async fn fill<E: From<SnapshotError>>(
         }
     };
     if let Some(snapshot) = begun {
-        copy_wanted(target, &snapshot, &mut report).await?;
+        tables::copy_wanted(target, leader, &snapshot, report).await?;
     }
     Ok(checkpoint::read(target.session, target.epoch).await.map_err(SnapshotError::from)?)
-}
-
-/// Copies the tables that are wanted, one after the other, all as the leader had them at one moment.
-async fn copy_wanted(
-    target: Target<'_>,
-    snapshot: &LeaderSnapshot,
-    report: &mut impl FnMut(&CopyProgress),
-) -> Result<(), SnapshotError> {
-    let tables = copy::wanted(target.session).await?;
-    let mut progress = CopyProgress { tables: tables.len(), ..CopyProgress::default() };
-    for table in &tables {
-        progress.table = table.to_string();
-        report(&progress);
-        let shape = snapshot.shape(target.session, table).await?;
-        let before = progress.bytes;
-        let rows = replace(target, snapshot, table, &shape, &mut progress, report).await?;
-        progress.tables_done += 1;
-        report(&progress);
-        tracing::info!(table = %table, rows, bytes = progress.bytes - before, "a table was copied from the leader");
-    }
-    Ok(())
-}
-
-/// Replaces one table's rows, in one transaction of the replica.
-async fn replace(
-    target: Target<'_>,
-    snapshot: &LeaderSnapshot,
-    table: &TableName,
-    shape: &Shape,
-    progress: &mut CopyProgress,
-    report: &mut impl FnMut(&CopyProgress),
-) -> Result<u64, SnapshotError> {
-    let copy_in = shape.copy_in(table);
-    let Target { session, epoch } = target;
-    let mut replacement =
-        Replacement::begin(session, epoch, table, shape.is_partitioned_here, &copy_in).await?;
-    let mut rows = std::pin::pin!(snapshot.copy_out(&shape.copy_out(table)).await?);
-    let mut piece = BytesMut::with_capacity(PIECE_BYTES);
-    while let Some(row) = rows.try_next().await.map_err(LeaderSnapshot::interrupted)? {
-        piece.extend_from_slice(&row);
-        progress.rows += 1;
-        if piece.len() >= PIECE_BYTES {
-            progress.bytes += piece.len() as u64;
-            replacement.send(piece.split().freeze()).await?;
-            report(progress);
-        }
-    }
-    progress.bytes += piece.len() as u64;
-    replacement.send(piece.freeze()).await?;
-    Ok(replacement.commit(snapshot.fence()).await?)
 }
 
 /// What a replica that was never filled, or was asked to be filled again, has to copy first.

@@ -37,6 +37,7 @@ use crate::replica::quarantine::{FailurePolicy, Quarantine};
 use crate::replica::session::Session;
 use crate::replica::side::Sides;
 use crate::replica::{Disposition, ReplicaError, catalog};
+use crate::snapshot::Target;
 use crate::status::{StatusCell, WorkerState};
 use crate::vocabulary::leader::LeaderRun;
 use crate::vocabulary::lsn::Xid;
@@ -212,7 +213,13 @@ impl Worker {
         let followed = self.schema.follow(&session, checkpoint.epoch).await;
         let copy = &self.settings.copy;
         let scope = copy.scope(&checkpoint);
-        let checkpoint = filling::fill(copy, scope, &session, &mut lease, checkpoint, &self.status).await?;
+        let target = Target {
+            session: &session,
+            url: &self.settings.url,
+            epoch: checkpoint.epoch,
+            is_new: checkpoint.is_new(),
+        };
+        let checkpoint = filling::fill(copy, scope, target, &mut lease, checkpoint, &self.status).await?;
         if scope == CopyScope::All {
             self.schema.forget();
         } else {

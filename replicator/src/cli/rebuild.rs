@@ -7,11 +7,14 @@ use std::time::Duration;
 use crate::config::{Config, ReplicaConfig};
 use crate::replica::session::Session;
 use crate::replica::{ReplicaError, catalog, copy, progress};
-use crate::snapshot::{LeaderSnapshot, SnapshotError};
+use crate::snapshot::{CopyProgress, LeaderSettings, LeaderSnapshot, SnapshotError};
 use crate::vocabulary::schema::TableName;
 
 /// How often a wish is looked at while it is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Looks between two lines about how far the copy is.
+const LOOKS_PER_REPORT: u32 = 4;
 
 /// Why nothing was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +35,8 @@ pub(super) enum RebuildError {
 pub(super) async fn ask(config: &Config, replica: &str, tables: &[String]) -> Result<String, RebuildError> {
     let leader = config.leader().ok_or(RebuildError::NoLeader)?;
     let session = Session::connect(find(config, replica)?.url.config()).await?;
+    // Only to look: with the stream a slot would be made, which waits for the transactions that are open on the leader.
+    let leader = LeaderSettings { stream: None, ..leader };
     let published = LeaderSnapshot::open(&leader).await?.tables(&leader).await?;
     let known = catalog::load(session.client()).await?;
     let find = |wanted: &String| -> Result<TableName, RebuildError> {
@@ -68,14 +73,29 @@ fn find<'a>(config: &'a Config, replica: &str) -> Result<&'a ReplicaConfig, Rebu
 /// Waits until the wish is fulfilled and the replica is live again. An outage on the way is waited for, too.
 pub(super) async fn wait(config: &Config, replica: &str) -> String {
     let Some(found) = config.replicas.iter().find(|r| r.name == replica) else { return String::new() };
+    let mut looks = 0_u32;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
+        looks += 1;
+        if looks.is_multiple_of(LOOKS_PER_REPORT)
+            && let Some(progress) = super::status::copy_progress(config, replica).await
+        {
+            report(replica, &progress);
+        }
         match is_done(found.url.config()).await {
             Ok(true) => return format!("{replica}: copied and live\n"),
             Ok(false) => {}
             Err(error) => tracing::debug!(error = %error, "the replica can't be asked now"),
         }
     }
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "for whoever waits at the terminal; standard output is where data goes"
+)]
+fn report(replica: &str, progress: &CopyProgress) {
+    eprintln!("{replica}: {progress}");
 }
 
 async fn is_done(url: &tokio_postgres::Config) -> Result<bool, ReplicaError> {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::replica::progress::{self, Progress};
+use crate::snapshot::CopyProgress;
 
 /// All replicas.
 #[derive(Debug, Serialize)]
@@ -27,6 +28,8 @@ struct Line {
     cause: Option<String>,
     hint: Option<String>,
     waiting_for: Option<String>,
+    /// How far a copy from the leader is, while one is made.
+    copy: Option<CopyProgress>,
     #[serde(flatten)]
     progress: Option<Progress>,
     /// Why the replica's own answer is missing.
@@ -41,6 +44,7 @@ struct Worker {
     cause: Option<String>,
     hint: Option<String>,
     waiting_for: Option<String>,
+    copy: Option<CopyProgress>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -70,11 +74,17 @@ pub(super) async fn collect(config: &Config) -> Overview {
                 .or_else(|| paused.is_some().then(|| format!("replicator resume {}", replica.name))),
             cause: worker.and_then(|w| w.cause.clone()).or(paused),
             waiting_for: worker.and_then(|w| w.waiting_for.clone()),
+            copy: worker.and_then(|w| w.copy.clone()),
             unreachable: answer.as_ref().err().map(ToString::to_string),
             progress: answer.ok(),
         }
     });
     Overview { replicas: futures_util::future::join_all(lines).await, daemon }
+}
+
+/// How far the daemon is with a copy of this replica; none when it makes none, or does not answer.
+pub(super) async fn copy_progress(config: &Config, replica: &str) -> Option<CopyProgress> {
+    ask_daemon(config).await.ok()?.remove(replica)?.copy
 }
 
 async fn ask_daemon(config: &Config) -> Result<HashMap<String, Worker>, reqwest::Error> {
@@ -126,6 +136,9 @@ impl fmt::Display for Overview {
                 if let Some(fact) = fact {
                     writeln!(f, "{} {what}: {fact}", line.name)?;
                 }
+            }
+            if let Some(copy) = &line.copy {
+                writeln!(f, "{} copy: {copy}", line.name)?;
             }
             if let Some(progress) = line.progress.as_ref().filter(|p| !p.diverged.is_empty()) {
                 let (changes, tables) = (progress.quarantined, progress.diverged.join(", "));

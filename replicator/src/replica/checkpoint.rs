@@ -57,6 +57,11 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
+    /// Whether the replica has never shown anything: it has no commit of the leader's.
+    pub fn is_new(&self) -> bool {
+        self.phase != ReplicaPhase::Live && self.watermark == CommitLsn::default()
+    }
+
     /// The position up to which the replica has everything: the watermark, or where the leader's own stream goes on behind a
     /// copy that no commit has followed yet.
     pub fn position(&self) -> CommitLsn {

@@ -134,6 +134,14 @@ pub async fn begin(
     Ok(())
 }
 
+/// Whether a table is partitioned, and whether it may be truncated by itself and takes frozen rows.
+const ABOUT: &str = "
+    SELECT c.relkind = 'p',
+           c.relkind = 'r' AND NOT EXISTS (SELECT FROM pg_constraint f
+                                           WHERE f.contype = 'f' AND f.confrelid = c.oid AND f.conrelid <> c.oid)
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = $1 AND c.relname = $2";
+
 /// One table whose rows are being replaced, within one transaction: readers see the old rows until all new ones are there.
 pub struct Replacement<'a> {
     session: &'a Session,
@@ -149,11 +157,13 @@ impl std::fmt::Debug for Replacement<'_> {
 }
 
 impl<'a> Replacement<'a> {
-    /// Begins: the old rows go, `copy_in` takes the new ones.
+    /// Begins: the old rows go, `copy_in` takes the new ones, with or without an option in its last brackets.
     ///
-    /// They are deleted and not truncated. TRUNCATE empties the table for readers with an older snapshot, too, and locks
-    /// all of them out until the copy is done; a new table put in the old one's place would lose the views, grants, indexes
-    /// and foreign keys that the replica's owner has made.
+    /// The old rows are deleted and not truncated. TRUNCATE empties the table for readers with an older snapshot, too, and
+    /// locks all of them out until the copy is done; a new table put in the old one's place would lose the views, grants,
+    /// indexes and foreign keys that the replica's owner has made. Only a replica that has never been live (`is_new`) has
+    /// no readers to spare: there a table that is empty, and that no other one refers to, is truncated, so that its new rows
+    /// need neither a WAL of their own (with `wal_level = minimal`) nor to be written once more to be frozen.
     ///
     /// # Errors
     /// When the replica refuses, or does not answer.
@@ -161,15 +171,25 @@ impl<'a> Replacement<'a> {
         session: &'a Session,
         epoch: i64,
         table: &'a TableName,
-        is_partitioned: bool,
-        copy_in: &str,
+        is_new: bool,
+        copy_in: impl Fn(&str) -> String,
     ) -> Result<Self, ReplicaError> {
         let failed = |source| ReplicaError::Postgres { action: "empty a table", source };
+        let client = session.client();
+        let quoted = quoted_table(table);
+        client.batch_execute("BEGIN").await.map_err(failed)?;
+        let about = client.query_one(ABOUT, &[&table.schema, &table.name]).await.map_err(failed)?;
+        let (is_partitioned, is_alone): (bool, bool) = (about.get(0), about.get(1));
         // The children of a table that is no partitioned one are tables of their own.
         let only = if is_partitioned { "" } else { "ONLY " };
-        let empty = format!("BEGIN; DELETE FROM {only}{}", quoted_table(table));
-        session.client().batch_execute(&empty).await.map_err(failed)?;
-        let sink = session.client().copy_in(copy_in).await.map_err(failed)?;
+        let truncates = is_new && is_alone && {
+            let is_empty = format!("SELECT NOT EXISTS (SELECT FROM {only}{quoted})");
+            client.query_one(&is_empty, &[]).await.map_err(failed)?.get(0)
+        };
+        let verb = if truncates { "TRUNCATE" } else { "DELETE FROM" };
+        client.batch_execute(&format!("{verb} {only}{quoted}")).await.map_err(failed)?;
+        let copy_in = copy_in(if truncates { ", FREEZE" } else { "" });
+        let sink = client.copy_in(&copy_in).await.map_err(failed)?;
         Ok(Replacement { session, epoch, table, sink: Box::pin(sink) })
     }
 

@@ -3,6 +3,7 @@
 use tokio_postgres::error::SqlState;
 
 use crate::vocabulary::offset::Place;
+use crate::vocabulary::schema::TableName;
 
 /// A failure while talking to a replica.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +77,9 @@ pub enum ReplicaError {
         /// The SQL that ends it, for the replica.
         sql: Vec<String>,
     },
+    /// Events name a table that neither side has.
+    #[error("{0} exists neither on the replica nor, any more, on the leader")]
+    TableGone(TableName),
     /// The contract schema holds something that this version doesn't understand.
     #[error("the checkpoint is unreadable: {0}")]
     Contract(String),
@@ -128,7 +132,7 @@ impl ReplicaError {
             }
             ReplicaError::Owned { .. } => Disposition::Yield,
             ReplicaError::MissingRow { .. } => Disposition::Data,
-            ReplicaError::Schema { .. } => Disposition::Schema,
+            ReplicaError::Schema { .. } | ReplicaError::TableGone(_) => Disposition::Schema,
             ReplicaError::QuarantineFull { .. } | ReplicaError::Contract(_) | ReplicaError::Plan(_) => {
                 Disposition::Halt
             }
@@ -193,6 +197,9 @@ impl ReplicaError {
                 "Make the replica's table as it is on the leader, or copy the replica afresh.".to_owned()
             }
             ReplicaError::Schema { sql, .. } => format!("Run on the replica: {}", sql.join("; ")),
+            ReplicaError::TableGone(table) => {
+                format!("Leave it out: source.exclude_tables = [\"{table}\"], or make it as it was.")
+            }
             ReplicaError::Contract(_) => "Run postgres/init.sh replica against it.".to_owned(),
             ReplicaError::LeaseLost { .. } => {
                 "The replica hangs, refuses a second connection, or this process was paused. It is tried again.".to_owned()

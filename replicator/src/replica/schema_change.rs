@@ -160,9 +160,7 @@ async fn new_table(replica: &Client, leader: &Client, name: &TableName) -> Resul
         return Ok(vec![]);
     }
     let Some(wanted) = definition::load(leader, name).await? else {
-        let what = format!("{name} exists neither on the replica nor, any more, on the leader");
-        let sql = vec![format!("Leave it out: source.exclude_tables = [\"{name}\"], or make it as it was.")];
-        return Err(ReplicaError::Schema { what, sql });
+        return Err(ReplicaError::TableGone(name.clone()));
     };
     create(replica, &wanted).await
 }

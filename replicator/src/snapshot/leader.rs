@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::Stream;
 
+use super::progress::Extent;
 use super::shape::{CopyColumn, CopyTable, Published, Shape};
 use super::{LeaderSettings, SnapshotError, parse_fence};
 use crate::replica::catalog::table_name;
@@ -37,6 +38,26 @@ const COLUMNS: &str = "
     WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped
     ORDER BY a.attnum";
 
+const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
+/// Of a table or all partitions of one: bytes on disk with the large values, and rows as far as all of it was ever analysed.
+const EXTENT: &str = "
+    SELECT coalesce(sum(pg_table_size(c.oid)), 0)::bigint,
+           CASE WHEN bool_and(c.reltuples >= 0) THEN sum(c.reltuples)::bigint END
+    FROM pg_class root
+    JOIN pg_namespace n ON n.oid = root.relnamespace
+    JOIN pg_class c ON c.oid = root.oid OR c.oid IN (SELECT relid FROM pg_partition_tree(root.oid))
+    WHERE n.nspname = $1 AND root.relname = $2 AND c.relkind = 'r'";
+
+/// A snapshot that other sessions can take over.
+#[derive(Debug, Clone)]
+pub(super) struct Shared {
+    name: String,
+    fence: Fence,
+    position: Option<Lsn>,
+    publication: Option<String>,
+}
+
 /// A read-only transaction on the leader that sees one moment.
 #[derive(Debug)]
 pub struct LeaderSnapshot {
@@ -56,7 +77,7 @@ impl LeaderSnapshot {
     pub async fn open(settings: &LeaderSettings) -> Result<Self, SnapshotError> {
         let connection = connect(settings).await?;
         let failed = |source| SnapshotError::Leader { action: "take a snapshot of the leader", source };
-        connection.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(failed)?;
+        connection.batch_execute(BEGIN).await.map_err(failed)?;
         let position = match &settings.stream {
             Some(stream) => Some(import_snapshot(&connection, stream).await?),
             None => None,
@@ -68,6 +89,59 @@ impl LeaderSnapshot {
             connection.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await.map_err(failed)?;
         let fence = parse_fence(row.get(0), after.get(0))?;
         Ok(LeaderSnapshot { connection, fence, position, publication: settings.publication.clone() })
+    }
+
+    /// Gives the snapshot a name by which other sessions can take it over, for as long as this one lives.
+    ///
+    /// # Errors
+    /// When the leader does not answer.
+    pub(super) async fn share(&self) -> Result<Shared, SnapshotError> {
+        let named = self.connection.query_one("SELECT pg_export_snapshot()", &[]).await;
+        let named = named.map_err(|source| SnapshotError::Leader { action: "share the snapshot", source })?;
+        Ok(Shared {
+            name: named.get(0),
+            fence: self.fence.clone(),
+            position: self.position,
+            publication: self.publication.clone(),
+        })
+    }
+
+    /// The same snapshot through another session.
+    ///
+    /// # Errors
+    /// When the leader does not answer, or the session that shared it has ended.
+    pub(super) async fn open_shared(
+        settings: &LeaderSettings,
+        shared: &Shared,
+    ) -> Result<Self, SnapshotError> {
+        let connection = connect(settings).await?;
+        let failed = |source| SnapshotError::Leader { action: "take over the snapshot", source };
+        connection.batch_execute(BEGIN).await.map_err(failed)?;
+        set_snapshot(&connection, &shared.name).await?;
+        let Shared { fence, position, publication, .. } = shared.clone();
+        Ok(LeaderSnapshot { connection, fence, position, publication })
+    }
+
+    /// How large these tables are.
+    ///
+    /// # Errors
+    /// When the leader does not answer.
+    pub(super) async fn extents(
+        &self,
+        tables: Vec<TableName>,
+    ) -> Result<Vec<(TableName, Extent)>, SnapshotError> {
+        let failed =
+            |source| SnapshotError::Leader { action: "read the sizes of the leader's tables", source };
+        let extent = self.connection.prepare(EXTENT).await.map_err(failed)?;
+        let mut extents = Vec::with_capacity(tables.len());
+        for table in tables {
+            let row =
+                self.connection.query_one(&extent, &[&table.schema, &table.name]).await.map_err(failed)?;
+            let rows = row.get::<_, Option<i64>>(1).and_then(|rows| u64::try_from(rows).ok());
+            let bytes = u64::try_from(row.get::<_, i64>(0)).unwrap_or_default();
+            extents.push((table, Extent { bytes, rows }));
+        }
+        Ok(extents)
     }
 
     /// Checks that somebody keeps the changes from now on: a copy is complete only together with its stream.
@@ -203,13 +277,16 @@ async fn import_snapshot(connection: &Connection, stream: &PostgresSettings) -> 
     let mut slots = ReplicationConnection::connect(&stream.url, &[]).await?;
     let name = stream.temporary_slot();
     let created = create_slot(&mut slots, &name, Lifetime::Session, SlotSnapshot::Export).await?;
-    let snapshot = created.snapshot.unwrap_or_default();
-    connection
-        .batch_execute(&format!("SET TRANSACTION SNAPSHOT '{}'", snapshot.replace('\'', "''")))
-        .await
-        .map_err(|source| SnapshotError::Leader { action: "take over a slot's snapshot", source })?;
+    set_snapshot(connection, &created.snapshot.unwrap_or_default()).await?;
     slots.close().await;
     Ok(created.consistent_point)
+}
+
+/// Makes the snapshot of this name that of the transaction, which has done nothing yet.
+async fn set_snapshot(connection: &Connection, name: &str) -> Result<(), SnapshotError> {
+    let set = format!("SET TRANSACTION SNAPSHOT '{}'", name.replace('\'', "''"));
+    let set = connection.batch_execute(&set).await;
+    set.map_err(|source| SnapshotError::Leader { action: "take over a snapshot", source })
 }
 
 fn table_of(rows: &[tokio_postgres::Row]) -> Option<CopyTable> {

@@ -5,7 +5,6 @@ use crate::lane::LaneError;
 use crate::replica::checkpoint::Checkpoint;
 use crate::replica::copy::CopyScope;
 use crate::replica::lease::Lease;
-use crate::replica::session::Session;
 use crate::snapshot::{self, LeaderSettings, SnapshotError, SnapshotMode, Target};
 use crate::source::SourceSettings;
 use crate::source::kafka::{KafkaSettings, KafkaSource};
@@ -35,7 +34,7 @@ impl CopySettings {
 pub(super) async fn fill(
     settings: &CopySettings,
     scope: CopyScope,
-    session: &Session,
+    target: Target<'_>,
     lease: &mut Lease,
     checkpoint: Checkpoint,
     status: &StatusCell,
@@ -48,7 +47,6 @@ pub(super) async fn fill(
     }
     let leader = settings.leader.as_ref().ok_or(SnapshotError::NoLeader)?;
     status.enter(WorkerState::Copying, None);
-    let target = Target { session, epoch: checkpoint.epoch };
     let report = |progress: &snapshot::CopyProgress| status.copying(Some(progress.clone()));
     let filled = tokio::select! {
         filled = snapshot::fill(target, leader, scope, async || prepare(&settings.source).await, report) => filled,

@@ -3,6 +3,8 @@
 //! The stream is made here, from transactions that really ran on the leader: their ids and positions are the leader's own,
 //! which is what a fence is about.
 
+use std::collections::BTreeMap;
+
 use anyhow::Context as _;
 use e2e::postgres::{Cluster, Role};
 use replicator::replica::checkpoint::Checkpoint;
@@ -47,7 +49,13 @@ impl Fixture {
 
     fn settings(&self) -> anyhow::Result<LeaderSettings> {
         let url = self.leader.url(Role::Replicator).parse()?;
-        Ok(LeaderSettings { url, publication: Some("cdc".to_owned()), exclude_tables: vec![], stream: None })
+        Ok(LeaderSettings {
+            url,
+            publication: Some("cdc".to_owned()),
+            exclude_tables: vec![],
+            parallel_tables: 2,
+            stream: None,
+        })
     }
 
     /// Runs a change of one account on a session of its own and leaves it open.
@@ -141,10 +149,20 @@ impl Fixture {
     async fn fill(&self) -> anyhow::Result<Checkpoint> {
         let session = self.session().await?;
         let checkpoint = acquire(&session, "app").await?;
-        let target = Target { session: &session, epoch: checkpoint.epoch };
+        let url = self.replica.url(Role::Replicator).parse()?;
+        let target =
+            Target { session: &session, url: &url, epoch: checkpoint.epoch, is_new: checkpoint.is_new() };
         let scope = snapshot::scope_of(&checkpoint, SnapshotMode::Connector);
         let ends = async || Ok::<_, SnapshotError>(self.ends());
         Ok(snapshot::fill(target, &self.settings()?, scope, ends, |_| {}).await?)
+    }
+
+    /// The files of the replica's tables, by name.
+    async fn files(&self) -> anyhow::Result<BTreeMap<String, u32>> {
+        let files = "SELECT relname::text, relfilenode FROM pg_class
+            WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace";
+        let rows = self.replica.connect(Role::Superuser).await?.query(files, &[]).await?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
     }
 
     async fn feed(&self) -> anyhow::Result<u64> {
@@ -281,7 +299,9 @@ async fn an_owner_of_an_older_epoch_can_not_replace_a_table() -> anyhow::Result<
     let superuser = f.replica.connect(Role::Superuser).await?;
     superuser.batch_execute("SET default_transaction_read_only = off").await?;
     superuser.batch_execute("UPDATE replicator.checkpoint SET epoch = epoch + 1").await?;
-    let target = Target { session: &session, epoch: checkpoint.epoch };
+    let url = f.replica.url(Role::Replicator).parse()?;
+    let target =
+        Target { session: &session, url: &url, epoch: checkpoint.epoch, is_new: checkpoint.is_new() };
     let ends = async || Ok::<_, SnapshotError>(Offsets::new());
     let refused = snapshot::fill(target, &f.settings()?, CopyScope::Tables, ends, |_| {}).await;
     let error = refused.err().context("it must be refused")?;
@@ -296,7 +316,9 @@ async fn a_publication_without_tables_is_no_reason_to_leave_the_stream() -> anyh
     f.ask(&[]).await?;
     let session = f.session().await?;
     let checkpoint = acquire(&session, "app").await?;
-    let target = Target { session: &session, epoch: checkpoint.epoch };
+    let url = f.replica.url(Role::Replicator).parse()?;
+    let target =
+        Target { session: &session, url: &url, epoch: checkpoint.epoch, is_new: checkpoint.is_new() };
     let settings = LeaderSettings { publication: Some("cdd".to_owned()), ..f.settings()? };
     let ends = async || Ok::<_, SnapshotError>(Offsets::new());
     let refused = snapshot::fill(target, &settings, CopyScope::All, ends, |_| {}).await;
@@ -307,6 +329,29 @@ async fn a_publication_without_tables_is_no_reason_to_leave_the_stream() -> anyh
     assert!(copy::cancel(&session).await?, "what has not begun can be taken back");
     assert_eq!(copy::asked(&session).await?, CopyScope::None);
     assert!(!copy::cancel(&session).await?);
+    Ok(())
+}
+
+/// Where nobody reads yet, a table's file is a new one, whose rows need no WAL. Once somebody may read, the old rows have to
+/// stay where they are, and where others refer to a table they have to in any case.
+#[tokio::test]
+async fn only_a_replica_that_was_never_live_gets_new_files() -> anyhow::Result<()> {
+    let mut f = Fixture::new().await?;
+    let made = f.files().await?;
+    f.write(1, Some(10)).await?;
+    f.ask(&[]).await?;
+    f.fill().await?;
+    f.assert_equal("accounts").await?;
+    let filled = f.files().await?;
+    assert_eq!(filled["posts"], made["posts"], "comments refer to it");
+    assert_ne!(filled["likes"], made["likes"]);
+    f.write(2, Some(20)).await?;
+    f.feed().await?;
+    assert_eq!(f.state().await?, "live");
+    f.ask(&[]).await?;
+    f.fill().await?;
+    f.assert_equal("accounts").await?;
+    assert_eq!(f.files().await?, filled);
     Ok(())
 }
 
@@ -340,7 +385,9 @@ async fn publications_that_differ_are_not_chosen_from() -> anyhow::Result<()> {
     let before = f.rows("accounts").await?.1;
     let session = f.session().await?;
     let checkpoint = acquire(&session, "app").await?;
-    let target = Target { session: &session, epoch: checkpoint.epoch };
+    let url = f.replica.url(Role::Replicator).parse()?;
+    let target =
+        Target { session: &session, url: &url, epoch: checkpoint.epoch, is_new: checkpoint.is_new() };
     let ends = async || Ok::<_, SnapshotError>(Offsets::new());
     let settings = LeaderSettings { publication: None, ..f.settings()? };
     let refused = snapshot::fill(target, &settings, CopyScope::Tables, ends, |_| {}).await;
