@@ -58,6 +58,17 @@ pub struct LaneLimits {
 /// How often a lane reports what it waits for, and its reader looks around.
 const TICK: Duration = Duration::from_secs(1);
 
+/// Parcels that are sent together at most, of what has come at the same time; and their bytes, which one may exceed.
+const BATCH_PARCELS: usize = 256;
+const BATCH_BYTES: usize = 256 << 10;
+
+/// From how many parcels at once on the source is left alone for a moment: in a backlog of small transactions it has the next one
+/// ready whenever it is asked, and asking for each costs more than the transaction does.
+const BUSY: usize = 4;
+
+/// For how long.
+const NAP: Duration = Duration::from_millis(1);
+
 /// Ticks for which the same is waited for before it is logged.
 const TICKS_TO_WARN: u32 = 10;
 
@@ -185,17 +196,19 @@ impl<R: Reader> Lane<R> {
             while let Ok(join) = self.joins.try_recv() {
                 self.outlets.admit(join);
             }
-            if let Some(parcel) = self.reader.next().await? {
-                if !self.send(parcel).await? {
-                    return Ok(());
-                }
+            let (batch, more) = self.collect().await;
+            let is_busy = batch.len() >= BUSY;
+            if !batch.is_empty() && !self.send(batch).await? {
+                return Ok(());
+            }
+            if more? {
                 continue;
             }
             // In this order: stopping must not wait for anything, and records matter more than reports.
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Ok(()),
-                ready = self.reader.ready() => ready?,
+                ready = ready(&mut self.reader, is_busy) => ready?,
                 Some(join) = self.joins.recv() => self.outlets.admit(join),
                 _ = self.ticks.tick() => {
                     if self.outlets.readers() == 0 {
@@ -208,12 +221,31 @@ impl<R: Reader> Lane<R> {
         }
     }
 
-    /// Gives a parcel to everybody. False when nobody listens any more or the lane is to stop.
-    async fn send(&mut self, parcel: Parcel) -> Result<bool, LaneError> {
+    /// The parcels of what has come, as far as they go together; and whether there may be more.
+    ///
+    /// # Errors
+    /// As [`Reader::next`]; the parcels before that are complete and may be applied.
+    async fn collect(&mut self) -> (Vec<Parcel>, Result<bool, LaneError>) {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while batch.len() < BATCH_PARCELS && bytes < BATCH_BYTES {
+            match self.reader.next().await {
+                Ok(Some(parcel)) => {
+                    bytes += parcel.size_bytes;
+                    batch.push(parcel);
+                }
+                Ok(None) => return (batch, Ok(false)),
+                Err(error) => return (batch, Err(error)),
+            }
+        }
+        (batch, Ok(true))
+    }
+
+    /// Gives parcels to everybody. False when nobody listens any more or the lane is to stop.
+    async fn send(&mut self, batch: Vec<Parcel>) -> Result<bool, LaneError> {
         let Lane { reader, outlets, stop, ticks, .. } = self;
-        outlets.standing.passes(&parcel);
+        batch.iter().for_each(|parcel| outlets.standing.passes(parcel));
         {
-            let mut sending = std::pin::pin!(outlets.fan_out.send(parcel));
+            let mut sending = std::pin::pin!(outlets.fan_out.send(batch));
             loop {
                 // The tick first: parcels that are taken at once must not keep the leader waiting for ever for an answer.
                 tokio::select! {
@@ -245,6 +277,14 @@ impl<R: Reader> Lane<R> {
         let Outlets { id, fan_out, .. } = &self.outlets;
         fan_out.report(waiting_for.as_deref(), self.reader.duplicates(), *id);
     }
+}
+
+/// Returns when more may have come; `is_busy` while so much comes that a moment's patience saves a look at each transaction.
+async fn ready(reader: &mut impl Reader, is_busy: bool) -> Result<(), LaneError> {
+    if is_busy {
+        tokio::time::sleep(NAP).await;
+    }
+    reader.ready().await
 }
 
 impl Outlets {

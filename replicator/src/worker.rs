@@ -6,6 +6,7 @@
 mod course;
 mod error;
 mod filling;
+mod group;
 mod leader;
 mod schema;
 mod streaming;
@@ -22,12 +23,13 @@ use tracing::Instrument as _;
 use self::course::Course;
 use self::error::{WorkerError, at_line};
 pub use self::filling::CopySettings;
+use self::group::Group;
 use self::schema::SchemaFollower;
 use self::streaming::{Streaming, beside};
 use crate::backoff::Backoff;
 use crate::events::Feed;
 use crate::lane::hub::Hub;
-use crate::lane::{LaneError, LaneLimits, LaneStart, Sealed};
+use crate::lane::{LaneError, LaneLimits, LaneStart};
 use crate::metrics::ReplicaMetrics;
 use crate::replica::apply::{Applied, Applier};
 use crate::replica::checkpoint::{self, Checkpoint, CheckpointWriter, Claim};
@@ -75,13 +77,6 @@ pub struct WorkerSettings {
     /// Where it tells what became visible.
     pub feed: Feed,
 }
-
-/// From how many transactions in a group on there is a backlog: more come while a group is committed than go out with it.
-const BACKLOG: usize = 8;
-
-/// How long the next group of a backlog is waited for beyond what has come. A commit costs the replica as much as twenty rows
-/// do, so in a backlog a larger group is worth more than an earlier one; alone a transaction never waits.
-const LINGER: Duration = Duration::from_millis(4);
 
 /// How long the replica may take to answer before it is tried again. An answer takes milliseconds.
 const OWN_SECONDS: u64 = 30;
@@ -219,7 +214,8 @@ impl Worker {
             epoch: checkpoint.epoch,
             is_new: checkpoint.is_new(),
         };
-        let checkpoint = filling::fill(copy, scope, target, &mut lease, checkpoint, &self.status).await?;
+        let filling = filling::fill(copy, scope, target, &mut lease, checkpoint, &self.status);
+        let checkpoint = Box::pin(filling).await?;
         if scope == CopyScope::All {
             self.schema.forget();
         } else {
@@ -295,47 +291,41 @@ impl Worker {
         sides: &mut Sides,
         course: &mut Course,
     ) -> Result<(), WorkerError> {
-        let mut group: Vec<Sealed> = Vec::new();
-        let mut is_backlog = false;
+        let mut group = Group::new(self.settings.group_changes);
         let mut next = course.recv().await;
         while let Some(sealed) = next.take() {
             let mut reached = None;
-            match &sealed.parcel.end {
-                _ if let Some(streamed) = sealed.parcel.streamed => {
-                    let is_applied = self.take_aside(&sealed.parcel, streamed, applier, sides).await?;
+            match &sealed.end {
+                _ if let Some(streamed) = sealed.streamed => {
+                    let is_applied = self.take_aside(&sealed, streamed, applier, sides).await?;
                     reached = is_applied.then_some(sealed);
                 }
                 ParcelEnd::Commit(_) if !applier.is_open() => {
-                    group.push(sealed);
-                    let until = is_backlog.then(|| Instant::now() + LINGER);
-                    next = self.fill_group(&mut group, course, until).await;
-                    is_backlog = group.len() >= BACKLOG;
-                    let whole: Vec<&Parcel> = group.iter().map(|s| &*s.parcel).collect();
-                    let applied = applier.apply(&whole).await;
+                    next = group.form(sealed, course).await;
+                    let applied = applier.apply(&group.parcels()).await;
                     self.report(applied, applier, sides)?;
-                    self.settings.feed.applied(&self.settings.name, whole.into_iter(), true);
-                    reached = group.pop();
+                    self.settings.feed.applied(&self.settings.name, group.parcels().into_iter(), true);
                     // Only now the lane gets their room back: what is being applied counts as memory, too.
-                    group.clear();
+                    reached = group.clear();
                 }
                 ParcelEnd::Commit(point) => {
-                    let applied = match applier.apply_part(&sealed.parcel).await {
+                    let applied = match applier.apply_part(&sealed).await {
                         Ok(()) => applier.commit_open(point).await,
                         Err(error) => Err(error),
                     };
                     self.report(applied, applier, sides)?;
-                    self.settings.feed.applied(&self.settings.name, [&*sealed.parcel].into_iter(), false);
+                    self.settings.feed.applied(&self.settings.name, [&*sealed].into_iter(), false);
                     reached = Some(sealed);
                 }
                 ParcelEnd::Open => {
-                    let applied = applier.apply_part(&sealed.parcel).await;
+                    let applied = applier.apply_part(&sealed).await;
                     applied.map_err(|error| at_line(error, applier, sides))?;
                     // A replica that kept it while it waits would never look as if it had nothing to do.
                     drop(sealed);
                 }
                 ParcelEnd::Discard => applier.discard_open().await?,
             }
-            if let Some(ParcelEnd::Commit(point)) = reached.as_ref().map(|s| &s.parcel.end) {
+            if let Some(ParcelEnd::Commit(point)) = reached.as_ref().map(|s| &s.end) {
                 if course.passed(point).await {
                     // The new lane brings them from their beginning.
                     sides.discard(applier).await?;
@@ -377,39 +367,6 @@ impl Worker {
         self.report(Ok(applied), applier, sides)?;
         self.settings.feed.applied(&self.settings.name, [parcel].into_iter(), false);
         Ok(true)
-    }
-
-    /// Adds what has already come, or comes `until` then, up to the limit. Returns the first parcel that doesn't belong to the
-    /// group.
-    async fn fill_group(
-        &self,
-        group: &mut Vec<Sealed>,
-        course: &mut Course,
-        until: Option<Instant>,
-    ) -> Option<Sealed> {
-        let mut changes: usize = group.iter().map(|s| s.parcel.changes.len()).sum();
-        let turns_at = |sealed: &Sealed, turning_point| match &sealed.parcel.end {
-            ParcelEnd::Commit(point) => point.transaction.is_some_and(|t| Some(t.lsn) >= turning_point),
-            ParcelEnd::Open | ParcelEnd::Discard => false,
-        };
-        // A transaction without changes moves the watermark only; many of them still are one update of one row.
-        while changes < self.settings.group_changes && group.len() < self.settings.group_changes {
-            let turning_point = course.turning_point();
-            if turning_point.is_some() && group.last().is_some_and(|last| turns_at(last, turning_point)) {
-                return None;
-            }
-            let sealed = match (course.try_recv(), until) {
-                (Some(sealed), _) => sealed,
-                (None, Some(until)) => tokio::time::timeout_at(until, course.recv()).await.ok()??,
-                (None, None) => return None,
-            };
-            if sealed.parcel.streamed.is_some() || !matches!(sealed.parcel.end, ParcelEnd::Commit(_)) {
-                return Some(sealed);
-            }
-            changes += sealed.parcel.changes.len();
-            group.push(sealed);
-        }
-        None
     }
 
     fn report(

@@ -336,12 +336,12 @@ impl Feed {
 
     /// The next parcel; none when the lane has ended, or has let this replica go.
     pub async fn recv(&mut self) -> Option<Sealed> {
-        self.outlet.parcels.recv().await
+        self.outlet.recv().await
     }
 
     /// The next parcel, if it has come.
     pub fn try_recv(&mut self) -> Option<Sealed> {
-        self.outlet.parcels.try_recv().ok()
+        self.outlet.try_recv()
     }
 
     /// Why there are no more parcels. To be asked after [`Feed::recv`] has given none.
