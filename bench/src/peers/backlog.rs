@@ -8,9 +8,7 @@ use super::contents::ensure_equal;
 use super::drained;
 use super::scenario::{Common, Scenario};
 use super::servers;
-use super::sight::Lookouts;
 use super::stage::Stage;
-use super::subscriptions::Start;
 use super::summary::{Column, Figures, Run};
 
 /// Options of `backlog`.
@@ -69,11 +67,7 @@ pub(super) async fn rows(
     rows: i64,
     size: i64,
 ) -> anyhow::Result<Figures> {
-    servers::prepare(stage, carrier).await?;
-    let lookouts = Lookouts::start(stage).await?;
-    let mut carrying = carrier.start(stage, Start::Equal).await?;
-    carrying.await_live().await?;
-    servers::warm_up(stage, &lookouts, &mut carrying).await?;
+    let (lookouts, mut carrying) = servers::begin(stage, carrier, None).await?;
     let leader = stage.leader().await?;
     leader.batch_execute(include_str!("../../sql/backlog.sql")).await.context("make the writer")?;
     let write = async || {

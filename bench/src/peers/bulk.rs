@@ -15,7 +15,6 @@ use super::scenario::{Common, Scenario};
 use super::servers;
 use super::sight::{Lookouts, Wanted};
 use super::stage::Stage;
-use super::subscriptions::Start;
 use super::summary::{Column, Run};
 use super::usage::Usage;
 
@@ -146,12 +145,8 @@ pub(super) async fn operations(
     rows: i64,
     wanted: &[Operation],
 ) -> anyhow::Result<Vec<Run>> {
-    servers::prepare(stage, carrier).await?;
+    let (lookouts, mut carrying) = servers::begin(stage, carrier, None).await?;
     let leader = stage.leader().await?;
-    let lookouts = Lookouts::start(stage).await?;
-    let mut carrying = carrier.start(stage, Start::Equal).await?;
-    carrying.await_live().await?;
-    servers::warm_up(stage, &lookouts, &mut carrying).await?;
     let mut runs = Vec::new();
     let last = wanted.iter().max().copied();
     for operation in Operation::ALL.into_iter().filter(|&operation| Some(operation) <= last) {

@@ -14,9 +14,8 @@ use super::contents::ensure_equal;
 use super::probe::{self, Course, Sample};
 use super::scenario::{Common, Scenario};
 use super::servers;
-use super::sight::{Lookouts, Wanted};
+use super::sight::Wanted;
 use super::stage::Stage;
-use super::subscriptions::Start;
 use super::summary::{Column, Run};
 use crate::stats::Percentiles;
 use crate::system::{DATABASE, System};
@@ -90,11 +89,7 @@ impl Scenario for Options {
     }
 
     async fn through(&self, stage: &Stage<'_>, carrier: Carrier) -> anyhow::Result<Vec<Run>> {
-        servers::prepare(stage, carrier).await?;
-        let lookouts = Lookouts::start(stage).await?;
-        let mut carrying = carrier.start(stage, Start::Equal).await?;
-        carrying.await_live().await?;
-        servers::warm_up(stage, &lookouts, &mut carrying).await?;
+        let (lookouts, mut carrying) = servers::begin(stage, carrier, None).await?;
         let mut runs = Vec::new();
         let mut first_key = 1;
         for (phase, &rate) in (0_u32..).zip(&self.loads) {

@@ -8,9 +8,7 @@ use super::contents::ensure_equal;
 use super::drained;
 use super::scenario::{Common, Scenario};
 use super::servers;
-use super::sight::Lookouts;
 use super::stage::Stage;
-use super::subscriptions::Start;
 use super::summary::{Column, Run};
 
 /// Options of `orders`.
@@ -57,12 +55,8 @@ impl Scenario for Options {
     }
 
     async fn through(&self, stage: &Stage<'_>, carrier: Carrier) -> anyhow::Result<Vec<Run>> {
-        servers::prepare(stage, carrier).await?;
-        servers::add_tables(stage, include_str!("../../sql/orders.sql")).await?;
-        let lookouts = Lookouts::start(stage).await?;
-        let mut carrying = carrier.start(stage, Start::Equal).await?;
-        carrying.await_live().await?;
-        servers::warm_up(stage, &lookouts, &mut carrying).await?;
+        let tables = include_str!("../../sql/orders.sql");
+        let (lookouts, mut carrying) = servers::begin(stage, carrier, Some(tables)).await?;
         let leader = stage.leader().await?;
         leader.batch_execute(include_str!("../../sql/orders_writer.sql")).await?;
         let write = async || {

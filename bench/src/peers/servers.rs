@@ -11,6 +11,7 @@ use tokio_postgres::Client;
 use super::carrier::{Carrier, Carrying};
 use super::sight::{Lookouts, Wanted};
 use super::stage::Stage;
+use super::subscriptions::Start;
 use crate::connect;
 use crate::lag;
 use crate::system::{DATABASE, REPLICAS, server_name};
@@ -26,6 +27,24 @@ const STARTS: usize = 5;
 
 /// Rows that a system with a JVM carries before it is measured, so that what it needs is compiled.
 const WARMING_ROWS: i64 = 5_000;
+
+/// A system at work on databases made anew, with these tables beside the measured one, where everything arrives: ready to be
+/// measured.
+pub(crate) async fn begin<'a>(
+    stage: &Stage<'a>,
+    carrier: Carrier,
+    tables: Option<&str>,
+) -> anyhow::Result<(Lookouts, Carrying<'a>)> {
+    prepare(stage, carrier).await?;
+    if let Some(sql) = tables {
+        add_tables(stage, sql).await?;
+    }
+    let lookouts = Lookouts::start(stage).await?;
+    let mut carrying = carrier.start(stage, Start::Equal).await?;
+    carrying.await_live().await?;
+    warm_up(stage, &lookouts, &mut carrying).await?;
+    Ok((lookouts, carrying))
+}
 
 /// Makes the measured databases anew on every server. Nothing carries changes between them yet.
 pub(crate) async fn prepare(stage: &Stage<'_>, carrier: Carrier) -> anyhow::Result<()> {
@@ -47,7 +66,7 @@ pub(crate) async fn prepare(stage: &Stage<'_>, carrier: Carrier) -> anyhow::Resu
 }
 
 /// Makes more tables in the schema `bench` of each server, which are published too.
-pub(crate) async fn add_tables(stage: &Stage<'_>, sql: &str) -> anyhow::Result<()> {
+async fn add_tables(stage: &Stage<'_>, sql: &str) -> anyhow::Result<()> {
     for replica in 0..=stage.replicas {
         let client = stage.system.connect_replica(replica).await?;
         client
@@ -174,11 +193,7 @@ pub(crate) async fn looking(stage: &Stage<'_>) -> anyhow::Result<Vec<u32>> {
 ///
 /// The replicator fills its replicas one by one, each with a stream of its own, and they find together later. What is measured
 /// is the replicator that runs for a while, so it is started anew, from where all stand alike, until they share a stream.
-pub(crate) async fn warm_up(
-    stage: &Stage<'_>,
-    lookouts: &Lookouts,
-    carrying: &mut Carrying<'_>,
-) -> anyhow::Result<()> {
+async fn warm_up(stage: &Stage<'_>, lookouts: &Lookouts, carrying: &mut Carrying<'_>) -> anyhow::Result<()> {
     let leader = stage.leader().await?;
     let shown = lookouts.begin(Wanted::Row(0))?;
     leader.execute(include_str!("../../sql/probe.sql"), &[&0_i64]).await.context("insert the first row")?;

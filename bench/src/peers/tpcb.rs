@@ -14,7 +14,6 @@ use super::scenario::{Common, Scenario};
 use super::servers;
 use super::sight::{Lookouts, Wanted};
 use super::stage::Stage;
-use super::subscriptions::Start;
 use super::summary::{Column, Run};
 use super::usage::Usage;
 use crate::lag;
@@ -102,12 +101,8 @@ impl Scenario for Options {
     }
 
     async fn through(&self, stage: &Stage<'_>, carrier: Carrier) -> anyhow::Result<Vec<Run>> {
-        servers::prepare(stage, carrier).await?;
-        servers::add_tables(stage, include_str!("../../sql/tpcb.sql")).await?;
-        let mut carrying = carrier.start(stage, Start::Equal).await?;
-        carrying.await_live().await?;
-        let lookouts = Lookouts::start(stage).await?;
-        servers::warm_up(stage, &lookouts, &mut carrying).await?;
+        let tables = include_str!("../../sql/tpcb.sql");
+        let (lookouts, mut carrying) = servers::begin(stage, carrier, Some(tables)).await?;
         self.fill(stage, &lookouts, &mut carrying).await?;
         drop(lookouts);
         let mut runs = Vec::new();

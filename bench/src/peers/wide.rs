@@ -10,9 +10,7 @@ use super::contents::ensure_equal;
 use super::drained;
 use super::scenario::{Common, Scenario};
 use super::servers;
-use super::sight::Lookouts;
 use super::stage::Stage;
-use super::subscriptions::Start;
 use super::summary::{Column, Run};
 
 /// Options of `wide`.
@@ -64,12 +62,8 @@ impl Scenario for Options {
     }
 
     async fn through(&self, stage: &Stage<'_>, carrier: Carrier) -> anyhow::Result<Vec<Run>> {
-        servers::prepare(stage, carrier).await?;
-        servers::add_tables(stage, include_str!("../../sql/wide.sql")).await?;
-        let lookouts = Lookouts::start(stage).await?;
-        let mut carrying = carrier.start(stage, Start::Equal).await?;
-        carrying.await_live().await?;
-        servers::warm_up(stage, &lookouts, &mut carrying).await?;
+        let tables = include_str!("../../sql/wide.sql");
+        let (lookouts, mut carrying) = servers::begin(stage, carrier, Some(tables)).await?;
         let leader = stage.leader().await?;
         leader.batch_execute(include_str!("../../sql/wide_writers.sql")).await?;
         let mut runs = Vec::new();
