@@ -1,6 +1,7 @@
 //! One module per resource: its page structs, its forms, its handlers. No SQL here; see [`crate::db::queries`].
 
 pub mod api;
+pub mod changes;
 pub mod demo;
 pub mod health;
 pub mod home;

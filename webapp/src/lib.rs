@@ -12,6 +12,7 @@
 //! What it never does: show a person a page without that person's own last write, or one older than the last; let a replica's failure reach the
 //! page; send internals of an error to a client.
 
+pub mod arrivals;
 pub mod assets;
 pub mod config;
 pub mod db;

@@ -9,7 +9,9 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::csrf::CsrfLayer;
 
 use crate::error::AppError;
-use crate::handlers::{api, demo, health, home, live, posts, reactions, replica, status, theme, users};
+use crate::handlers::{
+    api, changes, demo, health, home, live, posts, reactions, replica, status, theme, users,
+};
 use crate::state::AppState;
 use crate::{assets, middleware, visit};
 
@@ -32,6 +34,7 @@ pub fn app(state: AppState) -> Router {
         .route("/users/{user}", get(users::show))
         .route("/status", get(status::show))
         .route("/status/replicas/{name}", get(replica::show))
+        .route("/changes", get(changes::show))
         .route("/errors", get(replica::errors))
         .route("/live/{view}", get(live::stream))
         .route("/theme", post(theme::choose))

@@ -1,15 +1,17 @@
 //! What every request shares.
 
 use std::ops::Deref;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use axum_extra::extract::cookie::Key;
 use tokio_util::sync::CancellationToken;
 
+use crate::arrivals::Arrivals;
 use crate::config::{Config, SessionKey};
 use crate::db::pool::BadUrl;
 use crate::db::{Database, push};
 use crate::demo::Runs;
+use crate::model::changes::Changes;
 use crate::sampler::Sampler;
 use crate::session::Sessions;
 
@@ -17,6 +19,8 @@ use crate::session::Sessions;
 pub struct App {
     sessions: Sessions,
     runs: Runs,
+    arrivals: Arrivals,
+    changes: Mutex<Changes>,
     /// Of the present replicas, and what ends it.
     sampler: RwLock<(Arc<Sampler>, CancellationToken)>,
     shutdown: CancellationToken,
@@ -41,6 +45,8 @@ impl AppState {
                 config.bind.port(),
             ),
             runs: Runs::default(),
+            arrivals: Arrivals::default(),
+            changes: Mutex::default(),
             sampler: RwLock::new((Arc::new(Sampler::new(config)?), shutdown.child_token())),
             shutdown,
         })))
@@ -51,7 +57,9 @@ impl AppState {
         self.database().start_monitors(config, &self.shutdown).await;
         if let Some(replicator) = config.status.replicator() {
             let (database, url) = (Arc::clone(self.sessions().database()), format!("{replicator}/v1/events"));
-            tokio::spawn(push::listen(database, url, self.shutdown.clone()));
+            let state = self.clone();
+            let note = move |event: &str, data: &str| state.changes().note(event, data);
+            tokio::spawn(push::listen(database, note, url, self.shutdown.clone()));
         }
         self.sample();
     }
@@ -102,6 +110,16 @@ impl App {
     /// What callers have written and seen.
     pub fn sessions(&self) -> &Sessions {
         &self.sessions
+    }
+
+    /// Writes on their way.
+    pub fn arrivals(&self) -> &Arrivals {
+        &self.arrivals
+    }
+
+    /// The latest transactions.
+    pub fn changes(&self) -> MutexGuard<'_, Changes> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The demo's runs.

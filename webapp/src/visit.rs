@@ -10,10 +10,13 @@ use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::Response;
 use axum_extra::extract::cookie::{Cookie, CookieJar};
+use uuid::Uuid;
 
+use crate::arrivals::Arrival;
 use crate::db::Served;
 use crate::db::statement::{Read, Write};
 use crate::error::AppError;
+use crate::extract::QueryFields;
 use crate::model::input::{FieldError, UserId};
 use crate::model::status::Sample;
 use crate::page::theme::{THEME_COOKIE, Theme};
@@ -61,6 +64,19 @@ impl Visit {
     /// When the leader can't be reached or refuses the change.
     pub async fn write<W: Write>(&self, write: &W) -> Result<W::Output, AppError> {
         self.0.session.write(write).await.map_err(AppError::from_write)
+    }
+
+    /// The query that makes the next page show how this request's write arrives: `done` says what was written.
+    pub fn wrote(&self, done: &str) -> String {
+        let token = self.0.session.tokens().written;
+        let state = &self.0.state;
+        let write = token.map(|token| format!("&write={}", state.arrivals().follow(state, token)));
+        format!("done={done}{}", write.unwrap_or_default())
+    }
+
+    /// The write that an address names, if it is remembered.
+    pub fn arrival(&self, query: &QueryFields) -> Option<Arc<Arrival>> {
+        self.0.state.arrivals().find(Uuid::parse_str(query.get("write")?).ok()?)
     }
 
     /// Who answered last.

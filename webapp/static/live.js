@@ -72,19 +72,20 @@
   }
 
   // One stream per page, and none while nobody looks: a browser has six connections for all tabs of a site.
+  const pause = document.getElementById("stream-pause");
   let events = null;
+  let paused = false;
   function close() {
     if (events) events.close();
     events = null;
   }
   function open() {
-    if (events || document.hidden || !address || !window.EventSource) return;
+    if (events || paused || document.hidden || !address || !window.EventSource) return;
     events = new EventSource(address);
-    events.onopen = () => say("Live.");
+    events.onopen = () => { say("Live."); pause.hidden = false; };
     events.onmessage = (event) => {
       for (const [id, html] of Object.entries(JSON.parse(event.data))) put(id, html);
     };
-    events.addEventListener("end", () => { close(); say(""); });
     events.onerror = () => {
       if (!events || events.readyState !== EventSource.CLOSED) return say("Reconnecting…");
       // Refused for good, as when the server was replaced: asked again like a new page would.
@@ -93,7 +94,14 @@
       setTimeout(open, 3000);
     };
   }
+  // What moves by itself can be stopped.
+  pause.addEventListener("click", () => {
+    paused = !paused;
+    pause.textContent = paused ? "Go on" : "Pause";
+    if (paused) { close(); say("Paused."); } else open();
+  });
   document.addEventListener("visibilitychange", () => {
+    if (paused) return;
     if (document.hidden) { close(); say("Paused."); } else open();
   });
   window.addEventListener("pagehide", close);

@@ -34,15 +34,21 @@ struct Watermark {
     xid: Option<u32>,
 }
 
-/// Listens to the replicator at `url` until `shutdown`, and begins again whenever that ends.
-pub async fn listen(database: Arc<Database>, url: String, shutdown: CancellationToken) {
+/// Listens to the replicator at `url` until `shutdown`, and begins again whenever that ends. What is not about a watermark
+/// goes to `other`: the event's name and its data.
+pub async fn listen(
+    database: Arc<Database>,
+    other: impl Fn(&str, &str) + Send + Sync,
+    url: String,
+    shutdown: CancellationToken,
+) {
     // Only its defaults can fail to be built, and those are plain HTTP without a proxy.
     let http = reqwest::Client::builder().no_proxy().connect_timeout(CONNECT).build().unwrap_or_default();
     let mut was_heard = true;
     while !shutdown.is_cancelled() {
         let heard = tokio::select! {
             () = shutdown.cancelled() => return,
-            heard = hear(&database, &http, &url) => heard,
+            heard = hear(&database, &other, &http, &url) => heard,
         };
         database.replicas().silence();
         // An outage is logged when it begins, not at every attempt.
@@ -60,19 +66,25 @@ pub async fn listen(database: Arc<Database>, url: String, shutdown: Cancellation
 }
 
 /// Listens once; `Err` when nothing was heard at all.
-async fn hear(database: &Database, http: &reqwest::Client, url: &str) -> Result<(), String> {
+async fn hear(
+    database: &Database,
+    other: &(impl Fn(&str, &str) + Send + Sync),
+    http: &reqwest::Client,
+    url: &str,
+) -> Result<(), String> {
     let asked = tokio::time::timeout(SILENCE, http.get(url).send()).await;
     let answer = asked.map_err(|_| "no answer".to_owned())?.and_then(reqwest::Response::error_for_status);
     let mut answer = answer.map_err(|error| super::error::reason(&error))?;
     tracing::info!(url, "listening to the replicator");
     let mut lines = Lines::default();
+    let mut event = String::new();
     while let Ok(Ok(Some(chunk))) = tokio::time::timeout(SILENCE, answer.chunk()).await {
         lines.push(&chunk);
-        let mut is_watermark = false;
         while let Some(line) = lines.next() {
             match line.split_once(": ") {
-                Some(("event", name)) => is_watermark = name == "watermark",
-                Some(("data", data)) if is_watermark => note(database, data),
+                Some(("event", name)) => name.clone_into(&mut event),
+                Some(("data", data)) if event == "watermark" => note(database, data),
+                Some(("data", data)) => other(&event, data),
                 _ => {}
             }
         }

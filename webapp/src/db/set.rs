@@ -137,6 +137,28 @@ impl ReplicaSet {
         }
     }
 
+    /// Tells of each replica, by its place, when it is known to have what `token` stands for; returns when all have it. The
+    /// monitors look often meanwhile, as for [`Self::wait_for`].
+    pub async fn follow(&self, token: Token, mut has_it: impl FnMut(usize)) {
+        let _waiting = Counted::new(&self.signals.waiters);
+        self.signals.waiter_came.notify_waiters();
+        let mut changes = self.signals.changed.subscribe();
+        let mut missing: Vec<usize> = (0..self.len()).collect();
+        loop {
+            missing.retain(|index| {
+                let view = self.get(*index).view();
+                let arrived = view.in_rotation && view.live && token.is_met_by(&view.standing);
+                if arrived {
+                    has_it(*index);
+                }
+                !arrived
+            });
+            if missing.is_empty() || changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Whether somebody waits for a watermark.
     pub fn is_awaited(&self) -> bool {
         self.signals.is_awaited()

@@ -10,10 +10,14 @@ use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::Stream;
+use tokio::sync::watch;
+use uuid::Uuid;
 
+use crate::arrivals::{Arrival, Arrived};
 use crate::error::AppError;
 use crate::extract::{PathText, QueryFields};
-use crate::handlers::{home, replica, status};
+use crate::handlers::changes::Filter;
+use crate::handlers::{changes, home, posts, replica, status};
 use crate::model::status::Sample;
 use crate::page::pill;
 use crate::state::AppState;
@@ -22,22 +26,30 @@ use crate::state::AppState;
 const RETRY: Duration = Duration::from_secs(2);
 
 /// What a page shows of a sample.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 enum View {
     /// The health in the head of each page, and nothing else.
     Pill,
     Home,
     Status,
+    Changes(Filter),
+    /// A write on its way.
+    Arrival(Arc<Arrival>),
     /// One replica, and how many minutes of it.
     Replica(String, usize),
 }
 
 impl View {
-    fn parse(text: &str, query: &QueryFields) -> Option<Self> {
+    fn parse(text: &str, query: &QueryFields, state: &AppState) -> Option<Self> {
         match text {
             "pill" => Some(Self::Pill),
             "home" => Some(Self::Home),
             "status" => Some(Self::Status),
+            "changes" => Some(Self::Changes(Filter::of(query))),
+            "arrival" => {
+                let id = Uuid::parse_str(query.get("write")?).ok()?;
+                state.arrivals().find(id).map(Self::Arrival)
+            }
             "replica" => {
                 let minutes = if query.get("minutes") == Some("60") { 60 } else { 5 };
                 Some(Self::Replica(query.get("name")?.to_owned(), minutes))
@@ -56,6 +68,10 @@ impl View {
         match self {
             Self::Pill => {}
             Self::Home => drop(parts.insert("live-home", home::live(Arc::clone(sample))?)),
+            Self::Changes(filter) => {
+                drop(parts.insert("live-changes", changes::live(state, sample, filter)?));
+            }
+            Self::Arrival(arrival) => drop(parts.insert("live-arrival", posts::arriving(arrival)?)),
             Self::Replica(name, minutes) => {
                 parts
                     .extend(replica::live(state, sample, name, *minutes)?.map(|live| ("live-replica", live)));
@@ -75,7 +91,7 @@ pub async fn stream(
     PathText(view): PathText,
     query: QueryFields,
 ) -> Result<Response, AppError> {
-    let view = View::parse(&view, &query)
+    let view = View::parse(&view, &query, &state)
         .ok_or_else(|| AppError::NotFound("There is no such stream.".to_owned()))?;
     let stream = Sse::new(events(state, view)).keep_alive(KeepAlive::default());
     // A proxy that collects the stream would defeat it.
@@ -99,28 +115,51 @@ impl Drop for OpenStream {
     }
 }
 
+/// What a stream waits for.
+struct Watcher {
+    state: AppState,
+    view: View,
+    samples: watch::Receiver<Arc<Sample>>,
+    arrival: Option<watch::Receiver<Arrived>>,
+    _open: OpenStream,
+}
+
+impl Watcher {
+    /// The next sample, or the present one when a write has arrived somewhere meanwhile; nothing at the end.
+    async fn news(&mut self) -> Option<Arc<Sample>> {
+        let arrival = self.arrival.as_mut();
+        let arrived = async {
+            let changed = match arrival {
+                Some(arrival) => arrival.changed().await.is_ok(),
+                None => false,
+            };
+            // It is everywhere, or nobody follows it any more: only samples are news.
+            if !changed {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            // An open stream must not hold up the application's end.
+            () = self.state.shutdown().cancelled() => return None,
+            () = arrived => {}
+            changed = self.samples.changed() => changed.ok()?,
+        }
+        Some(Arc::clone(&self.samples.borrow_and_update()))
+    }
+}
+
 fn events(state: AppState, view: View) -> impl Stream<Item = Result<Event, Infallible>> {
     let mut samples = state.sampler().subscribe();
     // The page was made from a sample of its own: the present one is news only if there is none yet.
     samples.mark_changed();
-    let open = OpenStream::new("live");
-    futures_util::stream::unfold(
-        (state, view, samples, open),
-        |(state, view, mut samples, open)| async move {
-            let sample = tokio::select! {
-                // An open stream must not hold up the application's end.
-                () = state.shutdown().cancelled() => return None,
-                changed = samples.changed() => {
-                    changed.ok()?;
-                    Arc::clone(&samples.borrow_and_update())
-                }
-            };
-            let parts = view
-                .parts(&state, &sample)
-                .inspect_err(|error| tracing::error!(%error, "a part of a page failed"));
-            let data = serde_json::to_string(&parts.ok()?).ok()?;
-            let event = Event::default().id(sample.seq.to_string()).retry(RETRY).data(data);
-            Some((Ok(event), (state, view, samples, open)))
-        },
-    )
+    let arrival = if let View::Arrival(arrival) = &view { Some(arrival.subscribe()) } else { None };
+    let watcher = Watcher { state, view, samples, arrival, _open: OpenStream::new("live") };
+    futures_util::stream::unfold(watcher, |mut watcher| async move {
+        let sample = watcher.news().await?;
+        let parts = watcher.view.parts(&watcher.state, &sample);
+        let parts = parts.inspect_err(|error| tracing::error!(%error, "a part of a page failed"));
+        let data = serde_json::to_string(&parts.ok()?).ok()?;
+        let event = Event::default().id(sample.seq.to_string()).retry(RETRY).data(data);
+        Some((Ok(event), watcher))
+    })
 }

@@ -6,6 +6,7 @@ use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse, Redirect, Response};
 use uuid::Uuid;
 
+use crate::arrivals::Arrival;
 use crate::db::queries::posts::{
     CreatePost, DeletePost, EditPost, NewestPosts, PageOf, PostById, SearchPosts, StoredPost,
 };
@@ -14,6 +15,7 @@ use crate::extract::{FormFields, PathText, QueryFields, both, post_id};
 use crate::model::input::{FieldError, PostContent, SearchWords, UserId};
 use crate::model::listing::{Cursor, Listing, PageSize};
 use crate::model::post::{Post, PostDetail};
+use crate::model::status::words;
 use crate::page::{Chrome, filters, page};
 use crate::visit::Visit;
 
@@ -24,7 +26,7 @@ struct ListPage {
     listing: Listing,
     search: String,
     first: bool,
-    flash: Option<&'static str>,
+    flash: Option<Flash>,
 }
 
 /// A form to write or edit a post, empty or with what was typed before.
@@ -64,7 +66,7 @@ impl FormPage {
 struct ShowPage {
     chrome: Chrome,
     post: PostDetail,
-    flash: Option<&'static str>,
+    flash: Option<Flash>,
     comment: CommentForm,
     liked: bool,
 }
@@ -100,12 +102,40 @@ impl ShowPage {
     }
 }
 
-/// What was just done, said on the page that follows. The address carries only a word, so nobody can make us say other
-/// things by a link.
-fn flash(query: &QueryFields) -> Option<&'static str> {
-    match query.get("done")? {
-        "created" => Some("Saved on the leader. This page was read after it, by a server that has it."),
-        "edited" => Some("Saved. This page was read after it, by a server that has it."),
+/// What was just done, said on the page that follows, and how it arrives on the replicas.
+pub struct Flash {
+    words: &'static str,
+    arrival: Option<(Uuid, String)>,
+}
+
+impl Flash {
+    /// The address carries only a word and a number, so nobody can make us say other things by a link.
+    fn of(query: &QueryFields, visit: &Visit) -> Option<Self> {
+        let words = flash_words(query.get("done")?)?;
+        let arrival = visit.arrival(query).and_then(|arrival| Some((arrival.id, arriving(&arrival).ok()?)));
+        Some(Self { words, arrival })
+    }
+}
+
+#[derive(Template)]
+#[template(path = "posts/_arrival.html")]
+struct Arriving {
+    replicas: Vec<(String, Option<String>)>,
+}
+
+/// How far a write is on its way, as HTML.
+///
+/// # Errors
+/// When the template can't be rendered: a fault of ours.
+pub fn arriving(arrival: &Arrival) -> askama::Result<String> {
+    let replicas = arrival.replicas().into_iter().map(|(name, took)| (name, took.map(words::span)));
+    Arriving { replicas: replicas.collect() }.render()
+}
+
+fn flash_words(done: &str) -> Option<&'static str> {
+    match done {
+        "created" => Some("Saved on the leader. This page was read after it, from a server that has it."),
+        "edited" => Some("Saved on the leader. This page was read after it, from a server that has it."),
         "deleted" => Some("The post and everything about it is deleted."),
         "commented" => Some("Your comment is saved."),
         "liked" => Some("Your like is saved."),
@@ -134,7 +164,7 @@ pub async fn list(query: QueryFields, visit: Visit) -> Result<Response, AppError
         listing,
         search: words.map(|words| words.to_string()).unwrap_or_default(),
         first: cursor.is_none(),
-        flash: flash(&query),
+        flash: Flash::of(&query, &visit),
     };
     Ok(page(StatusCode::OK, &template))
 }
@@ -174,7 +204,7 @@ pub async fn create(visit: Visit, form: FormFields) -> Result<Response, AppError
         Ok::<(), AppError>(())
     };
     match saved.await {
-        Ok(()) => Ok(Redirect::to(&format!("/posts/{id}?done=created")).into_response()),
+        Ok(()) => Ok(Redirect::to(&format!("/posts/{id}?{}", visit.wrote("created"))).into_response()),
         Err(error) => match error.new_form_errors() {
             Some(errors) => {
                 let form = new_form(&visit, error.next_form_id(id), user_id, content, errors);
@@ -199,7 +229,7 @@ async fn came_before(visit: &Visit, post: &CreatePost) -> Result<(), AppError> {
 /// 404 when there is no such post, 503 when no database answers.
 pub async fn show(PathText(id): PathText, query: QueryFields, visit: Visit) -> Result<Response, AppError> {
     let comment = CommentForm::empty(visit.name().to_owned());
-    show_with(&visit, post_id(&id)?, comment, flash(&query), StatusCode::OK).await
+    show_with(&visit, post_id(&id)?, comment, Flash::of(&query, &visit), StatusCode::OK).await
 }
 
 /// The page of a post, with a comment form that may hold what was typed before.
@@ -210,7 +240,7 @@ pub async fn show_with(
     visit: &Visit,
     id: Uuid,
     comment: CommentForm,
-    flash: Option<&'static str>,
+    flash: Option<Flash>,
     status: StatusCode,
 ) -> Result<Response, AppError> {
     let post = visit.read(&PostById(id)).await?.ok_or_else(AppError::no_such_post)?;
@@ -251,7 +281,7 @@ pub async fn edit(PathText(id): PathText, visit: Visit, form: FormFields) -> Res
         edit_post(&visit, EditPost { id, content, version: Some(version) }).await
     };
     let Err(error) = saved.await else {
-        return Ok(Redirect::to(&format!("/posts/{id}?done=edited")).into_response());
+        return Ok(Redirect::to(&format!("/posts/{id}?{}", visit.wrote("edited"))).into_response());
     };
     let again = |version| editing(&visit, id, version, typed.clone());
     match (error.form_errors(), error) {
@@ -290,7 +320,7 @@ pub async fn edit_post(visit: &Visit, edit: EditPost) -> Result<Post, AppError> 
 /// 404 when there is no such post, 503 when the leader does not answer.
 pub async fn delete(PathText(id): PathText, visit: Visit) -> Result<Response, AppError> {
     if visit.write(&DeletePost(post_id(&id)?)).await? {
-        Ok(Redirect::to("/posts?done=deleted").into_response())
+        Ok(Redirect::to(&format!("/posts?{}", visit.wrote("deleted"))).into_response())
     } else {
         Err(AppError::no_such_post())
     }

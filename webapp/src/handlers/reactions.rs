@@ -32,7 +32,7 @@ pub async fn comment(PathText(id): PathText, visit: Visit, form: FormFields) -> 
         }
         Ok::<(), AppError>(())
     };
-    let Err(error) = saved.await else { return Ok(back(post_id, "commented")) };
+    let Err(error) = saved.await else { return Ok(back(&visit, post_id, "commented")) };
     let Some(errors) = error.new_form_errors() else { return Err(error) };
     let form = CommentForm { id: error.next_form_id(id), user_id, content, errors };
     show_with(&visit, post_id, form, None, error.problem().status).await
@@ -62,8 +62,8 @@ pub async fn like(PathText(id): PathText, visit: Visit, form: FormFields) -> Res
         visit.write(&AddLike { id: Uuid::now_v7(), post_id, user }).await
     };
     match saved.await {
-        Ok(Some(_)) => Ok(back(post_id, "liked")),
-        Ok(None) => Ok(back(post_id, "liked-already")),
+        Ok(Some(_)) => Ok(back(&visit, post_id, "liked")),
+        Ok(None) => Ok(back(&visit, post_id, "liked-already")),
         Err(error) => again(&visit, post_id, user_id, error).await,
     }
 }
@@ -85,13 +85,18 @@ pub async fn unlike(PathText(id): PathText, visit: Visit, form: FormFields) -> R
         post.map(|_| "not-liked").ok_or_else(AppError::no_such_post)
     };
     match saved.await {
-        Ok(done) => Ok(back(post_id, done)),
+        Ok(done) => Ok(back(&visit, post_id, done)),
         Err(error) => again(&visit, post_id, user_id, error).await,
     }
 }
 
-fn back(post_id: Uuid, done: &str) -> Response {
-    Redirect::to(&format!("/posts/{post_id}?done={done}")).into_response()
+fn back(visit: &Visit, post_id: Uuid, done: &str) -> Response {
+    // Nothing changed, so nothing is on its way.
+    let query = match done {
+        "not-liked" | "liked-already" => format!("done={done}"),
+        _ => visit.wrote(done),
+    };
+    Redirect::to(&format!("/posts/{post_id}?{query}")).into_response()
 }
 
 /// The page again after a like that failed: what is wrong is marked in the form of the likes.
