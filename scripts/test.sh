@@ -81,6 +81,8 @@ part_unit() {
   need_postgres
   check "every test file belongs to a part" no_stray_tests
   # Always the whole workspace: with another choice of crates cargo would compile shared dependencies anew.
+  # Of these targets none builds it, and a test runs it.
+  check "the example of the reading layer" cargo build --locked --release --workspace --examples
   check "tests of each crate" cargo test --locked --release --workspace --lib --bins --test it
   check "examples in the documentation" cargo test --locked --release --workspace --doc
 }

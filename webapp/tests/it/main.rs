@@ -4,6 +4,7 @@
 mod api;
 mod consistency;
 mod demo;
+mod example;
 mod forms;
 mod outages;
 mod pages;

@@ -257,6 +257,11 @@ impl Site {
         Ok(self.state.reload(&config).await?)
     }
 
+    /// Where the application of this site finds the leader.
+    pub(crate) fn leader_url(&self) -> String {
+        self.leader.application_url.clone()
+    }
+
     /// Where the application of this site finds a replica.
     pub(crate) fn replica_url(&self, index: usize) -> String {
         self.replicas[index].application_url.clone()
