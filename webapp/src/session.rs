@@ -205,7 +205,12 @@ impl Session {
             let millis = served.duration.as_secs_f64() * 1000.0;
             format!("db;dur={millis:.2};desc=\"{}\"", served.by)
         });
-        put(SERVER_TIMING, timings.collect::<Vec<_>>().join(", "));
+        let mut timings: Vec<String> = timings.collect();
+        let waited: Duration = log.served.iter().map(|served| served.waited).sum();
+        if !waited.is_zero() {
+            timings.push(format!("wait;dur={:.2}", waited.as_secs_f64() * 1000.0));
+        }
+        put(SERVER_TIMING, timings.join(", "));
         if let Some(token) = log.tokens.demand(Consistency::Monotonic) {
             put(TOKEN_HEADER, token.to_string());
         }

@@ -11,6 +11,7 @@ mod pages;
 mod peer_failures;
 mod registration;
 mod rows;
+mod sessions;
 mod stream;
 mod types;
 mod web;
@@ -161,6 +162,11 @@ pub(crate) const ALL: &[Check] = &[
         name: "a_stopped_replica_does_not_delay_the_others",
         needs: Needs::Either,
         run: |s| Box::pin(workload::outage(s)),
+    },
+    Check {
+        name: "callers_with_tokens_never_miss_their_write_nor_travel_back",
+        needs: Needs::Either,
+        run: |s| Box::pin(sessions::keep_their_promise(s)),
     },
     Check {
         name: "replicas_share_a_lane_and_a_hanging_one_leaves_it",

@@ -63,7 +63,7 @@ pub(super) async fn explains(system: Rc<System>) -> anyhow::Result<()> {
 }
 
 /// The program that the scripts started, with its configuration.
-fn command(system: &System) -> anyhow::Result<Command> {
+pub(super) fn command(system: &System) -> anyhow::Result<Command> {
     let mut command = Command::new(system.program("replicator")?);
     command.arg("--config").arg(system.state().join("replicator/replicator.toml"));
     Ok(command)
