@@ -3,6 +3,7 @@
 pub mod api;
 pub mod changes;
 pub mod demo;
+pub mod docs;
 pub mod health;
 pub mod home;
 pub mod live;

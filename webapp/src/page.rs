@@ -20,7 +20,7 @@ use theme::Theme;
 pub struct Chrome {
     /// The addresses of the assets.
     pub assets: &'static Addresses,
-    /// Which part of the site this is: `home`, `posts`, `demo`, `status`, `changes`, or nothing.
+    /// Which part of the site this is: `home`, `posts`, `demo`, `status`, `changes`, `api`, or nothing.
     pub section: &'static str,
     /// The page's own address, to come back to.
     pub path: String,

@@ -10,7 +10,7 @@ use tower_http::csrf::CsrfLayer;
 
 use crate::error::AppError;
 use crate::handlers::{
-    api, changes, demo, health, home, live, posts, reactions, replica, status, theme, users,
+    api, changes, demo, docs, health, home, live, posts, reactions, replica, status, theme, users,
 };
 use crate::state::AppState;
 use crate::{assets, middleware, visit};
@@ -37,6 +37,8 @@ pub fn app(state: AppState) -> Router {
         .route("/changes", get(changes::show))
         .route("/errors", get(replica::errors))
         .route("/live/{view}", get(live::stream))
+        .route("/api", get(docs::show))
+        .route("/openapi.json", get(docs::openapi))
         .route("/theme", post(theme::choose))
         .route("/demo", get(demo::show))
         .route("/Home/Demo", get(demo::show))

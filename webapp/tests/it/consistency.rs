@@ -98,7 +98,9 @@ async fn a_write_by_a_form_is_on_the_page_that_follows() -> anyhow::Result<()> {
 
     // Sent twice (a double click, the back button) it makes no second row.
     let again = Reply::of(form("/posts", body)).await?;
-    ensure!(again.code() == 303 && again.header("location") == saved.header("location"), "{again:?}");
+    // What follows is how each of the two writes arrives.
+    let page = |reply: &Reply| reply.header("location").split('&').next().map(str::to_owned);
+    ensure!(again.code() == 303 && page(&again) == page(&saved), "{again:?}");
     site.replicate(&[0, 1, 2]).await?;
     ensure!(site.get("/api/users/ada/stats").await?.body()["posts"] == 2, "the seed's post and this one");
     Ok(())

@@ -3,6 +3,7 @@
 
 mod api;
 mod consistency;
+mod contract;
 mod demo;
 mod example;
 mod forms;

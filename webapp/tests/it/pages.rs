@@ -110,7 +110,10 @@ async fn wrong_input_is_marked_and_kept() -> anyhow::Result<()> {
 async fn likes_comments_and_deletion_work_by_forms_alone() -> anyhow::Result<()> {
     let site = Site::start().await?;
     let at = |what: &str| format!("/posts/{SEED}/{what}");
-    let done = |reply: &Reply| reply.header("location").rsplit('=').next().unwrap_or_default().to_owned();
+    let done = |reply: &Reply| {
+        let word = reply.header("location").split_once("done=").map_or("", |(_, word)| word);
+        word.split('&').next().unwrap_or_default().to_owned()
+    };
     ensure!(done(&form(&site, &at("like"), "user_id=ada").await?) == "liked", "like");
     ensure!(done(&form(&site, &at("like"), "user_id=ada").await?) == "liked-already", "like twice");
     let comment = form(&site, &at("comments"), "user_id=ada&content=nice").await?;

@@ -43,6 +43,7 @@ fn pages(run: &str) -> Vec<(&'static str, String)> {
         ("status", "/status".to_owned()),
         ("replica", "/status/replicas/replica-2?compare=1".to_owned()),
         ("changes", "/changes?all=1".to_owned()),
+        ("api", "/api".to_owned()),
         ("errors", "/errors".to_owned()),
         ("missing", "/nowhere".to_owned()),
     ]
