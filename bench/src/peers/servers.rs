@@ -52,15 +52,21 @@ pub(crate) async fn prepare(stage: &Stage<'_>, carrier: Carrier) -> anyhow::Resu
         connect::delete_all(stage.system).await?;
     }
     clear(stage).await?;
-    let mut resets = JoinSet::new();
-    for replica in 0..=stage.replicas {
-        let system = stage.system.clone();
-        resets.spawn(async move {
-            system.reset(replica).await.with_context(|| format!("empty {}", server_name(replica)))
-        });
-    }
-    while let Some(reset) = resets.join_next().await {
-        reset??;
+    // Databases of one server come one after the other: each sets the passwords of roles that they share.
+    let mut first = 0;
+    while first <= stage.replicas {
+        let end = if first == 0 { REPLICAS } else { first + REPLICAS - 1 }.min(stage.replicas);
+        let mut resets = JoinSet::new();
+        for replica in first..=end {
+            let system = stage.system.clone();
+            resets.spawn(async move {
+                system.reset(replica).await.with_context(|| format!("empty {}", server_name(replica)))
+            });
+        }
+        while let Some(reset) = resets.join_next().await {
+            reset??;
+        }
+        first = end + 1;
     }
     Ok(())
 }
