@@ -13,8 +13,8 @@ use std::net::SocketAddr;
 use serde::Deserialize;
 
 use crate::db::route::strategy::Strategy;
-pub use secret::{AdminToken, ConnectionUrl, SessionKey};
-pub use status::{AdminConfig, StatusConfig};
+pub use secret::{ConnectionUrl, SessionKey};
+pub use status::StatusConfig;
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, Deserialize)]
@@ -48,9 +48,6 @@ pub struct Config {
     /// What the status page looks at beside the databases.
     #[serde(default)]
     pub status: StatusConfig,
-    /// Who may change what runs.
-    #[serde(default)]
-    pub admin: AdminConfig,
     /// What is logged, and how.
     #[serde(default)]
     pub log: LogConfig,
@@ -240,7 +237,6 @@ impl Config {
         if self.session.key.as_ref().is_some_and(|key| key.expose().len() < 32) {
             complaints.push("session.key: must have at least 32 characters".to_owned());
         }
-        complaints.extend(self.admin.complaint());
         if complaints.is_empty() { Ok(self) } else { Err(ConfigError(complaints)) }
     }
 }

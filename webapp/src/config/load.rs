@@ -35,7 +35,6 @@ pub(super) const KEYS: &[&str] = &[
     "status.connector",
     "status.broker",
     "status.start_command",
-    "admin.token",
     "log.format",
     "log.level",
 ];

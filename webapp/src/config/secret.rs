@@ -12,10 +12,6 @@ pub struct ConnectionUrl(String);
 #[derive(Clone, Deserialize)]
 pub struct SessionKey(String);
 
-/// What somebody has to bring who changes what runs.
-#[derive(Clone, Deserialize)]
-pub struct AdminToken(String);
-
 impl ConnectionUrl {
     /// The URL, password included, for the connection only.
     pub fn expose(&self) -> &str {
@@ -36,13 +32,6 @@ impl SessionKey {
     }
 }
 
-impl AdminToken {
-    /// The token, for the comparison and for the replicator only.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
 impl fmt::Debug for ConnectionUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[secret]")
@@ -50,12 +39,6 @@ impl fmt::Debug for ConnectionUrl {
 }
 
 impl fmt::Debug for SessionKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[secret]")
-    }
-}
-
-impl fmt::Debug for AdminToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[secret]")
     }

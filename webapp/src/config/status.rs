@@ -1,8 +1,6 @@
-//! Settings of the status page and of what may be done there.
+//! Settings of the status page.
 
 use serde::Deserialize;
-
-use super::secret::AdminToken;
 
 /// What the status page looks at beside the databases. All addresses are optional: what is not named, or
 /// named by an empty text (compose can't leave a variable out), is not shown.
@@ -59,23 +57,6 @@ impl StatusConfig {
     /// The command that starts `service` again.
     pub fn start(&self, service: &str) -> String {
         self.start_command.replace("{service}", service)
-    }
-}
-
-/// Who may change what runs.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AdminConfig {
-    /// What somebody has to bring; at least 16 characters. It is also sent to the replicator as its `http.admin_token`.
-    /// Without it nothing can be paused, resumed or drained from the pages.
-    pub token: Option<AdminToken>,
-}
-
-impl AdminConfig {
-    /// What is wrong with it.
-    pub(super) fn complaint(&self) -> Option<String> {
-        let short = self.token.as_ref().is_some_and(|token| token.expose().len() < 16);
-        short.then(|| "admin.token: must have at least 16 characters".to_owned())
     }
 }
 
