@@ -31,8 +31,10 @@ CREATE TABLE IF NOT EXISTS replicator.checkpoint (
 -- Contracts that were made before a column was, get it here.
 ALTER TABLE replicator.checkpoint
     ADD COLUMN IF NOT EXISTS wishes integer NOT NULL DEFAULT 0,
-    -- The commit LSN of the transaction in xid; a sign of life may have moved the watermark on since.
+    -- Of the transaction in xid: its commit LSN, and when the leader committed it; a sign of life may have moved the watermark
+    -- and committed_at on since.
     ADD COLUMN IF NOT EXISTS commit_lsn pg_lsn,
+    ADD COLUMN IF NOT EXISTS commit_at timestamptz,
     -- Of which history of WAL positions the watermark is: the leader's system identifier and timeline, 'ID/TIMELINE'. NULL
     -- where the source does not tell (topics don't).
     ADD COLUMN IF NOT EXISTS history text,
@@ -161,7 +163,8 @@ END $$;
 DROP FUNCTION IF EXISTS replicator.advance(bigint, text, pg_lsn, bigint, timestamptz, jsonb, bigint, bigint);
 CREATE OR REPLACE FUNCTION replicator.advance(
     p_epoch bigint, p_state text, p_watermark pg_lsn, p_xid bigint, p_committed_at timestamptz,
-    p_offsets jsonb, p_transactions bigint, p_changes bigint, p_commit_lsn pg_lsn DEFAULT NULL) RETURNS void
+    p_offsets jsonb, p_transactions bigint, p_changes bigint, p_commit_lsn pg_lsn DEFAULT NULL,
+    p_commit_at timestamptz DEFAULT NULL) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
     v_now replicator.checkpoint;
@@ -171,6 +174,7 @@ BEGIN
            watermark = coalesce(p_watermark, watermark),
            xid = coalesce(p_xid, xid),
            commit_lsn = coalesce(p_commit_lsn, commit_lsn),
+           commit_at = coalesce(p_commit_at, commit_at),
            committed_at = coalesce(p_committed_at, committed_at),
            applied_at = clock_timestamp(),
            offsets = offsets || p_offsets,

@@ -50,7 +50,7 @@ BEGIN
            -- Above the leader's own position it is another leader's, and would hold this one's commits for repetitions.
            watermark = CASE WHEN watermark <= p_lsn THEN watermark ELSE '0/0' END,
            -- The copy is of the leader as it is, whatever became of the transactions that the replica had.
-           commit_lsn = NULL, history = NULL, leader_started_at = NULL
+           commit_lsn = NULL, commit_at = NULL, history = NULL, leader_started_at = NULL
      WHERE epoch = p_epoch;
     IF NOT FOUND THEN
         PERFORM replicator.refuse(p_epoch);

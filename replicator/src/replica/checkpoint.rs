@@ -14,7 +14,7 @@ use crate::vocabulary::fence::{Fence, Fences};
 use crate::vocabulary::leader::LeaderRun;
 use crate::vocabulary::lsn::{CommitLsn, Lsn, Xid};
 use crate::vocabulary::offset::{self, Offsets, PartitionNames, TopicPartitionParseError};
-use crate::vocabulary::parcel::{CommitPoint, ReplicaPhase, TableCopy};
+use crate::vocabulary::parcel::{CommitPoint, Committed, ReplicaPhase, TableCopy};
 use crate::vocabulary::schema::TableName;
 
 /// Who asks for a replica, and on which terms.
@@ -41,9 +41,9 @@ pub struct Checkpoint {
     pub xid: Option<Xid>,
     /// When the leader committed it, in milliseconds since 1970.
     pub committed_at_ms: Option<i64>,
-    /// The last transaction's place in the leader's log, behind which a sign of life may have moved the watermark; none where
+    /// The last transaction, behind which a sign of life may have moved the watermark; none where
     /// no transaction has come since the last copy of the whole replica.
-    pub last_commit: Option<CommitLsn>,
+    pub last_commit: Option<Committed>,
     /// Which run of the leader's server was found to go on from here; none with a source that does not tell.
     pub leader: Option<LeaderRun>,
     /// The first offset still needed, per partition.
@@ -123,7 +123,8 @@ pub async fn read(session: &Session, epoch: i64) -> Result<Checkpoint, ReplicaEr
                     (extract(epoch FROM committed_at) * 1000)::bigint,
                     copied_snapshot, copied_lsn::text,
                     (SELECT detail ->> 'scope' FROM replicator.control WHERE kind = 'rebuild'),
-                    commit_lsn::text, history, (extract(epoch FROM leader_started_at) * 1000000)::bigint
+                    commit_lsn::text, history, (extract(epoch FROM leader_started_at) * 1000000)::bigint,
+                    (extract(epoch FROM commit_at) * 1000)::bigint
              FROM replicator.checkpoint",
             &[],
         )
@@ -140,8 +141,8 @@ pub async fn read(session: &Session, epoch: i64) -> Result<Checkpoint, ReplicaEr
         .await
         .map_err(failed)?;
     let watermark = CommitLsn(row.get::<_, &str>(1).parse().map_err(|_| contract("watermark"))?);
-    let last_commit =
-        row.get::<_, Option<&str>>(8).map(|lsn| lsn.parse().map_err(|_| contract("commit_lsn")));
+    let xid = row.get::<_, Option<i64>>(2).and_then(|xid| u32::try_from(xid).ok()).map(Xid);
+    let commit_lsn = row.get::<_, Option<&str>>(8).map(|lsn| lsn.parse().map_err(|_| contract("commit_lsn")));
     let history = row.get::<_, Option<&str>>(9).map(|text| text.parse().map_err(|_| contract("history")));
     let started_at_us: Option<i64> = row.get(10);
     let mut snapshots = HashMap::new();
@@ -161,9 +162,9 @@ pub async fn read(session: &Session, epoch: i64) -> Result<Checkpoint, ReplicaEr
         epoch,
         phase: ReplicaPhase::from_contract(row.get(0)).ok_or_else(|| contract("state"))?,
         watermark,
-        xid: row.get::<_, Option<i64>>(2).and_then(|xid| u32::try_from(xid).ok()).map(Xid),
+        xid,
         committed_at_ms: row.get(4),
-        last_commit: last_commit.transpose()?.map(CommitLsn),
+        last_commit: last_commit(xid, commit_lsn.transpose()?, row.get(11)),
         leader: history
             .transpose()?
             .zip(started_at_us)
@@ -173,6 +174,11 @@ pub async fn read(session: &Session, epoch: i64) -> Result<Checkpoint, ReplicaEr
         fences,
         to_copy: CopyScope::from_contract(row.get(7)).ok_or_else(|| contract("control"))?,
     })
+}
+
+/// What is known of the last transaction, when all of it is.
+fn last_commit(xid: Option<Xid>, lsn: Option<Lsn>, committed_at_ms: Option<i64>) -> Option<Committed> {
+    Some(Committed { xid: xid?, lsn: CommitLsn(lsn?), committed_at_ms: committed_at_ms? })
 }
 
 /// Notes that this run of the leader's server goes on from where the replica stands.
@@ -252,7 +258,7 @@ pub struct Advance {
     offsets: Offsets,
     transactions: i64,
     changes: i64,
-    last_commit: Option<String>,
+    last_commit: Option<Committed>,
     copies: Vec<TableCopy>,
 }
 
@@ -262,7 +268,7 @@ impl Advance {
         self.phase = point.state;
         if let Some(transaction) = point.transaction {
             self.watermark = Some(transaction.lsn.to_string());
-            self.last_commit.clone_from(&self.watermark);
+            self.last_commit = Some(transaction);
             self.xid = Some(i64::from(transaction.xid.0));
             self.committed_at_ms = Some(transaction.committed_at_ms);
             self.transactions += 1;
@@ -342,7 +348,8 @@ impl CheckpointWriter {
             Some(offset::to_json(&advance.offsets)),
             Some(advance.transactions.to_string()),
             Some(advance.changes.to_string()),
-            advance.last_commit.clone(),
+            advance.last_commit.map(|last| last.lsn.to_string()),
+            advance.last_commit.map(|last| last.committed_at_ms.to_string()),
         ]
     }
 }

@@ -201,17 +201,11 @@ fn lone(sql: &str, parameters: usize) -> String {
 }
 
 /// The types that the parameters of the checkpoint are converted to, from text.
-const ADVANCE: [&str; 9] = [
-    "bigint",
-    "text",
-    "pg_lsn",
-    "bigint",
-    "bigint * interval '1 millisecond' + timestamptz 'epoch'",
-    "jsonb",
-    "bigint",
-    "bigint",
-    "pg_lsn",
-];
+const ADVANCE: [&str; 10] =
+    ["bigint", "text", "pg_lsn", "bigint", MILLISECONDS, "jsonb", "bigint", "bigint", "pg_lsn", MILLISECONDS];
+
+/// A moment, from the milliseconds since 1970.
+const MILLISECONDS: &str = "bigint * interval '1 millisecond' + timestamptz 'epoch'";
 
 /// How many parameters the checkpoint has.
 pub(super) const ADVANCE_PARAMETERS: usize = ADVANCE.len();

@@ -17,7 +17,7 @@ pub(super) async fn recognise(
     let SourceSettings::Postgres(source) = &settings.source else { return Ok(None) };
     let followed = Followed {
         leader: checkpoint.leader.clone(),
-        last: checkpoint.xid.zip(checkpoint.last_commit),
+        last: checkpoint.last_commit,
         watermark: checkpoint.position().0,
     };
     let recognised = postgres::recognise(source, &followed).await.map_err(LaneError::from)?;

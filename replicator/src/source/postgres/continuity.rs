@@ -3,8 +3,9 @@
 //! A server that was restored to an older state has the same identifier, often the same timeline, and nothing is odd about its
 //! positions once it has written past those of the replica. Only its transactions are others. So whenever the leader's
 //! server has been started anew, the replica's last transaction is read once more: it has to end at the same position, under
-//! the same id, and no other may end between there and the replica's watermark. The slot vouches for what it has confirmed:
-//! it was restored with the rest.
+//! the same id, and committed at the same time (asked to do the same again, a restored leader gives out the same ids and
+//! positions); and no other one may end between there and the replica's watermark. The slot vouches for what it has
+//! confirmed: it was restored with the rest.
 
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use super::slot::{copy_slot, find_slot};
 use super::{ReplicationConnection, error};
 use crate::decode::pgoutput::{Decoder, Frame, Message, StatusUpdate};
 use crate::vocabulary::leader::LeaderRun;
-use crate::vocabulary::lsn::{CommitLsn, Lsn, Xid};
+use crate::vocabulary::lsn::{Lsn, Xid};
+use crate::vocabulary::parcel::Committed;
 
 /// How far before its end a commit record is looked for at first. Most have some hundred bytes; one that drops very many
 /// tables, or ends very many subtransactions, is found at the second try, from where the slot begins.
@@ -29,7 +31,7 @@ pub struct Followed {
     /// The run of the leader's server that was last found to be the right one; none for a replica that was just copied.
     pub leader: Option<LeaderRun>,
     /// The last transaction; none when none has come since the copy.
-    pub last: Option<(Xid, CommitLsn)>,
+    pub last: Option<Committed>,
     /// Everything up to here.
     pub watermark: Lsn,
 }
@@ -73,7 +75,7 @@ pub async fn recognise(
     let slot = find_slot(&mut connection, &settings.slot).await?.filter(|slot| !slot.is_lost());
     let Some(confirmed) = slot.and_then(|slot| slot.confirmed_flush) else { return certain(false) };
     tracing::info!(leader = %leader.history, "the leader was started anew: looking whether its log goes on from here");
-    let near = followed.last.map_or(Lsn(0), |(_, lsn)| Lsn(lsn.0.0.saturating_sub(COMMIT_RECORD_BYTES)));
+    let near = followed.last.map_or(Lsn(0), |last| Lsn(last.lsn.0.0.saturating_sub(COMMIT_RECORD_BYTES)));
     let mut found = look(settings, connection, near, followed, confirmed).await?;
     if found.is_err() && near > confirmed {
         found = look(settings, settings.connect(false).await?, confirmed, followed, confirmed).await?;
@@ -131,7 +133,7 @@ type Verdict = Result<(), String>;
 #[derive(Debug)]
 struct Search {
     /// The transaction that has to come.
-    awaited: Option<(Xid, CommitLsn)>,
+    awaited: Option<Committed>,
     /// Above this and up to the watermark nothing may end.
     nothing_after: Lsn,
     watermark: Lsn,
@@ -140,9 +142,9 @@ struct Search {
 
 impl Search {
     fn new(followed: &Followed, confirmed: Lsn) -> Self {
-        let last = followed.last.map_or(Lsn(0), |(_, lsn)| lsn.0);
+        let last = followed.last.map_or(Lsn(0), |last| last.lsn.0);
         Search {
-            awaited: followed.last.filter(|(_, lsn)| lsn.0 > confirmed),
+            awaited: followed.last.filter(|last| last.lsn.0 > confirmed),
             nothing_after: last.max(confirmed),
             watermark: followed.watermark,
             open: None,
@@ -159,9 +161,10 @@ impl Search {
                 self.open = Some(*xid);
                 None
             }
-            Message::Commit { lsn, .. } => {
+            Message::Commit { lsn, committed_at_ms, .. } => {
                 let xid = self.open.take()?;
-                if self.awaited.is_some_and(|awaited| awaited == (xid, *lsn)) {
+                let committed = Committed { xid, lsn: *lsn, committed_at_ms: *committed_at_ms };
+                if self.awaited == Some(committed) {
                     self.awaited = None;
                     return self.reached(lsn.0);
                 }
@@ -181,7 +184,7 @@ impl Search {
     fn reached(&self, position: Lsn) -> Option<Verdict> {
         match self.awaited {
             _ if self.open.is_some() => None,
-            Some((xid, lsn)) if position >= lsn.0 => Some(Err(format!(
+            Some(Committed { xid, lsn, .. }) if position >= lsn.0 => Some(Err(format!(
                 "the replica has transaction {xid}, which ended at {lsn}, and the leader does not"
             ))),
             None if position >= self.watermark => Some(Ok(())),
@@ -208,9 +211,14 @@ impl ReplicationConnection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vocabulary::lsn::CommitLsn;
+
+    /// When everything here was committed.
+    const AT: i64 = 1_700_000_000_000;
 
     fn search(last: Option<(u32, u64)>, watermark: u64, confirmed: u64) -> Search {
-        let last = last.map(|(xid, lsn)| (Xid(xid), CommitLsn(Lsn(lsn))));
+        let last =
+            last.map(|(xid, lsn)| Committed { xid: Xid(xid), lsn: CommitLsn(Lsn(lsn)), committed_at_ms: AT });
         Search::new(&Followed { leader: None, last, watermark: Lsn(watermark) }, Lsn(confirmed))
     }
 
@@ -224,7 +232,7 @@ mod tests {
                 None,
                 "a sign of life within a transaction says nothing"
             );
-            search.accept(&Message::Commit { commit_record, lsn: CommitLsn(Lsn(lsn)), committed_at_ms: 0 })
+            search.accept(&Message::Commit { commit_record, lsn: CommitLsn(Lsn(lsn)), committed_at_ms: AT })
         })
     }
 
@@ -244,6 +252,17 @@ mod tests {
         assert_eq!(wrong(transaction(&mut search(Some((7, 100)), 100, 20), 8, 100)), missing, "another id");
         assert_eq!(wrong(search(Some((7, 100)), 100, 20).reached(Lsn(100))), missing);
         assert_eq!(search(Some((7, 100)), 100, 20).reached(Lsn(99)), None);
+    }
+
+    /// A restored leader that is asked to do the same as before gives it the same ids and positions.
+    #[test]
+    fn the_same_id_at_the_same_position_is_another_transaction_when_it_was_committed_later() {
+        let mut restored = search(Some((7, 100)), 100, 20);
+        let begin = Message::Begin { commit_record: Lsn(92), committed_at_ms: 0, xid: Xid(7) };
+        assert_eq!(restored.accept(&begin), None);
+        let lsn = CommitLsn(Lsn(100));
+        let commit = Message::Commit { commit_record: Lsn(92), lsn, committed_at_ms: AT + 1 };
+        assert!(wrong(restored.accept(&commit)).ends_with("and the leader does not"));
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! Whether a leader that was started anew is recognised as the one that was followed, or as another.
 
 use anyhow::Context as _;
+use replicator::decode::pgoutput::{Decoder, Frame, Message};
 use replicator::source::postgres::{Followed, PostgresSettings, PostgresSourceError, Recognised, recognise};
 use replicator::vocabulary::leader::LeaderRun;
 use replicator::vocabulary::lsn::{CommitLsn, Lsn, Xid};
+use replicator::vocabulary::parcel::Committed;
 
 use super::{Leader, PATIENCE, SLOT};
 
@@ -27,10 +29,15 @@ impl<'a> Replica<'a> {
         leader.sql.batch_execute("BEGIN").await?;
         let xid = leader.text("SELECT pg_current_xact_id()::text").await?.parse()?;
         leader.sql.batch_execute(&format!("{statement}; COMMIT")).await?;
-        let mut reader = leader.stream().await?;
-        reader.until("commit").await?;
-        let last = (Xid(xid), reader.commit);
-        reader.stream.stop().await?.close().await;
+        let (mut stream, mut decoder) = (leader.stream().await?.stream, Decoder::new());
+        let last = loop {
+            if let Frame::Data(data) = stream.next().await?
+                && let Message::Commit { lsn, committed_at_ms, .. } = decoder.decode(data.payload)?
+            {
+                break Committed { xid: Xid(xid), lsn, committed_at_ms };
+            }
+        };
+        stream.stop().await?.close().await;
         let settings = PostgresSettings {
             url: leader.config()?,
             slot: SLOT.to_owned(),
@@ -40,7 +47,7 @@ impl<'a> Replica<'a> {
             streaming_work_mem: "64kB".to_owned(),
             exclude_tables: Vec::new(),
         };
-        let none = Followed { leader: None, last: Some(last), watermark: last.1.0 };
+        let none = Followed { leader: None, last: Some(last), watermark: last.lsn.0 };
         let new = recognise(&settings, &none).await?;
         assert!(new.is_certain, "a replica that was just copied follows whatever there is");
         Ok(Replica { leader, settings, followed: Followed { leader: Some(new.leader), ..none } })
@@ -103,15 +110,20 @@ async fn a_commit_record_of_many_pages_is_found() -> anyhow::Result<()> {
 async fn another_history_is_told_from_its_transactions() -> anyhow::Result<()> {
     let leader = Leader::start().await?;
     let replica = Replica::behind(&leader, "INSERT INTO items VALUES (1)").await?;
-    let (xid, lsn) = replica.followed.last.context("no commit")?;
+    let last = replica.followed.last.context("no commit")?;
+    let Committed { xid, lsn, committed_at_ms } = last;
     leader.sql.batch_execute("INSERT INTO items VALUES (2)").await?;
     let past = replica.wal_position().await?;
 
-    let other_xid = Followed { last: Some((Xid(xid.0 + 9), lsn)), ..replica.after_a_restart() };
+    let other_xid =
+        Followed { last: Some(Committed { xid: Xid(xid.0 + 9), ..last }), ..replica.after_a_restart() };
     assert!(replica.refusal(other_xid).await.ends_with("and the leader does not"));
+    let at_another_time = Committed { committed_at_ms: committed_at_ms - 1, ..last };
+    let repeated = Followed { last: Some(at_another_time), ..replica.after_a_restart() };
+    assert!(replica.refusal(repeated).await.ends_with("and the leader does not"));
     let nothing_there = CommitLsn(Lsn(lsn.0.0 + 8));
     let elsewhere = Followed {
-        last: Some((xid, nothing_there)),
+        last: Some(Committed { lsn: nothing_there, ..last }),
         watermark: nothing_there.0,
         ..replica.after_a_restart()
     };
