@@ -302,9 +302,10 @@ impl Worker {
                 }
                 ParcelEnd::Commit(_) if !applier.is_open() => {
                     next = group.form(sealed, course).await;
-                    let applied = applier.apply(&group.parcels()).await;
+                    let whole = group.parcels();
+                    let applied = applier.apply(&whole).await;
                     self.report(applied, applier, sides)?;
-                    self.settings.feed.applied(&self.settings.name, group.parcels().into_iter(), true);
+                    self.settings.feed.applied(&self.settings.name, whole.into_iter(), true);
                     // Only now the lane gets their room back: what is being applied counts as memory, too.
                     reached = group.clear();
                 }
