@@ -1,5 +1,6 @@
-//! Rows: the values of one table row, in PostgreSQL's text form, packed into two allocations.
+//! Rows: the values of one table row, in PostgreSQL's text form, packed into one allocation.
 
+use std::fmt;
 use std::hash::{Hash, Hasher};
 
 use super::schema::{Filler, Table};
@@ -16,21 +17,45 @@ pub enum Cell<'a> {
     Text(&'a str),
 }
 
-/// Bounds of one cell within the row's text. `start` above `end` marks the two states that have no text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Bounds {
-    start: u32,
-    end: u32,
+/// The values of a table's columns in the order of [`Table::columns`], in one allocation: a row is held for each change on its
+/// way, by the hundred thousand.
+///
+/// A mark for each column stands before the text, and tells its state and where its text ends; the text of one column begins
+/// where that of the one before ends. Marks are written in bytes below 128, which makes of it all a valid `str` that no access
+/// has to check again.
+#[derive(Clone)]
+pub struct Row {
+    packed: Box<str>,
+    width: u32,
 }
 
-const NULL: Bounds = Bounds { start: 1, end: 0 };
-const ABSENT: Bounds = Bounds { start: 2, end: 0 };
+/// Bytes of a mark: 33 bits of position and 2 of state, 7 in each.
+const MARK: usize = 5;
 
-/// The values of a table's columns in the order of [`Table::columns`].
-#[derive(Debug, Clone)]
-pub struct Row {
-    text: Box<str>,
-    cells: Box<[Bounds]>,
+/// What a column is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Absent,
+    Null,
+    Text,
+}
+
+impl State {
+    /// Its place in a mark.
+    fn bits(self) -> u64 {
+        match self {
+            State::Absent => 0,
+            State::Null => 1,
+            State::Text => 2,
+        }
+    }
+}
+
+/// The mark of a column whose text, if it has one, ends so many bytes behind the marks.
+fn mark(state: State, end: usize) -> [u8; MARK] {
+    // At most 2^33: a row's text is shorter than twice PostgreSQL's largest message.
+    let packed = (end as u64) << 2 | state.bits();
+    std::array::from_fn(|i| (packed >> (7 * i) & 0x7f) as u8)
 }
 
 impl Row {
@@ -39,22 +64,40 @@ impl Row {
     /// # Panics
     /// When the column is not one of the table that the row was built for.
     pub fn cell(&self, column: usize) -> Cell<'_> {
-        match self.cells[column] {
-            NULL => Cell::Null,
-            ABSENT => Cell::Absent,
-            Bounds { start, end } => Cell::Text(&self.text[start as usize..end as usize]),
+        let (state, end) = self.read_mark(column);
+        match state {
+            State::Absent => Cell::Absent,
+            State::Null => Cell::Null,
+            State::Text => {
+                let start = column.checked_sub(1).map_or(0, |before| self.read_mark(before).1);
+                let text = self.width() * MARK;
+                Cell::Text(&self.packed[text + start..text + end])
+            }
         }
+    }
+
+    fn read_mark(&self, column: usize) -> (State, usize) {
+        assert!(column < self.width(), "a column of this table");
+        let bytes = &self.packed.as_bytes()[column * MARK..(column + 1) * MARK];
+        let packed = bytes.iter().rev().fold(0u64, |packed, byte| packed << 7 | u64::from(*byte));
+        let state = match packed & 3 {
+            0 => State::Absent,
+            1 => State::Null,
+            _ => State::Text,
+        };
+        (state, (packed >> 2) as usize)
     }
 
     /// How many columns the row has.
     pub fn width(&self) -> usize {
-        self.cells.len()
+        self.width as usize
     }
 
     /// Whether every column of the table that can be written has a value here, or needs none.
     pub fn is_complete(&self, table: &Table) -> bool {
         let may_lack = |i| table.filler(i) == Some(&Filler::Nothing);
-        table.columns.iter().enumerate().all(|(i, c)| c.generated || self.cells[i] != ABSENT || may_lack(i))
+        let mut columns = table.columns.iter().enumerate();
+        columns.all(|(i, c)| c.generated || self.cell(i) != Cell::Absent || may_lack(i))
     }
 
     /// This row with the values of `newer` laid over it; what `newer` does not carry stays.
@@ -63,34 +106,58 @@ impl Row {
     /// it unchanged, arrives without it.
     pub fn overlaid_with(&self, newer: &Row) -> Row {
         debug_assert_eq!(self.width(), newer.width(), "rows of one table");
-        let mut merged = RowBuilder::new(self.width());
-        for column in 0..self.width() {
-            match newer.cell(column) {
-                Cell::Absent => merged.set(column, self.cell(column)),
-                cell => merged.set(column, cell),
-            }
-        }
-        merged.finish()
+        let cells = (0..self.width()).map(|column| match newer.cell(column) {
+            Cell::Absent => self.cell(column),
+            cell => cell,
+        });
+        Row::pack(cells)
     }
 
     /// Only the values of the given columns, in their order: the key of the row.
     pub fn project(&self, columns: &[usize]) -> Key {
-        let mut key = RowBuilder::new(columns.len());
-        for (position, &column) in columns.iter().enumerate() {
-            key.set(position, self.cell(column));
-        }
-        Key(key.finish())
+        Key(Row::pack(columns.iter().map(|&column| self.cell(column))))
     }
 
     /// Bytes held, roughly; for limits.
     pub fn size_bytes(&self) -> usize {
-        self.text.len() + self.cells.len() * size_of::<Bounds>() + size_of::<Row>()
+        self.packed.len() + ALLOCATION + size_of::<Row>()
+    }
+
+    /// A row of these cells, in the order of the columns.
+    fn pack<'c>(cells: impl ExactSizeIterator<Item = Cell<'c>> + Clone) -> Row {
+        let width = cells.len();
+        let text = |cell| if let Cell::Text(text) = cell { text } else { "" };
+        let bytes: usize = cells.clone().map(|cell| text(cell).len()).sum();
+        // Exactly: what is left over would stay held for as long as the row.
+        let mut packed = String::with_capacity(width * MARK + bytes);
+        let mut end = 0;
+        for cell in cells.clone() {
+            end += text(cell).len();
+            let state = match cell {
+                Cell::Absent => State::Absent,
+                Cell::Null => State::Null,
+                Cell::Text(_) => State::Text,
+            };
+            mark(state, end).into_iter().for_each(|byte| packed.push(char::from(byte)));
+        }
+        cells.for_each(|cell| packed.push_str(text(cell)));
+        Row { packed: packed.into_boxed_str(), width: width as u32 }
     }
 }
 
+/// What an allocator takes for one allocation beside its bytes: glibc's header, and half of its step of 16.
+const ALLOCATION: usize = 16;
+
+impl fmt::Debug for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries((0..self.width()).map(|column| self.cell(column))).finish()
+    }
+}
+
+// Each row has one form only.
 impl PartialEq for Row {
     fn eq(&self, other: &Self) -> bool {
-        self.width() == other.width() && (0..self.width()).all(|i| self.cell(i) == other.cell(i))
+        self.width == other.width && self.packed == other.packed
     }
 }
 
@@ -111,6 +178,16 @@ impl Hash for Key {
         }
     }
 }
+
+/// Where the text of a cell is in a [`RowBuilder`]. `start` above `end` marks the two states that have no text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Bounds {
+    start: usize,
+    end: usize,
+}
+
+const NULL: Bounds = Bounds { start: 1, end: 0 };
+const ABSENT: Bounds = Bounds { start: 2, end: 0 };
 
 /// Builds a [`Row`]; columns may come in any order, those never set are [`Cell::Absent`].
 #[derive(Debug)]
@@ -138,7 +215,7 @@ impl RowBuilder {
             Cell::Text(text) => {
                 let start = self.text.len();
                 self.text.push_str(text);
-                self.cells[column] = Bounds { start: bound(start), end: bound(self.text.len()) };
+                self.cells[column] = Bounds { start, end: self.text.len() };
             }
         }
     }
@@ -152,7 +229,7 @@ impl RowBuilder {
         let start = self.text.len();
         let result = append(&mut self.text);
         match &result {
-            Ok(_) => self.cells[column] = Bounds { start: bound(start), end: bound(self.text.len()) },
+            Ok(_) => self.cells[column] = Bounds { start, end: self.text.len() },
             Err(_) => self.text.truncate(start),
         }
         result
@@ -165,15 +242,13 @@ impl RowBuilder {
 
     /// The row.
     pub fn finish(self) -> Row {
-        // An exact copy. Giving back the rest of a builder that was made for a whole record leaves a hole behind each row, too
-        // small for the next one: rows then hold as much memory as the records that they came from.
-        Row { text: self.text.as_str().into(), cells: self.cells }
+        let text = &self.text;
+        Row::pack(self.cells.iter().map(|&cell| match cell {
+            NULL => Cell::Null,
+            ABSENT => Cell::Absent,
+            Bounds { start, end } => Cell::Text(&text[start..end]),
+        }))
     }
-}
-
-/// Kafka refuses records above `message.max.bytes`, an `i32`, and text grows at most twofold in decoding.
-fn bound(position: usize) -> u32 {
-    u32::try_from(position).expect("a decoded record is smaller than 4 GiB")
 }
 
 #[cfg(test)]
@@ -210,5 +285,29 @@ mod tests {
         builder.set(1, Cell::Text("b"));
         builder.set(0, Cell::Text("a"));
         assert_eq!(builder.finish(), row(&[Cell::Text("a"), Cell::Text("b")]));
+    }
+
+    #[test]
+    fn a_value_set_again_leaves_nothing_of_the_one_before() {
+        let mut builder = RowBuilder::new(2);
+        builder.set(0, Cell::Text("longer"));
+        builder.set(1, Cell::Text("b"));
+        builder.set(0, Cell::Text("a"));
+        assert_eq!(builder.finish(), row(&[Cell::Text("a"), Cell::Text("b")]));
+    }
+
+    #[test]
+    fn values_of_any_length_are_found_again() {
+        // Around each border between the bytes of a mark, and past the widths that one word of columns has.
+        for length in [0, 1, 31, 32, 33, 4_095, 4_096, 4_097, 524_288, 70_000_000] {
+            let long = "ü".repeat(length / 2) + &"x".repeat(length % 2);
+            let row = row(&[Cell::Null, Cell::Text(&long), Cell::Absent, Cell::Text("end"), Cell::Text("")]);
+            assert!(row.cell(1) == Cell::Text(&long), "{length}");
+            assert_eq!((row.cell(0), row.cell(2)), (Cell::Null, Cell::Absent));
+            assert_eq!((row.cell(3), row.cell(4)), (Cell::Text("end"), Cell::Text("")));
+        }
+        let many: Vec<String> = (0..1600).map(|i| i.to_string()).collect();
+        let row = row(&many.iter().map(|text| Cell::Text(text)).collect::<Vec<_>>());
+        assert!(many.iter().enumerate().all(|(i, text)| row.cell(i) == Cell::Text(text)));
     }
 }

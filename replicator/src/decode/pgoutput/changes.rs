@@ -134,7 +134,7 @@ impl Tables {
             None => {
                 mapping.check_identity()?;
                 let row = row.finish();
-                mapping.key(&row)?;
+                mapping.check_key(&row)?;
                 Operation::Update(row)
             }
             Some(old) => {
@@ -250,12 +250,18 @@ impl Mapping {
     }
 
     fn key(&self, row: &Row) -> Result<Key, DecodeError> {
+        self.check_key(row)?;
+        Ok(row.project(&self.table.key))
+    }
+
+    /// Whether the row has a value in every column of the key.
+    fn check_key(&self, row: &Row) -> Result<(), DecodeError> {
         match self.table.key.iter().find(|&&column| !matches!(row.cell(column), Cell::Text(_))) {
             Some(&column) => Err(DecodeError::IncompleteKey {
                 table: self.table.name.clone(),
                 column: self.table.columns[column].name.clone(),
             }),
-            None => Ok(row.project(&self.table.key)),
+            None => Ok(()),
         }
     }
 
