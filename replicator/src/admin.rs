@@ -8,6 +8,7 @@
 //! | `/v1/replicas` | every replica with state, cause, watermark and lag, as JSON |
 //! | `/v1/events` | what happens, as it happens ([`events`]) |
 //! | POST `/v1/replicas/{name}/pause`, `…/resume` | 200 when the replica's database knows the wish; needs `http.admin_token` as bearer token |
+//! | POST `/v1/replicas/{name}/rebuild` | the same; the body may name tables: `{"tables": ["schema.table"]}`, else all are copied afresh |
 
 pub mod events;
 
@@ -18,13 +19,18 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use self::events::Streams;
 use crate::config::Secret;
 use crate::metrics;
+use crate::rebuild::{self, RebuildError};
 use crate::replica::control;
+use crate::snapshot::{LeaderSettings, SnapshotError};
 use crate::status::{ReplicaStatus, StatusCell, now_ms};
+
+/// In whose name the verbs act.
+const WHO: &str = "the admin API";
 
 /// A replica as the handlers know it.
 #[derive(Debug, Clone)]
@@ -46,9 +52,15 @@ pub struct AdminState {
     pub streams: Streams,
     /// What a request that changes something has to bring; none: there are no such requests.
     pub token: Option<Secret>,
+    /// Where copies come from; none: there are no copies.
+    pub leader: Option<LeaderSettings>,
 }
 
 impl AdminState {
+    fn find(&self, name: &str) -> Option<&Managed> {
+        self.replicas.iter().find(|replica| replica.status.get().name == name)
+    }
+
     fn statuses(&self) -> Vec<ReplicaStatus> {
         self.replicas.iter().map(|replica| replica.status.get()).collect()
     }
@@ -59,6 +71,7 @@ pub fn router(state: AdminState) -> Router {
     let verbs = Router::new()
         .route("/v1/replicas/{name}/pause", post(pause))
         .route("/v1/replicas/{name}/resume", post(resume))
+        .route("/v1/replicas/{name}/rebuild", post(copy_afresh))
         .route_layer(from_fn_with_state(state.clone(), authorised));
     Router::new()
         .route("/livez", get(async || "alive\n"))
@@ -112,21 +125,56 @@ async fn resume(state: State<AdminState>, name: Path<String>) -> Result<Json<Don
     wish(&state, &name, false).await
 }
 
+fn no_replica(name: &str) -> Response {
+    (StatusCode::NOT_FOUND, format!("there is no replica {name}\n")).into_response()
+}
+
 async fn wish(state: &AdminState, name: &str, paused: bool) -> Result<Json<Done>, Response> {
-    let found = state.replicas.iter().find(|replica| replica.status.get().name == name);
-    let Some(replica) = found else {
-        return Err((StatusCode::NOT_FOUND, format!("there is no replica {name}\n")).into_response());
-    };
-    let changed = if paused {
-        control::pause(&replica.url, "the admin API").await
-    } else {
-        control::resume(&replica.url).await
-    };
+    let replica = state.find(name).ok_or_else(|| no_replica(name))?;
+    let changed =
+        if paused { control::pause(&replica.url, WHO).await } else { control::resume(&replica.url).await };
     match changed {
         Ok(changed) => Ok(Json(Done { replica: name.to_owned(), paused, changed })),
         Err(error) => {
             Err((StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n{}\n", error.hint())).into_response())
         }
+    }
+}
+
+/// What to copy afresh; no tables: all.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    #[serde(default)]
+    tables: Vec<String>,
+}
+
+/// The answer when copies were asked for.
+#[derive(Debug, Serialize)]
+struct Asked {
+    replica: String,
+    tables: Vec<String>,
+}
+
+async fn copy_afresh(
+    state: State<AdminState>,
+    name: Path<String>,
+    wanted: Option<Json<Wanted>>,
+) -> Result<Json<Asked>, Response> {
+    let replica = state.find(&name).ok_or_else(|| no_replica(&name))?;
+    let Json(Wanted { tables }) = wanted.unwrap_or_default();
+    let asked = rebuild::ask(state.leader.clone(), &name, &replica.url, WHO, &tables).await;
+    asked.map_err(|error| (status_of(&error), format!("{error}\n")).into_response())?;
+    Ok(Json(Asked { replica: name.0, tables }))
+}
+
+fn status_of(error: &RebuildError) -> StatusCode {
+    match error {
+        RebuildError::NoTable(..) | RebuildError::Leader(SnapshotError::NotPublished(_)) => {
+            StatusCode::UNPROCESSABLE_ENTITY
+        }
+        RebuildError::NoLeader => StatusCode::CONFLICT,
+        RebuildError::Replica(_) | RebuildError::Leader(_) => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 

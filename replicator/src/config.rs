@@ -195,8 +195,16 @@ impl Default for OwnershipConfig {
 pub struct HttpConfig {
     /// The address to listen on.
     pub bind: SocketAddr,
-    /// What a request that changes something has to bring as `Authorization: Bearer …`. Without it there are no such requests.
+    /// What a request that changes something has to bring as `Authorization: Bearer …`. Without it, or with an empty one
+    /// (compose can't leave a variable out), there are no such requests.
     pub admin_token: Option<Secret>,
+}
+
+impl HttpConfig {
+    /// The token, when there is one.
+    pub fn token(&self) -> Option<&Secret> {
+        self.admin_token.as_ref().filter(|token| !token.reveal().is_empty())
+    }
 }
 
 impl Default for HttpConfig {
@@ -382,7 +390,7 @@ impl Config {
         if self.ownership.lease_seconds < 2 {
             problems.push("ownership.lease_seconds: must be at least 2, renewals take time".to_owned());
         }
-        if self.http.admin_token.as_ref().is_some_and(|token| token.reveal().len() < 16) {
+        if self.http.token().is_some_and(|token| token.reveal().len() < 16) {
             problems.push("http.admin_token: at least 16 characters, so that nobody guesses it".to_owned());
         }
         let zero = bounds.iter().filter(|(_, value)| *value == 0);

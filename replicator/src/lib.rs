@@ -27,6 +27,7 @@ pub mod events;
 pub mod lane;
 pub mod metrics;
 pub mod plan;
+pub mod rebuild;
 pub mod replica;
 pub mod snapshot;
 pub mod source;

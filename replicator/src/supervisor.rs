@@ -60,7 +60,8 @@ pub async fn run(config: &Config) -> anyhow::Result<Ended> {
         replicas: statuses.into_iter().zip(&config.replicas).map(managed).collect(),
         metrics: handle.clone(),
         streams: Streams::new(feed),
-        token: config.http.admin_token.clone(),
+        token: config.http.token().cloned(),
+        leader: config.leader(),
     });
     // Metrics and probes own nothing that must be unwound: they end with the process.
     let _upkeep = tokio::spawn(metrics::upkeep(handle));

@@ -1,14 +1,12 @@
 //! `replicator rebuild`: asks for copies, and waits for them when told to.
-//!
-//! The wish lives in the replica, so it reaches whichever daemon owns it, also one that starts later.
 
 use std::time::Duration;
 
 use crate::config::{Config, ReplicaConfig};
+use crate::rebuild::{self, RebuildError};
 use crate::replica::session::Session;
-use crate::replica::{ReplicaError, catalog, copy, progress};
-use crate::snapshot::{CopyProgress, LeaderSettings, LeaderSnapshot, SnapshotError};
-use crate::vocabulary::schema::TableName;
+use crate::replica::{ReplicaError, copy, progress};
+use crate::snapshot::CopyProgress;
 
 /// How often a wish is looked at while it is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -18,44 +16,25 @@ const LOOKS_PER_REPORT: u32 = 4;
 
 /// Why nothing was asked for.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum RebuildError {
+pub(super) enum WishError {
     #[error("there is no replica '{0}' in the configuration; there are {1}")]
     NoReplica(String, String),
-    #[error("{0} has no table '{1}'; name it as schema.table")]
-    NoTable(String, String),
-    #[error("a copy needs the leader: set leader.url")]
-    NoLeader,
+    #[error(transparent)]
+    Rebuild(#[from] RebuildError),
     #[error(transparent)]
     Replica(#[from] ReplicaError),
-    #[error(transparent)]
-    Leader(#[from] SnapshotError),
 }
 
 /// Asks for copies of `tables`, of the whole replica when there are none. Returns what was asked, for people.
-pub(super) async fn ask(config: &Config, replica: &str, tables: &[String]) -> Result<String, RebuildError> {
-    let leader = config.leader().ok_or(RebuildError::NoLeader)?;
-    let session = Session::connect(find(config, replica)?.url.config()).await?;
-    // Only to look: with the stream a slot would be made, which waits for the transactions that are open on the leader.
-    let leader = LeaderSettings { stream: None, ..leader };
-    let published = LeaderSnapshot::open(&leader).await?.tables(&leader).await?;
-    let known = catalog::load(session.client()).await?;
-    let find = |wanted: &String| -> Result<TableName, RebuildError> {
-        let table = known.tables().find(|table| *table.full_name == **wanted);
-        let table = table.ok_or_else(|| RebuildError::NoTable(replica.to_owned(), wanted.clone()))?;
-        // Asked for all the same, it would halt the replica.
-        if !published.contains(&table.name) {
-            return Err(SnapshotError::NotPublished(wanted.clone()).into());
-        }
-        Ok(table.name.clone())
-    };
-    let wanted = tables.iter().map(find).collect::<Result<Vec<_>, _>>()?;
-    copy::ask(&session, &super::wishes::who(), &wanted).await?;
+pub(super) async fn ask(config: &Config, replica: &str, tables: &[String]) -> Result<String, WishError> {
+    let url = find(config, replica)?.url.config();
+    rebuild::ask(config.leader(), replica, url, &super::wishes::who(), tables).await?;
     let what = if tables.is_empty() { "all tables".to_owned() } else { tables.join(", ") };
     Ok(format!("{replica}: asked for a copy of {what}; `replicator status` shows how far it is\n"))
 }
 
 /// Takes back what was asked. Returns what became of it, for people.
-pub(super) async fn cancel(config: &Config, replica: &str) -> Result<String, RebuildError> {
+pub(super) async fn cancel(config: &Config, replica: &str) -> Result<String, WishError> {
     let session = Session::connect(find(config, replica)?.url.config()).await?;
     Ok(if copy::cancel(&session).await? {
         format!("{replica}: nothing is copied any more\n")
@@ -64,10 +43,10 @@ pub(super) async fn cancel(config: &Config, replica: &str) -> Result<String, Reb
     })
 }
 
-fn find<'a>(config: &'a Config, replica: &str) -> Result<&'a ReplicaConfig, RebuildError> {
+fn find<'a>(config: &'a Config, replica: &str) -> Result<&'a ReplicaConfig, WishError> {
     let names = || config.replicas.iter().map(|r| r.name.as_str()).collect::<Vec<_>>().join(", ");
     let found = config.replicas.iter().find(|r| r.name == replica);
-    found.ok_or_else(|| RebuildError::NoReplica(replica.to_owned(), names()))
+    found.ok_or_else(|| WishError::NoReplica(replica.to_owned(), names()))
 }
 
 /// Waits until the wish is fulfilled and the replica is live again. An outage on the way is waited for, too.

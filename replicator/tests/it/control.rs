@@ -15,6 +15,7 @@ use replicator::replica::control;
 use replicator::replica::copy::{self, CopyScope};
 use replicator::replica::session::Session;
 use replicator::replica::{Disposition, ReplicaError};
+use replicator::snapshot::LeaderSettings;
 use replicator::status::StatusCell;
 use replicator::vocabulary::change::Operation;
 use replicator::vocabulary::schema::TableName;
@@ -116,13 +117,23 @@ async fn a_rebuild_that_is_asked_for_ends_the_attempt_and_is_seen_by_the_next() 
 #[tokio::test]
 async fn verbs_over_http_need_the_token() -> anyhow::Result<()> {
     let cluster = Cluster::replica("replica-1").await?;
+    let leader = Cluster::leader().await?;
+    let owner = leader.connect(Role::Superuser).await?;
+    // Stands for the connector's: without it a copy would have no stream to go on with.
+    owner.query("SELECT pg_create_logical_replication_slot('connector', 'pgoutput')", &[]).await?;
     let token: Secret = serde_json::from_value("a-token-of-some-length".into())?;
     let metrics = crate::events::recorder()?;
     let serve = async |token: Option<Secret>| -> anyhow::Result<String> {
         let managed =
             Managed { status: StatusCell::new("replica-1"), url: cluster.url(Role::Replicator).parse()? };
         let (replicas, streams) = (vec![managed], Streams::new(Feed::default()));
-        let router = admin::router(AdminState { replicas, streams, metrics: metrics.clone(), token });
+        let router = admin::router(AdminState {
+            replicas,
+            streams,
+            metrics: metrics.clone(),
+            token,
+            leader: leader_settings(&leader)?,
+        });
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = format!("http://{}/v1/replicas", listener.local_addr()?);
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -150,7 +161,35 @@ async fn verbs_over_http_need_the_token() -> anyhow::Result<()> {
     assert!(error.to_string().contains("the admin API"), "{error}");
     let resumed = post(&address, "replica-1/resume", "a-token-of-some-length").await?;
     assert_eq!(resumed.status(), StatusCode::OK);
+
+    let rebuild = async |body: &str| {
+        let request = http.post(format!("{address}/replica-1/rebuild")).bearer_auth("a-token-of-some-length");
+        let request = request.header("content-type", "application/json").body(body.to_owned());
+        let answer = request.send().await?;
+        anyhow::Ok((answer.status(), answer.text().await?))
+    };
+    let (status, text) = rebuild(r#"{"tables":["public.nothing"]}"#).await?;
+    assert!(status == StatusCode::UNPROCESSABLE_ENTITY && text.contains("public.nothing"), "{status} {text}");
+    let replica = session(&cluster).await?;
+    assert_eq!(copy::asked(&replica).await?, CopyScope::None, "nothing was asked for");
+    let (status, text) = rebuild(r#"{"tables":["public.posts"]}"#).await?;
+    assert_eq!(text, "{\"replica\":\"replica-1\",\"tables\":[\"public.posts\"]}", "{status}");
+    let asked = copy::asked(&replica).await?;
+    assert_eq!(asked, CopyScope::Tables);
+    let all = post(&address, "replica-1/rebuild", "a-token-of-some-length").await?;
+    assert_eq!(all.status(), StatusCode::OK);
+    assert_eq!(copy::asked(&replica).await?, CopyScope::All);
     Ok(())
+}
+
+fn leader_settings(leader: &Cluster) -> anyhow::Result<Option<LeaderSettings>> {
+    Ok(Some(LeaderSettings {
+        url: leader.url(Role::Replicator).parse()?,
+        publication: Some("cdc".to_owned()),
+        exclude_tables: vec![],
+        parallel_tables: 2,
+        stream: None,
+    }))
 }
 
 #[tokio::test]

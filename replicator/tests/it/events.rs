@@ -44,6 +44,7 @@ impl Listener {
             metrics: recorder()?,
             streams: Streams::new(feed.clone()),
             token: None,
+            leader: None,
         });
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = format!("http://{}/v1/events", listener.local_addr()?);
