@@ -274,6 +274,7 @@ TOML
 }
 
 prepare_replicator() {
+  if [[ -n $REPLICATOR_ADMIN_TOKEN ]]; then require_plain REPLICATOR_ADMIN_TOKEN; fi
   write_private "$state/replicator/replicator.toml" <<TOML
 # Written by scripts/start-system.sh at each start: changes here are lost.
 $(replicator_source)
@@ -283,6 +284,7 @@ url = "$(database_url replicator "$REPLICATOR_PASSWORD" leader)"
 
 [http]
 bind = "127.0.0.1:$(port_of replicator)"
+admin_token = "$REPLICATOR_ADMIN_TOKEN"
 $(replica_tables replicator "$REPLICATOR_PASSWORD")
 TOML
 }
@@ -296,6 +298,8 @@ webapp_sees_kafka() {
 
 prepare_webapp() {
   require_plain WEB_SESSION_KEY
+  if [[ -n $WEB_ADMIN_TOKEN ]]; then require_plain WEB_ADMIN_TOKEN; fi
+  if [[ -n $REPLICATOR_ADMIN_TOKEN ]]; then require_plain REPLICATOR_ADMIN_TOKEN; fi
   write_private "$state/webapp/webapp.toml" <<TOML
 # Written by scripts/start-system.sh at each start: changes here are lost.
 bind = "127.0.0.1:$(port_of webapp)"
@@ -305,6 +309,11 @@ url = "$(database_url app_writer "$APP_WRITER_PASSWORD" leader)"
 
 [session]
 key = "$WEB_SESSION_KEY"
+
+# Empty: nothing can be operated from the pages.
+[admin]
+token = "$WEB_ADMIN_TOKEN"
+replicator_token = "$REPLICATOR_ADMIN_TOKEN"
 
 [status]
 replicator_url = "http://127.0.0.1:$(port_of replicator)"

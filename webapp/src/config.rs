@@ -4,6 +4,7 @@
 //! `WEBAPP__LEADER__URL`, `WEBAPP__REPLICAS__0__NAME`. Replicas from the environment replace those of the file.
 //! A key that nobody knows is an error with a suggestion: a misspelt limit must not be a missing limit.
 
+mod admin;
 mod load;
 mod secret;
 mod status;
@@ -13,7 +14,8 @@ use std::net::SocketAddr;
 use serde::Deserialize;
 
 use crate::db::route::strategy::Strategy;
-pub use secret::{ConnectionUrl, SessionKey};
+pub use admin::AdminConfig;
+pub use secret::{AdminToken, ConnectionUrl, SessionKey};
 pub use status::StatusConfig;
 
 /// Everything that can be configured.
@@ -48,6 +50,9 @@ pub struct Config {
     /// What the status page looks at beside the databases.
     #[serde(default)]
     pub status: StatusConfig,
+    /// What can be operated from the pages.
+    #[serde(default)]
+    pub admin: AdminConfig,
     /// What is logged, and how.
     #[serde(default)]
     pub log: LogConfig,
@@ -237,6 +242,7 @@ impl Config {
         if self.session.key.as_ref().is_some_and(|key| key.expose().len() < 32) {
             complaints.push("session.key: must have at least 32 characters".to_owned());
         }
+        complaints.extend(self.admin.complaints(self.status.replicator().is_some()));
         if complaints.is_empty() { Ok(self) } else { Err(ConfigError(complaints)) }
     }
 }

@@ -4,7 +4,7 @@
 //! [`crate::middleware::render_problems`] turns that into JSON for the API and into a page for everybody else.
 
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use uuid::Uuid;
 
 use crate::db::error::DbError;
@@ -48,6 +48,26 @@ pub enum AppError {
     /// A form of another site.
     #[error("cross-site request")]
     CrossSite,
+    /// A program that is not allowed to operate, or has not said who it is.
+    #[error("no admin token, or a wrong one")]
+    Unauthorised,
+    /// Too many wrong tokens; the next one is looked at after so many seconds.
+    #[error("too many wrong tokens")]
+    TooManyAttempts(u8),
+    /// An operator's hour is over. Answered by the way to sign in, not by a problem.
+    #[error("nobody is signed in")]
+    SignedOut,
+    /// A form that was made for another session, or for none.
+    #[error("a form of another session")]
+    ForeignForm,
+    /// What an operator wanted was not done.
+    #[error("{message}")]
+    Operation {
+        /// Whether trying again later may help.
+        is_passing: bool,
+        /// What was not done, and why.
+        message: String,
+    },
     /// Another demo run is going on.
     #[error("a run is going on")]
     RunGoingOn,
@@ -178,6 +198,23 @@ impl AppError {
                 "cross_site",
                 "The form was sent by a page of another site, so it was not accepted.",
             ),
+            Self::Unauthorised => Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "unauthorised",
+                "Send the header Authorization: Bearer with the admin token.",
+            ),
+            Self::SignedOut => {
+                Problem::new(StatusCode::FORBIDDEN, "signed_out", "Sign in to operate: /admin.")
+            }
+            Self::ForeignForm => Problem::new(
+                StatusCode::FORBIDDEN,
+                "foreign_form",
+                "This form was made before you signed in. Nothing was done: go back, load the page again, and send it again.",
+            ),
+            Self::Operation { is_passing: false, message } => {
+                Problem::new(StatusCode::CONFLICT, "refused", message)
+            }
+            Self::Operation { is_passing: true, .. } | Self::TooManyAttempts(_) => self.passing_problem(),
             Self::RunGoingOn | Self::WriteUnavailable(_) | Self::ReadUnavailable(_) => self.passing_problem(),
             Self::Internal(_) => Problem::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
@@ -196,6 +233,15 @@ impl AppError {
                 "Another run is going on. One at a time keeps the figures honest; it takes a second.",
             )
             .again_after(1),
+            Self::TooManyAttempts(seconds) => Problem::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_attempts",
+                &format!("Too many wrong tokens came from your address. The next one is looked at in {seconds} s."),
+            )
+            .again_after(*seconds),
+            Self::Operation { message, .. } => {
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_done", message).again_after(5)
+            }
             Self::WriteUnavailable(_) => Problem::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "leader_unavailable",
@@ -279,6 +325,9 @@ impl IntoResponse for AppError {
         let problem = self.problem();
         if let Self::Internal(cause) = &self {
             tracing::error!(error = format!("{cause:#}"), "request failed");
+        }
+        if matches!(self, Self::SignedOut) {
+            return Redirect::to("/admin?back=/status").into_response();
         }
         let mut response = problem.status.into_response();
         response.extensions_mut().insert(problem);

@@ -1,11 +1,13 @@
 //! What a request carries, taken out with the right error when it is not as it should be.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use axum::Form;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, FormRejection};
-use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
@@ -169,6 +171,25 @@ impl FromRequestParts<AppState> for PathText {
         text.map(|Path(text)| Self(text))
             .map_err(|_| AppError::NotFound("There is no page at this address.".to_owned()))
     }
+}
+
+/// The address that a request came from; behind a proxy the proxy's. Where it is not known all share one.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub IpAddr);
+
+impl<S: Sync> FromRequestParts<S> for Peer {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let known = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        Ok(Self(known.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ConnectInfo(address)| address.ip())))
+    }
+}
+
+/// An address of this site from a form, to go back to. Only a page of ours: "//elsewhere" would be another site's.
+pub fn way_back<'a>(text: &'a str, otherwise: &'a str) -> &'a str {
+    let is_ours = text.starts_with('/') && !text.starts_with("//") && !text.contains('\\');
+    if is_ours { text } else { otherwise }
 }
 
 /// The id of a post in an address. One that is no UUID names no post, so the answer is the same as for an unknown one.

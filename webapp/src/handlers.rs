@@ -1,5 +1,6 @@
 //! One module per resource: its page structs, its forms, its handlers. No SQL here; see [`crate::db::queries`].
 
+pub mod admin;
 pub mod api;
 pub mod changes;
 pub mod demo;

@@ -12,6 +12,7 @@
 //! What it never does: show a person a page without that person's own last write, or one older than the last; let a replica's failure reach the
 //! page; send internals of an error to a client.
 
+pub mod admin;
 pub mod arrivals;
 pub mod assets;
 pub mod config;
@@ -30,6 +31,7 @@ pub mod state;
 pub mod telemetry;
 pub mod visit;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -58,7 +60,9 @@ pub async fn serve(
             metrics.run_upkeep();
         }
     });
-    let served = axum::serve(listener, app(state)).with_graceful_shutdown(shutdown.cancelled_owned()).await;
+    // Who is wrong too often is told by the address.
+    let service = app(state).into_make_service_with_connect_info::<SocketAddr>();
+    let served = axum::serve(listener, service).with_graceful_shutdown(shutdown.cancelled_owned()).await;
     upkeep.abort();
     served
 }

@@ -6,9 +6,9 @@ use axum::Json;
 use axum::extract::{MatchedPath, Request};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, REFERRER_POLICY, RETRY_AFTER,
-    X_CONTENT_TYPE_OPTIONS,
+    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
-use axum::http::{HeaderMap, Method};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
@@ -92,6 +92,9 @@ fn problem_json(problem: &Problem) -> Response {
     let mut response = (problem.status, Json(json!({ "error": error }))).into_response();
     if let Some(seconds) = problem.retry_after {
         response.headers_mut().insert(RETRY_AFTER, u16::from(seconds).into());
+    }
+    if problem.status == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     response
 }

@@ -10,7 +10,7 @@ use tower_http::csrf::CsrfLayer;
 
 use crate::error::AppError;
 use crate::handlers::{
-    api, changes, demo, docs, health, home, live, posts, reactions, replica, status, theme, users,
+    admin, api, changes, demo, docs, health, home, live, posts, reactions, replica, status, theme, users,
 };
 use crate::state::AppState;
 use crate::{assets, middleware, visit};
@@ -39,6 +39,11 @@ pub fn app(state: AppState) -> Router {
         .route("/live/{view}", get(live::stream))
         .route("/api", get(docs::show))
         .route("/openapi.json", get(docs::openapi))
+        .route("/admin", get(admin::show))
+        .route("/admin/sign-in", post(admin::sign_in))
+        .route("/admin/sign-out", post(admin::sign_out))
+        .route("/admin/confirm", post(admin::confirm))
+        .route("/admin/act", post(admin::act))
         .route("/theme", post(theme::choose))
         .route("/demo", get(demo::show))
         .route("/Home/Demo", get(demo::show))
@@ -58,6 +63,7 @@ pub fn app(state: AppState) -> Router {
         .route("/api/users/{user}/stats", get(api::stats_of_user))
         .route("/api/demo", get(api::demo))
         .route("/api/status", get(status::json))
+        .route("/api/replicas/{name}/{action}", post(admin::act_for_program))
         .layer(from_fn(middleware::no_store));
     let operations = Router::new()
         .route("/livez", get(health::live))

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, StatusConfig};
@@ -35,6 +35,8 @@ pub struct Sampler {
     latest: watch::Sender<Arc<Sample>>,
     /// Written by the sampling task once a second; read when somebody opens a chart.
     past: Mutex<Past>,
+    /// Somebody wants a look before the next tick.
+    wanted: Notify,
 }
 
 #[derive(Default)]
@@ -84,6 +86,7 @@ impl Sampler {
             outside: Outside::new(status),
             settings: status.clone(),
             latest: watch::Sender::new(Arc::new(sample)),
+            wanted: Notify::new(),
             past: Mutex::new(Past { leader: LeaderTrack::default(), replicas: tracks }),
         })
     }
@@ -96,6 +99,21 @@ impl Sampler {
     /// Tells of each new sample.
     pub fn subscribe(&self) -> watch::Receiver<Arc<Sample>> {
         self.latest.subscribe()
+    }
+
+    /// Looks at once and returns when it has, so that what an operator has just done shows; after `limit` in any case.
+    pub async fn refresh(&self, limit: Duration) {
+        let mut samples = self.subscribe();
+        let looked_twice = async {
+            // The first may have begun before.
+            for _ in 0..2 {
+                self.wanted.notify_one();
+                if samples.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(limit, looked_twice).await.ok();
     }
 
     /// What is kept of the replica at this place of the configuration: up to an hour, the newest last.
@@ -122,6 +140,7 @@ impl Sampler {
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 _ = ticks.tick() => {}
+                () = self.wanted.notified() => {}
             }
             let look = self.look(replicas).await;
             let sample = self.sample(look, replicas, Timestamp::now());

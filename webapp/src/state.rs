@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use axum_extra::extract::cookie::Key;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::Admin;
 use crate::arrivals::Arrivals;
 use crate::config::{Config, SessionKey};
 use crate::db::pool::BadUrl;
@@ -18,6 +19,7 @@ use crate::session::Sessions;
 /// The application's shared parts.
 pub struct App {
     sessions: Sessions,
+    admin: Admin,
     runs: Runs,
     arrivals: Arrivals,
     changes: Mutex<Changes>,
@@ -38,12 +40,10 @@ impl AppState {
     pub fn new(config: &Config, shutdown: CancellationToken) -> Result<Self, BadUrl> {
         // First of all: metrics recorded before the recorder is there are lost.
         crate::telemetry::metrics();
+        let key = config.session.key.as_ref().map_or_else(Key::generate, derive);
         Ok(Self(Arc::new(App {
-            sessions: Sessions::new(
-                Arc::new(Database::new(config)?),
-                config.session.key.as_ref().map_or_else(Key::generate, derive),
-                config.bind.port(),
-            ),
+            admin: Admin::new(config, &key),
+            sessions: Sessions::new(Arc::new(Database::new(config)?), key, config.bind.port()),
             runs: Runs::default(),
             arrivals: Arrivals::default(),
             changes: Mutex::default(),
@@ -110,6 +110,11 @@ impl App {
     /// What callers have written and seen.
     pub fn sessions(&self) -> &Sessions {
         &self.sessions
+    }
+
+    /// Who may operate, and by what.
+    pub fn admin(&self) -> &Admin {
+        &self.admin
     }
 
     /// Writes on their way.

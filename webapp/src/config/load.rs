@@ -35,6 +35,8 @@ pub(super) const KEYS: &[&str] = &[
     "status.connector",
     "status.broker",
     "status.start_command",
+    "admin.token",
+    "admin.replicator_token",
     "log.format",
     "log.level",
 ];

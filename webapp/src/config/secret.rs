@@ -12,6 +12,10 @@ pub struct ConnectionUrl(String);
 #[derive(Clone, Deserialize)]
 pub struct SessionKey(String);
 
+/// What somebody has to know to operate.
+#[derive(Clone, Deserialize)]
+pub struct AdminToken(String);
+
 impl ConnectionUrl {
     /// The URL, password included, for the connection only.
     pub fn expose(&self) -> &str {
@@ -29,6 +33,19 @@ impl SessionKey {
     /// The key, for the signature only.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+}
+
+impl AdminToken {
+    /// The token, to compare it or to send it where it belongs.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for AdminToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
     }
 }
 

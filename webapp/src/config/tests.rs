@@ -71,14 +71,14 @@ fn every_known_key_is_read() {
         "bind" => "0.0.0.0:1",
         "log.format" => "text",
         "strategy" => "random",
-        "session.key" => "0123456789abcdef0123456789abcdef",
+        "session.key" | "admin.token" | "admin.replicator_token" => "0123456789abcdef0123456789abcdef",
         _ => "7",
     };
     let name = |key: &str| format!("WEBAPP__{}", key.replace('*', "0").replace('.', "__").to_uppercase());
     let variables = KEYS.iter().map(|key| (name(key), values(key).to_owned())).collect();
     let read = format!("{:?}", Config::parse(None, variables).unwrap());
-    // All but the address, the form, the strategy, the key, and the two URLs show their seven.
-    assert_eq!(read.matches('7').count(), KEYS.len() - 6, "{read}");
+    // All but the address, the form, the strategy, the key, the two tokens, and the two URLs show their seven.
+    assert_eq!(read.matches('7').count(), KEYS.len() - 8, "{read}");
 }
 
 #[test]
@@ -88,6 +88,8 @@ fn values_that_can_not_work_are_named() {
         ("WEBAPP__TIMEOUTS__READ_MS", "soon", "read_ms"),
         ("WEBAPP__BIND", "nowhere", "bind"),
         ("WEBAPP__SESSION__KEY", "short", "session.key"),
+        ("WEBAPP__ADMIN__TOKEN", "short", "admin.token: must have at least 16 characters"),
+        ("WEBAPP__ADMIN__REPLICATOR_TOKEN", "whatever it is", "needs status.replicator_url"),
         ("WEBAPP__REPLICAS__X__NAME", "a", "replicas have numbers"),
         ("WEBAPP__LOG__FORMAT", "yaml", "yaml"),
         ("WEBAPP__STRATEGY", "fastest", "there are round-robin"),
@@ -106,6 +108,16 @@ fn values_that_can_not_work_are_named() {
 
 #[test]
 fn secrets_are_not_printed() {
-    let config = Config::parse(Some(FILE), HashMap::new()).unwrap();
+    let token = [("WEBAPP__ADMIN__TOKEN", "a-s3cret-of-some-length")];
+    let config = Config::parse(Some(FILE), variables(&token)).unwrap();
+    assert!(config.admin.token().is_some());
     assert!(!format!("{config:?}").contains("s3cret"));
+}
+
+#[test]
+fn an_empty_token_is_none() {
+    // compose passes on a variable that is not set as an empty one.
+    let empty = [("WEBAPP__ADMIN__TOKEN", ""), ("WEBAPP__ADMIN__REPLICATOR_TOKEN", "")];
+    let config = Config::parse(Some(FILE), variables(&empty)).unwrap();
+    assert!(config.admin.token().is_none() && config.admin.replicator_token().is_none());
 }

@@ -52,6 +52,7 @@ impl Operation {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let parameters = operation["parameters"].as_array().into_iter().flatten();
         let mut address = path.to_owned();
+        let secured = !operation["security"].is_null();
         let parameters = parameters.map(|parameter| {
             let name = text(&parameter["name"]);
             address = address.replace(&format!("{{{name}}}"), &text(&parameter["example"]));
@@ -63,9 +64,10 @@ impl Operation {
         let answers = operation["responses"].as_object().into_iter().flatten();
         let method = method.to_uppercase();
         let verb = if method == "GET" { String::new() } else { format!("-X {method} ") };
+        let token = if secured { "-H 'Authorization: Bearer TOKEN' " } else { "" };
         let data = body.as_ref().map(|body| format!(" -H 'Content-Type: application/json' -d '{body}'"));
         Self {
-            curl: format!("curl {verb}localhost:8080{address}{}", data.unwrap_or_default()),
+            curl: format!("curl {verb}{token}localhost:8080{address}{}", data.unwrap_or_default()),
             path: path.to_owned(),
             summary: text(&operation["summary"]),
             answers: answers.map(|(status, answer)| (status.clone(), text(&answer["description"]))).collect(),

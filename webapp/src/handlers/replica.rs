@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use askama::Template;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 
 use crate::db::queries::detail::{Counters, Quarantined, RowCounts};
 use crate::error::AppError;
 use crate::extract::{PathText, QueryFields};
+use crate::handlers::admin;
 use crate::handlers::status::Row;
 use crate::model::status::detail::{Compared, Refused, TableCounters, compare};
 use crate::model::status::{Check, Point, Sample, WorkerFacts, line, words};
@@ -29,6 +30,8 @@ struct ReplicaPage {
     name: String,
     minutes: usize,
     live: String,
+    flash: Option<String>,
+    operate: String,
     counters: Result<Vec<TableCounters>, &'static str>,
     compared: Option<Result<Vec<Compared>, String>>,
     refused: Result<Vec<Refused>, &'static str>,
@@ -129,6 +132,7 @@ pub async fn show(
     State(state): State<AppState>,
     PathText(name): PathText,
     query: QueryFields,
+    headers: HeaderMap,
     visit: Visit,
 ) -> Result<Response, AppError> {
     let sample = state.sampler().latest();
@@ -155,8 +159,11 @@ pub async fn show(
     } else {
         None
     };
+    let tables = counters.iter().flatten().map(|table| table.table.clone()).collect();
     let template = ReplicaPage {
         chrome: Chrome::new("status", &visit),
+        flash: admin::flash(&name, &query),
+        operate: admin::operate(&state, &headers, &visit, Some(&name), tables)?,
         name,
         minutes,
         live,

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use askama::Template;
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use crate::handlers::admin;
 use crate::model::status::facts::{ReplicaFacts, SlotFacts};
 use crate::model::status::{Check, Level, ReplicaSample, Sample, line, words};
 use crate::page::{Chrome, filters, page};
@@ -26,6 +27,7 @@ const SPARK: usize = crate::sampler::SHOWN;
 struct StatusPage {
     chrome: Chrome,
     live: String,
+    operate: String,
 }
 
 /// The part of the page that changes.
@@ -181,9 +183,14 @@ pub fn live(sample: Arc<Sample>) -> askama::Result<String> {
 ///
 /// # Errors
 /// When the template can't be rendered: a fault of ours.
-pub async fn show(State(state): State<AppState>, visit: Visit) -> Result<Response, crate::error::AppError> {
+pub async fn show(
+    State(state): State<AppState>,
+    headers: HeaderMap,
+    visit: Visit,
+) -> Result<Response, crate::error::AppError> {
     let live = live(state.sampler().latest())?;
-    Ok(page(StatusCode::OK, &StatusPage { chrome: Chrome::new("status", &visit), live }))
+    let operate = admin::operate(&state, &headers, &visit, None, vec![])?;
+    Ok(page(StatusCode::OK, &StatusPage { chrome: Chrome::new("status", &visit), live, operate }))
 }
 
 /// `GET /api/status`: the same for programs. Always 200: it is the answer that says how things are.

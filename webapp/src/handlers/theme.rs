@@ -3,7 +3,7 @@
 use axum::response::{IntoResponse, Redirect, Response};
 use axum_extra::extract::cookie::{Cookie, CookieJar};
 
-use crate::extract::FormFields;
+use crate::extract::{FormFields, way_back};
 use crate::page::theme::{THEME_COOKIE, Theme};
 use crate::visit::lasting;
 
@@ -11,8 +11,6 @@ use crate::visit::lasting;
 pub async fn choose(jar: CookieJar, form: FormFields) -> Response {
     let theme = Theme::parse(&form.text("theme"));
     let back = form.text("back");
-    // Only to a page of ours: "//elsewhere" would be another site's.
-    let is_ours = back.starts_with('/') && !back.starts_with("//") && !back.contains('\\');
     let cookie = lasting(Cookie::new(THEME_COOKIE, theme.label()));
-    (jar.add(cookie.into_owned()), Redirect::to(if is_ours { &back } else { "/" })).into_response()
+    (jar.add(cookie.into_owned()), Redirect::to(way_back(&back, "/"))).into_response()
 }

@@ -1,6 +1,7 @@
 //! The application against real PostgreSQL servers. Replication is made by hand, through the contract, so that each test
 //! decides which replica has which write.
 
+mod admin;
 mod api;
 mod consistency;
 mod contract;
