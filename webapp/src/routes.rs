@@ -86,6 +86,7 @@ pub fn app(state: AppState) -> Router {
         .layer(from_fn_with_state(state.clone(), visit::attach))
         .layer(from_fn(middleware::render_problems))
         .layer(from_fn(middleware::security_headers))
+        .layer(middleware::compression())
         .layer(from_fn(middleware::measure))
         .with_state(state)
 }

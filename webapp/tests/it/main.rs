@@ -3,6 +3,7 @@
 
 mod admin;
 mod api;
+mod compression;
 mod consistency;
 mod contract;
 mod demo;
