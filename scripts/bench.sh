@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures the replicator and its peers side by side on this machine; bench/README.md says what and how.
 #
-#   scripts/bench.sh [--keep] [--fresh] [--port-offset N] [--replicator FILE] SCENARIO [OPTION...]
+#   scripts/bench.sh [--keep] [--fresh] [--port-offset N] [--replicator FILE] [--webapp FILE] SCENARIO [OPTION...]
 #   scripts/bench.sh --smoke
 #   scripts/bench.sh publish
 #   scripts/bench.sh stop [--volumes]
@@ -9,11 +9,11 @@
 #
 #   SCENARIO           drain, latency, memory or catchup, through Kafka; or bulk (bulk-insert, bulk-update, bulk-delete),
 #                      backlog, sizes, wide, orders, tpcb, scaling, direct-latency or copy, whose --systems are compared;
-#                      SCENARIO --help shows its options
+#                      or readers, over HTTP beside pgbench; SCENARIO --help shows its options
 #   --smoke            every scenario without the sink, very small: does the benchmark work?
 #   --keep             leaves the servers running, so that the next run starts at once
 #   --fresh            deletes the data of earlier runs first, the filled topics too
-#   --replicator FILE  measures this program instead of building the repository's
+#   --replicator FILE  measures this program instead of building the repository's; --webapp FILE likewise
 #   --port-offset N    added to every port of .env (default 6000)
 #   publish            puts the reports of .run/bench into bench/results, which is kept in git
 #   stop               ends what --keep left running; with --volumes deletes its data
@@ -32,7 +32,7 @@ source "$here/lib/install.sh"
 source "$here/lib/stop-native.sh"
 
 command="scripts/bench.sh $*"
-offset=6000 keep='' fresh='' volumes='' smoke='' replicator='' with_sink=yes scenario=()
+offset=6000 keep='' fresh='' volumes='' smoke='' replicator='' webapp='' with_sink=yes scenario=()
 while (($#)); do
   case $1 in
     --port-offset) offset=${2:?--port-offset wants a number} && shift ;;
@@ -41,6 +41,7 @@ while (($#)); do
     --volumes) volumes=yes ;;
     --smoke) smoke=yes ;;
     --replicator) replicator=$(realpath "${2:?--replicator wants a file}") && shift ;;
+    --webapp) webapp=$(realpath "${2:?--webapp wants a file}") && shift ;;
     -h | --help) print_help "${BASH_SOURCE[0]}" && exit ;;
     -*) die "unknown argument '$1'; --help shows what there is" 2 ;;
     # The rest is the scenario's.
@@ -130,9 +131,9 @@ start_servers() {
 build() {
   local started
   started=$(now_ms)
-  # Both, although only one may be needed: with another choice of crates cargo would compile shared dependencies anew.
-  (cd "$repository" && cargo build --quiet --release --locked -p bench -p replicator) 9>&-
-  replicator=${replicator:-$(program replicator)}
+  # All, although not all may be needed: with another choice of crates cargo would compile shared dependencies anew.
+  (cd "$repository" && cargo build --quiet --release --locked -p bench -p replicator -p webapp) 9>&-
+  replicator=${replicator:-$(program replicator)} webapp=${webapp:-$(program webapp)}
   step_done "$started" "programs built"
 }
 
@@ -221,7 +222,8 @@ ports=$(for name in leader replica-1 replica-2 replica-3; do port_of "$name"; do
 measure() {
   BENCH_STATE=$state BENCH_POSTGRES_BIN=$postgres_bin BENCH_REPORTS=$reports BENCH_COMMAND=$command BENCH_POSTGRES_PORTS=$ports \
     BENCH_PORT_OFFSET=$port_offset BENCH_BROKER_PORT=$(port_of broker) BENCH_CONNECT_PORT=$(port_of connect) \
-    BENCH_REPLICATOR_PORT=$(port_of replicator) BENCH_REPLICATOR=$replicator "$(program bench)" "$@"
+    BENCH_REPLICATOR_PORT=$(port_of replicator) BENCH_REPLICATOR=$replicator \
+    BENCH_WEBAPP_PORT=$(port_of webapp) BENCH_WEBAPP=$webapp "$(program bench)" "$@"
 }
 
 if [[ -z $smoke ]]; then
@@ -241,4 +243,5 @@ else
   measure scaling --replicas 1,6 --rows 2000 --transactions 1000 --repeat 1 --systems native
   measure direct-latency --commits 20 --warm-up 5 --repeat 1 --loads 0,100
   measure copy --megabytes 2 --repeat 1
+  measure readers --connections 1,8 --seconds 1 --repeat 1 --posts 100 --demo-reads 100 --requests 400
 fi

@@ -1,16 +1,13 @@
 //! The replicator, as a process of its own.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
-use anyhow::{Context, bail};
-use e2e::wait;
-use rustix::process::{Pid, Signal, kill_process};
+use anyhow::Context;
 
 use crate::connect;
 use crate::process;
+use crate::program::Program;
 use crate::system::{DATABASE, System, server_name};
 
 /// Where a replicator reads.
@@ -46,9 +43,8 @@ impl Source<'_> {
 /// A running replicator. Dropping it kills the process.
 #[derive(Debug)]
 pub(crate) struct Daemon {
-    child: Child,
+    program: Program,
     url: String,
-    log: std::path::PathBuf,
 }
 
 impl Daemon {
@@ -72,22 +68,18 @@ impl Daemon {
             text.push_str(&format!("\n[[replicas]]\nname = \"{name}\"\nurl = \"{url}\"\n"));
         }
         fs::write(&config, text).context("write the replicator's configuration")?;
-        let log = system.state_file("replicator.log");
-        let output = File::create(&log).context("make the replicator's log")?;
-        let child = Command::new(program)
-            .arg("--config")
-            .arg(&config)
-            .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output)
-            .spawn()
-            .with_context(|| format!("start {}", program.display()))?;
+        let program = Program::start(program, &config, system.state_file("replicator.log"))?;
         let url = format!("http://127.0.0.1:{}", system.replicator_port);
-        Ok(Self { child, url, log })
+        Ok(Self { program, url })
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.program.pid()
+    }
+
+    /// Where it answers over HTTP.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
     }
 
     /// Where it says how its replicas are.
@@ -115,31 +107,11 @@ impl Daemon {
 
     /// An error, with the end of its log, when it does not run any more.
     pub(crate) fn ensure_runs(&mut self) -> anyhow::Result<()> {
-        if let Some(status) = self.child.try_wait().context("ask for the replicator")? {
-            let log = fs::read_to_string(&self.log).unwrap_or_default();
-            let lines: Vec<_> = log.lines().collect();
-            bail!("the replicator ended ({status}): {}", lines[lines.len().saturating_sub(10)..].join("\n"));
-        }
-        Ok(())
+        self.program.ensure_runs()
     }
 
     /// Asks it to stop and waits until it has.
-    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
-        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).context("read the pid")?;
-        kill_process(pid, Signal::TERM).context("ask the replicator to stop")?;
-        wait::until("the replicator to stop", Duration::from_secs(60), async || match self.child.try_wait() {
-            Ok(Some(_)) => Ok(()),
-            Ok(None) => Err("still running".to_owned()),
-            Err(error) => Err(error.to_string()),
-        })
-        .await
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        // After `stop` it has ended, and these do nothing.
-        self.child.kill().ok();
-        self.child.wait().ok();
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        self.program.stop().await
     }
 }

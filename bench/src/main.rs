@@ -14,8 +14,11 @@ mod latency;
 mod load;
 mod memory;
 mod peers;
+mod pgbench;
 mod plot;
 mod process;
+mod program;
+mod readers;
 mod report;
 mod side;
 mod sink;
@@ -71,6 +74,8 @@ enum Scenario {
     DirectLatency(peers::LatencyOptions),
     /// The first rows of three empty replicas.
     Copy(peers::CopyOptions),
+    /// Reads over HTTP, beside the same statements straight on one replica.
+    Readers(readers::Options),
 }
 
 #[tokio::main]
@@ -94,5 +99,6 @@ async fn main() -> anyhow::Result<()> {
         Scenario::Scaling(options) => peers::run(system, &options).await,
         Scenario::DirectLatency(options) => peers::run(system, &options).await,
         Scenario::Copy(options) => peers::run(system, &options).await,
+        Scenario::Readers(options) => readers::run(system, &options).await,
     }
 }

@@ -5,7 +5,7 @@
 
 mod backlog;
 mod bulk;
-mod carrier;
+pub(crate) mod carrier;
 mod contents;
 mod copy;
 mod drained;
@@ -15,14 +15,14 @@ mod orders;
 mod probe;
 mod scaling;
 mod scenario;
-mod servers;
+pub(crate) mod servers;
 mod sight;
 mod sizes;
-mod stage;
-mod subscriptions;
+pub(crate) mod stage;
+pub(crate) mod subscriptions;
 mod summary;
 mod tpcb;
-mod usage;
+pub(crate) mod usage;
 mod wide;
 
 pub(crate) use backlog::Options as BacklogOptions;

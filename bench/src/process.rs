@@ -80,9 +80,18 @@ fn children(pid: u32) -> Vec<u32> {
 
 /// The highest resident memory of a process since it started, in MiB (`VmHWM`).
 pub(crate) fn peak_memory_mib(pid: u32) -> anyhow::Result<f64> {
+    memory_mib(pid, "VmHWM:").context("read the peak memory")
+}
+
+/// The resident memory of a process, in MiB (`VmRSS`).
+pub(crate) fn resident_memory_mib(pid: u32) -> anyhow::Result<f64> {
+    memory_mib(pid, "VmRSS:").context("read the resident memory")
+}
+
+fn memory_mib(pid: u32, field: &str) -> anyhow::Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).context("read the process's status")?;
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("find the peak memory")?;
-    let kib: f64 = peak.trim().trim_end_matches(" kB").parse().context("read the peak memory")?;
+    let value = status.lines().find_map(|line| line.strip_prefix(field)).context("find the figure")?;
+    let kib: f64 = value.trim().trim_end_matches(" kB").parse()?;
     Ok(kib / 1024.0)
 }
 
@@ -101,6 +110,7 @@ mod tests {
         let own = std::process::id();
         assert!(cpu_seconds(own).is_ok());
         assert!(peak_memory_mib(own).unwrap() > 1.0);
+        assert!(resident_memory_mib(own).unwrap() > 1.0);
         assert_eq!(shares(own).unwrap()[0].pid, own);
         forget_peak_memory(own).unwrap();
         assert!(peak_memory_mib(own).unwrap() > 1.0);

@@ -110,15 +110,16 @@ impl System {
         Ok(client)
     }
 
-    /// What PostgreSQL's own programs need to reach the leader's measured database as the superuser.
-    pub(crate) fn client_program(&self, name: &str) -> anyhow::Result<Command> {
+    /// What PostgreSQL's own programs need to reach the leader's (0) or a replica's measured database as the superuser.
+    pub(crate) fn client_program(&self, name: &str, replica: usize) -> anyhow::Result<Command> {
+        let (server, database) = place(replica);
         let mut command = Command::new(self.postgres_bin.join(name));
         command
             .env("PGHOST", "127.0.0.1")
-            .env("PGPORT", self.postgres_port(0)?.to_string())
+            .env("PGPORT", self.postgres_port(server)?.to_string())
             .env("PGUSER", "postgres")
             .env("PGPASSWORD", &self.postgres_password)
-            .env("PGDATABASE", DATABASE);
+            .env("PGDATABASE", database);
         Ok(command)
     }
 

@@ -17,6 +17,7 @@ use super::stage::Stage;
 use super::summary::{Column, Run};
 use super::usage::Usage;
 use crate::lag;
+use crate::pgbench;
 use crate::process;
 use crate::stats::{Percentiles, milliseconds};
 
@@ -142,7 +143,7 @@ impl Options {
     }
 
     async fn pgbench(&self, stage: &Stage<'_>, arguments: &[&str]) -> anyhow::Result<String> {
-        let mut pgbench = stage.system.client_program("pgbench")?;
+        let mut pgbench = stage.system.client_program("pgbench", 0)?;
         pgbench.env("PGOPTIONS", "-c search_path=bench").args(arguments);
         process::output(pgbench).await
     }
@@ -177,7 +178,7 @@ impl Options {
         let after = Usage::now(stage, carrier, carrying.daemon(), &looking)?;
         *last_mark += i64::try_from(seen.commits.len())?;
 
-        let (transactions, tps) = read(&told)?;
+        let pgbench::Figures { transactions, tps } = pgbench::read(&told)?;
         let window = started..ended;
         let lags = lag::lags(&seen.commits, &seen.everywhere, &window, |commit| Some(commit.at));
         let lags = Percentiles::of(lags).context("see a mark while pgbench runs")?;
@@ -195,36 +196,5 @@ impl Options {
         let workload = if rate == 0 { "as fast as it can".to_owned() } else { format!("{rate}/s") };
         let course = lag::course(&seen.commits, &seen.everywhere, started);
         Ok(Run { course, ..Run::new(carrier, workload, figures) })
-    }
-}
-
-/// Transactions, and transactions per second, from what pgbench prints at its end.
-fn read(told: &str) -> anyhow::Result<(f64, f64)> {
-    let after = |start: &str| {
-        let value = told.lines().find_map(|line| line.strip_prefix(start));
-        value.and_then(|rest| rest.split([' ', '/']).next()?.parse::<f64>().ok())
-    };
-    let found = after("number of transactions actually processed: ").zip(after("tps = "));
-    found
-        .filter(|(transactions, _)| *transactions > 0.0)
-        .with_context(|| format!("read pgbench's figures: {told}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn figures_are_read_from_what_pgbench_prints() {
-        let told = "transaction type: <builtin: TPC-B (sort of)>\nnumber of transactions actually processed: 1500\n\
-                    latency average = 2.663 ms\ntps = 1502.1 (without initial connection time)\n";
-        assert_eq!(read(told).unwrap(), (1500.0, 1502.1));
-        // With a limited number, pgbench prints `done/wanted`.
-        assert_eq!(
-            read("number of transactions actually processed: 8/8\ntps = 2.0 (x)").unwrap(),
-            (8.0, 2.0)
-        );
-        assert!(read("number of transactions actually processed: 0\ntps = 0.0").is_err());
-        assert!(read("pgbench: error").is_err());
     }
 }
