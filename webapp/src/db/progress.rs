@@ -10,8 +10,42 @@ use super::lsn::Lsn;
 use super::route::Preference;
 use super::token::{History, Standing};
 
-/// The one row that says where a replica stands. It is read ahead of every read, in the same snapshot.
-pub const PROGRESS_SQL: &str = "SELECT state, watermark, xid, history, committed_at FROM replicator.progress";
+/// Under names that no answer's columns have.
+macro_rules! columns {
+    () => {
+        r#"progress.state AS "progress.state", progress.watermark AS "progress.watermark", progress.xid AS "progress.xid",
+           progress.history AS "progress.history", progress.committed_at AS "progress.committed_at""#
+    };
+}
+
+/// The one row that says where a replica stands.
+pub const PROGRESS_SQL: &str = concat!("SELECT ", columns!(), " FROM replicator.progress");
+
+/// The column of [`with_progress`] that is true in the rows of an answer, and empty in the row that stands for none.
+const FOUND: &str = "progress.found";
+
+/// The statement that answers `sql` and says in each row where the replica stands. One statement has one snapshot, so the
+/// progress is exactly that of the answer; and it costs the replica about half of what a transaction with two statements
+/// does. An answer without rows becomes one row with the progress only.
+///
+/// The answer keeps its order: a join of one row without a condition can only be a loop over the answer's rows as they come.
+pub fn with_progress(sql: &str) -> String {
+    format!(
+        r#"SELECT answer.*, {} FROM replicator.progress
+           LEFT JOIN (SELECT asked.*, true AS "{FOUND}" FROM ({sql}) AS asked) AS answer ON true"#,
+        columns!()
+    )
+}
+
+/// Parts the rows of [`with_progress`] into the progress and the answer's rows; none when the replica has no progress.
+///
+/// # Errors
+/// As for [`Progress::from_row`].
+pub fn part(rows: &[Row]) -> Result<Option<(Progress, &[Row])>, tokio_postgres::Error> {
+    let Some(first) = rows.first() else { return Ok(None) };
+    let is_found = first.try_get::<_, Option<bool>>(FOUND)?.unwrap_or(false);
+    Ok(Some((Progress::from_row(first)?, if is_found { rows } else { &[] })))
+}
 
 /// Where a replica stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,11 +69,11 @@ impl Progress {
     /// When the replica's contract schema is another one than this application knows.
     pub fn from_row(row: &Row) -> Result<Self, tokio_postgres::Error> {
         Ok(Self {
-            live: row.try_get::<_, &str>("state")? == "live",
-            watermark: super::position(row.try_get::<_, PgLsn>("watermark")?),
-            xid: row.try_get::<_, Option<i64>>("xid")?.and_then(|xid| u32::try_from(xid).ok()),
-            history: row.try_get::<_, Option<&str>>("history")?.and_then(|text| text.parse().ok()),
-            committed_at: row.try_get("committed_at")?,
+            live: row.try_get::<_, &str>("progress.state")? == "live",
+            watermark: super::position(row.try_get::<_, PgLsn>("progress.watermark")?),
+            xid: row.try_get::<_, Option<i64>>("progress.xid")?.and_then(|xid| u32::try_from(xid).ok()),
+            history: row.try_get::<_, Option<&str>>("progress.history")?.and_then(|text| text.parse().ok()),
+            committed_at: row.try_get("progress.committed_at")?,
         })
     }
 

@@ -10,17 +10,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::DbError;
 use super::lsn::Lsn;
-use super::pool::{Access, BadUrl, Target, limits, pipelined, settle};
-use super::progress::{PROGRESS_SQL, Progress};
+use super::pool::{Access, BadUrl, Target, limits, settle};
+use super::progress::{Progress, part, with_progress};
 use super::route::ReplicaView;
 use super::set::Signals;
 use super::statement::Read;
 use crate::config::{Config, ConnectionUrl, ReplicaConfig};
-
-/// Both statements of a read see one snapshot. As two transactions in one round trip the rows could be newer than the
-/// watermark says: enough for somebody's own write, but what the caller has seen would be noted too low, and the next
-/// replica could show an older state. READ ONLY is every session's default.
-const BEGIN_SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ";
 
 /// Whether a replica takes part, and since when not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -198,8 +193,10 @@ impl Replica {
         }
     }
 
-    /// Asks for the replica's progress and the answer to `read`, in one snapshot and one round trip, so what the progress
-    /// says is exactly what the answer shows. `delay` is waited before, as if the replica were that slow; the answer itself
+    /// Asks for the replica's progress and the answer to `read` in one statement, so what the progress says is exactly what
+    /// the answer shows. As two transactions in one round trip the rows could be newer than the watermark says: enough for
+    /// somebody's own write, but what the caller has seen would be noted too low, and the next replica could show an older
+    /// state. `delay` is waited before, as if the replica were that slow; the answer itself
     /// may take up to `limit`, and never longer than the configuration says.
     ///
     /// # Errors
@@ -226,7 +223,8 @@ impl Replica {
     async fn exchange<R: Read>(&self, read: &R, limit: Duration) -> Result<(Progress, R::Output), DbError> {
         let connection = self.pool.get().await?;
         let outcome = tokio::time::timeout(limit, ask(&connection, read)).await;
-        settle(connection, outcome, limit)
+        settle(connection, outcome, limit)?
+            .ok_or_else(|| DbError::Unreachable("replicator.progress is empty".to_owned()))
     }
 
     /// Notes where the replica stands, without a word on its health.
@@ -283,19 +281,14 @@ impl Replica {
     }
 }
 
-async fn ask<R: Read>(connection: &Object, read: &R) -> Result<(Progress, R::Output), tokio_postgres::Error> {
-    let (progress, statement) =
-        pipelined(connection.prepare_cached(PROGRESS_SQL), connection.prepare_cached(R::SQL)).await?;
-    let params = read.params();
-    // Queued in this order at once, COMMIT included: whatever becomes of this future, no transaction stays open.
-    let (_, progress, rows, _) = futures_util::future::try_join4(
-        connection.batch_execute(BEGIN_SNAPSHOT),
-        connection.query_one(&progress, &[]),
-        connection.query(&statement, &params),
-        connection.batch_execute("COMMIT"),
-    )
-    .await?;
-    Ok((Progress::from_row(&progress)?, read.decode(&rows)?))
+/// None when the replica does not say where it stands.
+async fn ask<R: Read>(
+    connection: &Object,
+    read: &R,
+) -> Result<Option<(Progress, R::Output)>, tokio_postgres::Error> {
+    let statement = connection.prepare_cached(&with_progress(R::SQL)).await?;
+    let rows = connection.query(&statement, &read.params()).await?;
+    part(&rows)?.map(|(progress, rows)| Ok((progress, read.decode(rows)?))).transpose()
 }
 
 /// Counts one of something for as long as it lives: a dropped request must not count for ever.
