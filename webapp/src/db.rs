@@ -83,6 +83,8 @@ pub struct ReadOptions<'a> {
     pub rotation: &'a Rotation,
     /// Replicas, by name, that are to look slower than they are, and by how much. Nobody else's reads notice.
     pub delays: &'a [(String, Duration)],
+    /// A replica, by name, that is passed over, as if it were drained. Nobody else's reads notice.
+    pub without: Option<&'a str>,
 }
 
 /// The leader and the replicas.
@@ -181,7 +183,7 @@ impl Database {
         preference: Preference,
     ) -> Result<Answer<R::Output>, DbError> {
         let set = self.replicas();
-        let options = ReadOptions { preference, rotation: set.rotation(), delays: &[] };
+        let options = ReadOptions { preference, rotation: set.rotation(), delays: &[], without: None };
         self.read_from(&set, read, options).await
     }
 
@@ -206,7 +208,7 @@ impl Database {
         let mut preference = options.preference;
         let mut attempt = Attempt::new(set.len(), self.wait_max, self.deadline);
         for _ in 0..MAX_ATTEMPTS {
-            match attempt.next_route(set, preference, options.rotation) {
+            match attempt.next_route(set, preference, &options) {
                 Route::Replica(index) => {
                     let replica = set.get(index);
                     let delay = options.delay_of(replica.name());

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::db::leader::Leader;
+use crate::model::demo::away::Away;
 use crate::model::demo::plan::Plan;
 use crate::model::demo::{Sample, Summary, words};
 use crate::state::AppState;
@@ -70,6 +71,7 @@ pub struct Run {
     /// The servers that a sample's index means: the replicas, and the leader after them.
     pub names: Vec<String>,
     samples: Mutex<Vec<Sample>>,
+    away: Mutex<Away>,
     progress: watch::Sender<Progress>,
     stop: CancellationToken,
 }
@@ -135,9 +137,37 @@ impl Run {
         self.progress.send_replace(Progress { done, elapsed: started.elapsed(), ending: Some(ending) });
     }
 
+    /// From now on the run does without the replica of this name; none: with all of them. False when there is none such.
+    pub fn do_without(&self, replica: Option<&str>) -> bool {
+        let server = match replica {
+            None => None,
+            // The leader, the last one, is in no rotation.
+            Some(name) => match self.names.iter().rev().skip(1).rev().position(|known| known == name) {
+                None => return false,
+                found => found,
+            },
+        };
+        let done = self.lock().len();
+        self.away().change(server, done);
+        true
+    }
+
+    /// Who is away now.
+    pub fn without(&self) -> Option<&str> {
+        self.away().now().map(|server| self.names[server].as_str())
+    }
+
+    fn away(&self) -> MutexGuard<'_, Away> {
+        self.away.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What happened, in a few sentences.
     pub fn verdict(&self) -> String {
-        words::verdict(&self.plan, &self.summary(), &self.names, self.progress().elapsed)
+        let verdict = words::verdict(&self.plan, &self.summary(), &self.names, self.progress().elapsed);
+        match self.away().words(&self.lock(), &self.names) {
+            Some(away) => format!("{away} {verdict}"),
+            None => verdict,
+        }
     }
 }
 
@@ -167,6 +197,7 @@ impl Runs {
             started_at: Timestamp::now(),
             names: replicas.chain([Leader::NAME.to_owned()]).collect(),
             samples: Mutex::new(Vec::with_capacity(plan.reads)),
+            away: Mutex::default(),
             plan,
             progress: watch::Sender::new(Progress::default()),
             stop: state.shutdown().child_token(),

@@ -53,7 +53,8 @@ pub fn app(state: AppState) -> Router {
         .route("/demo/compare", get(demo::compare))
         .route("/demo/runs/{id}", get(demo::show_run))
         .route("/demo/runs/{id}/events", get(demo::events))
-        .route("/demo/runs/{id}/stop", post(demo::stop));
+        .route("/demo/runs/{id}/stop", post(demo::stop))
+        .route("/demo/runs/{id}/away", post(demo::away));
     let api = Router::new()
         .route("/api/posts", get(api::list_posts).post(api::create_post))
         .route("/api/posts/{id}", get(api::show_post).merge(put(api::edit_post).delete(api::delete_post)))

@@ -41,6 +41,7 @@
   const waffle = document.getElementById("live-waffle");
   const status = document.getElementById("live-status");
   const stop = document.getElementById("live-stop");
+  const aways = live.querySelectorAll("[data-away]");
   const calm = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
   let drawn = 0;
   let said = 0;
@@ -96,6 +97,15 @@
       live.hidden = true;
       form.querySelector("button").disabled = false;
     };
+    for (const button of aways) {
+      button.setAttribute("aria-pressed", "false");
+      button.onclick = () => {
+        const away = button.getAttribute("aria-pressed") !== "true";
+        const replica = away ? button.dataset.away : "";
+        fetch(run.away, { method: "POST", redirect: "manual", body: new URLSearchParams({ replica }) });
+        for (const other of aways) other.setAttribute("aria-pressed", String(away && other === button));
+      };
+    }
     stop.onclick = () => { fetch(run.stop, { method: "POST", redirect: "manual" }); };
     window.addEventListener("pagehide", () => events.close());
   }

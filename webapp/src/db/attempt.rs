@@ -5,11 +5,10 @@ use std::time::{Duration, Instant};
 use super::error::DbError;
 use super::progress::Progress;
 use super::replica::Replica;
-use super::route::strategy::Rotation;
 use super::route::{Preference, ReplicaView, Route, route};
 use super::set::ReplicaSet;
 use super::token::Token;
-use super::{Answer, Served};
+use super::{Answer, ReadOptions, Served};
 
 /// What one request has learnt about the replicas so far.
 pub(super) struct Attempt {
@@ -42,18 +41,24 @@ impl Attempt {
     }
 
     /// What to do next, from all that is known now.
-    pub(super) fn next_route(&self, set: &ReplicaSet, preference: Preference, rotation: &Rotation) -> Route {
+    pub(super) fn next_route(
+        &self,
+        set: &ReplicaSet,
+        preference: Preference,
+        options: &ReadOptions<'_>,
+    ) -> Route {
         let views = set.iter().enumerate().map(|(index, replica)| {
             let view = replica.view();
             ReplicaView {
                 asked: self.asked[index],
                 failed: self.failed[index],
                 lagging: view.lagging && !self.takes_old,
+                drained: view.drained || options.without == Some(replica.name()),
                 ..view
             }
         });
         let views: Vec<ReplicaView> = views.collect();
-        rotation.choose(|turn| route(preference, &views, turn, self.may_wait()))
+        options.rotation.choose(|turn| route(preference, &views, turn, self.may_wait()))
     }
 
     /// How long the next replica may take: half of what is left, so that there is always time for another answer.

@@ -43,7 +43,7 @@ pub(super) async fn perform(run: &Run, state: &AppState, started: Instant) {
     };
     let reads = async {
         match plan.experiment {
-            Experiment::Spread | Experiment::Staleness => reader.some_at_a_time().await,
+            Experiment::Spread | Experiment::Failure | Experiment::Staleness => reader.some_at_a_time().await,
             Experiment::OwnWrites => reader.own_writes().await,
             Experiment::TimeTravel => reader.time_travel().await,
             Experiment::Snapshot => reader.snapshots().await,
@@ -80,7 +80,12 @@ impl Reader<'_> {
 
     async fn ask<R: Read>(&self, read: &R, preference: Preference) -> (Option<Answer<R::Output>>, Duration) {
         let asked = Instant::now();
-        let options = ReadOptions { preference, rotation: &self.rotation, delays: &self.delays };
+        let options = ReadOptions {
+            preference,
+            rotation: &self.rotation,
+            delays: &self.delays,
+            without: self.run.without(),
+        };
         let answer = self.state.database().read_with(read, options).await;
         let answer = answer.inspect_err(|error| tracing::debug!(%error, "a demo read got no answer")).ok();
         (answer, asked.elapsed())
@@ -116,12 +121,27 @@ impl Reader<'_> {
         }
     }
 
+    /// Takes a replica away, or brings it back, when so many reads have begun.
+    fn keep_to_the_plan(&self, begun: usize) {
+        let Some(drain) = &self.run.plan.drain else { return };
+        if drain.back == Some(begun) {
+            self.run.do_without(None);
+        } else if drain.after == begun {
+            self.run.do_without(Some(&drain.replica));
+        }
+    }
+
     /// As many readers as the plan says share the reads.
     async fn some_at_a_time(&self) {
         let next = AtomicUsize::new(0);
         let reader = async || {
-            while next.fetch_add(1, Ordering::Relaxed) < self.run.plan.reads {
-                let sample = if self.run.plan.experiment == Experiment::Spread {
+            loop {
+                let begun = next.fetch_add(1, Ordering::Relaxed);
+                if begun >= self.run.plan.reads {
+                    return;
+                }
+                self.keep_to_the_plan(begun);
+                let sample = if !self.run.plan.experiment.looks_for_oddities() {
                     let (answer, took) = self.ask(&WhoAnswers, Preference::Any).await;
                     self.sample(answer.as_ref(), |who| (&who.name, who.port), took)
                 } else {

@@ -23,6 +23,7 @@ use crate::demo::{Ending, Progress, Run};
 use crate::error::AppError;
 use crate::extract::{FormFields, PathText, QueryFields};
 use crate::middleware::wants_json;
+use crate::model::demo::away::Drain;
 use crate::model::demo::plan::{Experiment, MAX_IN_FLIGHT, MAX_READS, Plan};
 use crate::model::demo::{Share, Summary, words};
 use crate::model::input::FieldError;
@@ -49,6 +50,18 @@ impl Form {
         self.plan.slower.as_ref().map_or("", |(name, _)| name)
     }
 
+    fn drain(&self) -> &str {
+        self.plan.drain.as_ref().map_or(Drain::NONE, |drain| &drain.replica)
+    }
+
+    fn drain_after(&self) -> usize {
+        self.plan.drain.as_ref().map_or(self.plan.reads / 4, |drain| drain.after)
+    }
+
+    fn drain_back(&self) -> usize {
+        self.plan.drain.as_ref().map_or(self.plan.reads * 3 / 4, |drain| drain.back.unwrap_or(0))
+    }
+
     fn slower_ms(&self) -> u128 {
         self.plan.slower.as_ref().map_or(20, |(_, by)| by.as_millis())
     }
@@ -71,6 +84,7 @@ struct DemoPage {
     form: Form,
     recent: Vec<Arc<Run>>,
     stop_command: String,
+    start_command: String,
     in_rotation: usize,
 }
 
@@ -177,6 +191,7 @@ pub async fn show(
         form: Form { plan, replicas: replicas(&state) },
         recent: state.runs().all(),
         stop_command: start.replacen("start", "stop", 1),
+        start_command: start,
         in_rotation: visit.sample().in_rotation(),
     };
     Ok(page(StatusCode::OK, &template))
@@ -200,6 +215,7 @@ pub async fn start(
             "page": address,
             "events": format!("{address}/events"),
             "stop": format!("{address}/stop"),
+            "away": format!("{address}/away"),
         });
         return Ok((StatusCode::CREATED, Json(addresses)).into_response());
     }
@@ -269,5 +285,23 @@ pub async fn compare(
 pub async fn stop(State(state): State<AppState>, PathText(id): PathText) -> Result<Response, AppError> {
     let run = find(&state, &id)?;
     run.stop();
+    Ok(Redirect::to(&format!("/demo/runs/{}", run.id)).into_response())
+}
+
+/// `POST /demo/runs/{id}/away`, with the `replica` that the run does without from now on; empty: with all of them again.
+/// Only this run's reads notice.
+///
+/// # Errors
+/// 404 when the run is not kept, 422 when there is no such replica.
+pub async fn away(
+    State(state): State<AppState>,
+    PathText(id): PathText,
+    form: FormFields,
+) -> Result<Response, AppError> {
+    let run = find(&state, &id)?;
+    let replica = form.text("replica");
+    if !run.do_without(Some(replica.as_str()).filter(|name| !name.is_empty())) {
+        return Err(FieldError::new("replica", "There is no such replica.").into());
+    }
     Ok(Redirect::to(&format!("/demo/runs/{}", run.id)).into_response())
 }

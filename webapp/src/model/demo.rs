@@ -1,5 +1,6 @@
 //! What a demo run measured, and what that means in words. Pure: samples in, figures and a verdict out.
 
+pub mod away;
 pub mod plan;
 pub mod words;
 

@@ -72,6 +72,49 @@ async fn a_replica_that_fails_during_the_run_costs_no_read() -> anyhow::Result<(
 }
 
 #[tokio::test]
+async fn a_replica_that_is_taken_away_is_missed_by_nobody_and_returns() -> anyhow::Result<()> {
+    let site = Site::start().await?;
+    let drain = "drain=replica-2&drain_after=100&drain_back=300";
+    let run = site.get(&format!("/api/demo?experiment=failure&reads=400&{drain}")).await?.body();
+    ensure!(counts(&run) == [167, 67, 166, 0], "{run}");
+    ensure!(run["errors"] == 0 && run["mismatches"] == 0 && run["retried"] == 0, "{run}");
+    let sequence = run["sequence"].as_array().context("a sequence")?;
+    let is_there = |reads: &[Value]| reads.iter().any(|name| name == "replica-2");
+    ensure!(
+        is_there(&sequence[97..100]) && !is_there(&sequence[100..300]) && is_there(&sequence[300..303]),
+        "{sequence:?}"
+    );
+    let verdict = run["verdict"].as_str().unwrap_or_default();
+    let told = "replica-2 left the rotation after 100 reads and returned after 300; meanwhile the others answered 100 / 100.";
+    ensure!(verdict.starts_with(told), "{verdict}");
+    // It was this run's only: the next one has all three.
+    let next = site.get("/api/demo?reads=300").await?.body();
+    ensure!(counts(&next) == [100, 100, 100, 0], "{next}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn replicas_are_taken_away_by_hand_while_a_run_goes_on() -> anyhow::Result<()> {
+    let site = Site::start().await?;
+    // Slowed down, so that it still goes on when the form is sent.
+    let body = "experiment=failure&reads=300&drain=none&slower=replica-1&slower_ms=20";
+    let run = start(&site, body, "application/json").await?.body();
+    let away = run["away"].as_str().context("an address")?;
+    let change = async |replica: &'static str| {
+        let request = site.request(Method::POST, away).body(replica);
+        Reply::of(request.header("content-type", "application/x-www-form-urlencoded")).await
+    };
+    ensure!(change("replica=replica-9").await?.code() == 422, "there is no such replica");
+    ensure!(change("replica=leader").await?.code() == 422, "the leader is no replica");
+    ensure!(change("replica=replica-2").await?.code() == 303, "a browser is sent to the run's page");
+    let page = site.get(run["page"].as_str().unwrap_or_default()).await?;
+    for part in ["replica-2 left the rotation after", "did not return", "300 reads in"] {
+        ensure!(page.text.contains(part), "{part} is not in {}", page.text);
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_server_with_another_name_is_found_out() -> anyhow::Result<()> {
     // The router believes to read replica-1, and reads replica-2.
     let site = Site::start().await?;

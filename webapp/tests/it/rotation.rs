@@ -17,7 +17,8 @@ impl Run<'_> {
     /// So many reads in waves of `at_once`; how often each replica answered.
     async fn counts(&self, site: &Site, waves: usize, at_once: usize) -> anyhow::Result<Vec<usize>> {
         let rotation = Rotation::new(self.0, 1);
-        let options = ReadOptions { preference: Preference::Any, rotation: &rotation, delays: self.1 };
+        let options =
+            ReadOptions { preference: Preference::Any, rotation: &rotation, delays: self.1, without: None };
         let mut counts = vec![0; REPLICAS.len()];
         for _ in 0..waves {
             let database = site.state().database();
@@ -53,7 +54,8 @@ async fn a_replica_that_is_slow_for_one_run_gets_fewer_of_its_reads() -> anyhow:
     let slow = [("replica-2".to_owned(), Duration::from_millis(30))];
     let database = site.state().database();
     let rotation = Rotation::new(Strategy::LeastInFlight, 1);
-    let options = ReadOptions { preference: Preference::Any, rotation: &rotation, delays: &slow };
+    let options =
+        ReadOptions { preference: Preference::Any, rotation: &rotation, delays: &slow, without: None };
     // Four callers, each asking again when it has an answer.
     let caller = async || {
         let mut mine = vec![0; REPLICAS.len()];

@@ -35,6 +35,9 @@ pub fn run_json(run: &Run) -> Value {
             "strategy": run.plan.strategy.as_str(),
             "guarded": run.plan.guarded,
             "in_flight": run.plan.in_flight,
+            "drain": run.plan.drain.as_ref().map(|drain| {
+                json!({ "replica": drain.replica, "after": drain.after, "back": drain.back })
+            }),
             "slower": run.plan.slower.as_ref().map(|(name, by)| json!({ "replica": name, "milliseconds": millis(*by) })),
         },
         "reads": run.plan.reads,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::away::Drain;
 use crate::db::route::strategy::Strategy;
 use crate::model::input::FieldError;
 
@@ -22,6 +23,8 @@ pub enum Experiment {
     /// Who answers.
     #[default]
     Spread,
+    /// What becomes of the reads when a replica goes away.
+    Failure,
     /// How old the answers are while somebody writes all the time.
     Staleness,
     /// Whether one's own write, just made, is there.
@@ -34,13 +37,14 @@ pub enum Experiment {
 
 impl Experiment {
     /// All of them, in the order of the tabs.
-    pub const ALL: [Self; 5] =
-        [Self::Spread, Self::Staleness, Self::OwnWrites, Self::TimeTravel, Self::Snapshot];
+    pub const ALL: [Self; 6] =
+        [Self::Spread, Self::Failure, Self::Staleness, Self::OwnWrites, Self::TimeTravel, Self::Snapshot];
 
     /// The word in addresses.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Spread => "spread",
+            Self::Failure => "failure",
             Self::Staleness => "staleness",
             Self::OwnWrites => "own-writes",
             Self::TimeTravel => "time-travel",
@@ -65,7 +69,12 @@ impl Experiment {
 
     /// Whether it writes at all.
     pub fn writes(self) -> bool {
-        self != Self::Spread
+        !matches!(self, Self::Spread | Self::Failure)
+    }
+
+    /// Whether it looks into the answers for something odd, not only at who gave them.
+    pub fn looks_for_oddities(self) -> bool {
+        self.writes()
     }
 
     /// How many reads it has when nobody says otherwise.
@@ -89,10 +98,12 @@ pub struct Plan {
     pub in_flight: usize,
     /// A replica that is to look slower, and by how much.
     pub slower: Option<(String, Duration)>,
+    /// A replica that goes away.
+    pub drain: Option<Drain>,
 }
 
 impl Plan {
-    /// The run that is proposed for an experiment.
+    /// The run that is proposed for an experiment, with all replicas.
     pub fn proposed(experiment: Experiment) -> Self {
         Self {
             experiment,
@@ -101,6 +112,7 @@ impl Plan {
             reads: experiment.default_reads(),
             in_flight: 1,
             slower: None,
+            drain: None,
         }
     }
 
@@ -146,13 +158,19 @@ impl Plan {
         let guarded = experiment.has_guard() && field("guarded").is_some_and(|text| text == "on");
         // In these, what one read saw is held against the next.
         let one_by_one = experiment.has_guard();
+        let reads = reads.unwrap_or_else(|| experiment.default_reads());
+        let drain = match experiment {
+            Experiment::Failure => Drain::parse(field, reads, replicas)?,
+            _ => None,
+        };
         Ok(Self {
             experiment,
             guarded,
             strategy,
-            reads: reads.unwrap_or_else(|| experiment.default_reads()),
+            reads,
             in_flight: if one_by_one { 1 } else { in_flight.unwrap_or(1) },
             slower,
+            drain,
         })
     }
 
@@ -171,6 +189,14 @@ impl Plan {
         if let Some((name, by)) = &self.slower {
             query.push_str(&format!("&slower={name}&slower_ms={}", by.as_millis()));
         }
+        if self.experiment == Experiment::Failure {
+            query.push_str(&match &self.drain {
+                None => format!("&drain={}", Drain::NONE),
+                Some(Drain { replica, after, back }) => {
+                    format!("&drain={replica}&drain_after={after}&drain_back={}", back.unwrap_or(0))
+                }
+            });
+        }
         query
     }
 
@@ -188,6 +214,12 @@ impl Plan {
         }
         if let Some((name, by)) = &self.slower {
             words.push_str(&format!(", {name} slower by {} ms", by.as_millis()));
+        }
+        if let Some(Drain { replica, after, back }) = &self.drain {
+            words.push_str(&format!(", without {replica} from {after}"));
+            if let Some(back) = back {
+                words.push_str(&format!(" to {back}"));
+            }
         }
         words
     }
@@ -224,6 +256,21 @@ mod tests {
         let pairs: Vec<(&str, &str)> = query.split('&').filter_map(|pair| pair.split_once('=')).collect();
         assert_eq!(parse(&pairs).unwrap(), plan);
         assert_eq!(plan.words(), "50 reads, power-of-two, 16 at a time, replica-2 slower by 30 ms");
+    }
+
+    #[test]
+    fn only_a_failure_takes_a_replica_away() {
+        assert_eq!(parse(&[("drain", "replica-2")]).unwrap().drain, None);
+        for drain in ["replica-1", "none"] {
+            let plan = parse(&[("experiment", "failure"), ("drain", drain), ("drain_back", "0")]).unwrap();
+            let query = plan.query();
+            let pairs: Vec<(&str, &str)> = query.split('&').filter_map(|pair| pair.split_once('=')).collect();
+            assert_eq!(parse(&pairs).unwrap(), plan, "{query}");
+        }
+        let words = parse(&[("experiment", "failure")]).unwrap().words();
+        assert_eq!(words, "failure: 1000 reads, round-robin, without replica-2 from 250 to 750");
+        let wrong = parse(&[("experiment", "failure"), ("drain", "replica-9")]).unwrap_err();
+        assert_eq!(wrong.field, "drain");
     }
 
     #[test]

@@ -11,6 +11,7 @@ impl Experiment {
     pub fn title(self) -> &'static str {
         match self {
             Self::Spread => "Who answers?",
+            Self::Failure => "What if a replica goes away?",
             Self::Staleness => "How old are the answers?",
             Self::OwnWrites => "Is my own write there?",
             Self::TimeTravel => "Can time run backwards?",
@@ -22,6 +23,7 @@ impl Experiment {
     pub fn tab(self) -> &'static str {
         match self {
             Self::Spread => "Spread",
+            Self::Failure => "Failure",
             Self::Staleness => "Staleness",
             Self::OwnWrites => "Own writes",
             Self::TimeTravel => "Time travel",
@@ -35,6 +37,10 @@ impl Experiment {
             Self::Spread => {
                 "Each replica answers its share. Round-robin promises a spread of at most 1; chance does not, and that is \
                  no fault of it."
+            }
+            Self::Failure => {
+                "While the reads go on, one replica is taken out of the rotation. The others share its reads from that mark \
+                 on, nobody sees an error, and when it returns the three colours do, too."
             }
             Self::Staleness => {
                 "A writer changes one row 50 times a second. Replicas follow within milliseconds, so an answer is hardly \
@@ -58,7 +64,7 @@ impl Experiment {
     /// What is wrong with a read that the experiment marks.
     pub fn oddity(self) -> &'static str {
         match self {
-            Self::Spread => "odd",
+            Self::Spread | Self::Failure => "odd",
             Self::Staleness => "behind",
             Self::OwnWrites => "without my write",
             Self::TimeTravel => "older than the one before",
@@ -89,6 +95,11 @@ pub fn why(plan: &Plan) -> &'static str {
         (Experiment::Spread, _, Strategy::Sticky) => {
             "One reader keeps to one replica for as long as it is there: its caches are warm and time never runs \
              backwards, but the load is only even over many readers."
+        }
+        (Experiment::Failure, ..) => {
+            "A replica that was drained is passed over by the next read. One that is stopped for real fails at most the reads \
+             that it is answering: each is made again on another replica within its deadline, the replica is left out, and a \
+             probe brings it back as soon as it answers."
         }
         (Experiment::Staleness, ..) => {
             "A change has a way to go: the leader's log, the replicator, one commit on the replica. What was committed in \
@@ -122,7 +133,7 @@ pub fn why(plan: &Plan) -> &'static str {
 pub fn verdict(plan: &Plan, summary: &Summary, names: &[String], elapsed: Duration) -> String {
     let spread = summary.verdict(plan, names, elapsed);
     let answers: usize = summary.shares.iter().map(|share| share.count).sum();
-    if answers == 0 || plan.experiment == Experiment::Spread {
+    if answers == 0 || !plan.experiment.looks_for_oddities() {
         return spread;
     }
     let odd = summary.odd;
