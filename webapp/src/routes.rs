@@ -25,6 +25,7 @@ pub fn app(state: AppState) -> Router {
         .route("/", get(home::show))
         .route("/posts", get(posts::list).post(posts::create))
         .route("/posts/new", get(posts::new))
+        .route("/posts/seed", post(posts::seed))
         .route("/posts/{id}", get(posts::show).post(posts::edit))
         .route("/posts/{id}/edit", get(posts::edit_form))
         .route("/posts/{id}/delete", post(posts::delete))

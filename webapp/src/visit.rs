@@ -58,6 +58,14 @@ impl Visit {
         self.0.session.read_newest(read).await.map_err(AppError::from_read)
     }
 
+    /// Answers a read from the leader when the caller wants that, and otherwise as [`Self::read`] does.
+    ///
+    /// # Errors
+    /// As for the two.
+    pub async fn read_from<R: Read>(&self, leader: bool, read: &R) -> Result<R::Output, AppError> {
+        if leader { self.read_newest(read).await } else { self.read(read).await }
+    }
+
     /// Makes a change; from now on the caller's reads show it.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::arrivals::Arrival;
 use crate::db::queries::posts::{
-    CreatePost, DeletePost, EditPost, NewestPosts, PageOf, PostById, SearchPosts, StoredPost,
+    CreatePost, DeletePost, EditPost, NewestPosts, PageOf, PostById, SearchPosts, SeedPosts, StoredPost,
 };
 use crate::error::AppError;
 use crate::extract::{FormFields, PathText, QueryFields, both, post_id};
@@ -25,8 +25,34 @@ struct ListPage {
     chrome: Chrome,
     listing: Listing,
     search: String,
-    first: bool,
+    /// The page is the one after this post; none: the first.
+    after: Option<Cursor>,
+    leader: bool,
     flash: Option<Flash>,
+}
+
+impl ListPage {
+    /// This page's address, to be answered by another replica.
+    fn again(&self) -> askama::Result<String> {
+        self.address(self.leader)
+    }
+
+    /// The same, to be answered by the leader, or by the replicas again.
+    fn other(&self) -> askama::Result<String> {
+        self.address(!self.leader)
+    }
+
+    fn address(&self, leader: bool) -> askama::Result<String> {
+        let mut query = Vec::new();
+        if !self.search.is_empty() {
+            query.push(format!("search={}", askama::filters::urlencode_strict(&self.search)?));
+        }
+        query.extend(self.after.map(|after| format!("after={after}")));
+        if leader {
+            query.push("from=leader".to_owned());
+        }
+        Ok(if query.is_empty() { "/posts".to_owned() } else { format!("/posts?{}", query.join("&")) })
+    }
 }
 
 /// A form to write or edit a post, empty or with what was typed before.
@@ -69,6 +95,7 @@ struct ShowPage {
     flash: Option<Flash>,
     comment: CommentForm,
     liked: bool,
+    leader: bool,
 }
 
 /// The form for a comment, empty or with what was typed before.
@@ -95,6 +122,33 @@ impl CommentForm {
 }
 
 impl ShowPage {
+    fn new(
+        visit: &Visit,
+        post: PostDetail,
+        comment: CommentForm,
+        flash: Option<Flash>,
+        leader: bool,
+    ) -> Self {
+        let name = &comment.user_id;
+        let liked = !name.is_empty() && post.likes.iter().any(|like| like.user_id == *name);
+        Self { chrome: Chrome::new("posts", visit), post, flash, comment, liked, leader }
+    }
+
+    /// This page's address, to be answered by another replica.
+    fn again(&self) -> String {
+        self.address(self.leader)
+    }
+
+    /// The same, to be answered by the leader, or by the replicas again.
+    fn other(&self) -> String {
+        self.address(!self.leader)
+    }
+
+    fn address(&self, leader: bool) -> String {
+        let query = if leader { "?from=leader" } else { "" };
+        format!("/posts/{}{query}", self.post.summary.post.id)
+    }
+
     /// What the page leaves out of `count` rows of which it has `shown`.
     fn newest_of(shown: usize, count: &i64) -> Option<String> {
         let all = usize::try_from(*count).ok()?;
@@ -135,6 +189,7 @@ pub fn arriving(arrival: &Arrival) -> askama::Result<String> {
 fn flash_words(done: &str) -> Option<&'static str> {
     match done {
         "created" => Some("Saved on the leader. This page was read after it, from a server that has it."),
+        "seeded" => Some("200 rows are on the leader. What was there already was left as it is."),
         "edited" => Some("Saved on the leader. This page was read after it, from a server that has it."),
         "deleted" => Some("The post and everything about it is deleted."),
         "commented" => Some("Your comment is saved."),
@@ -146,24 +201,38 @@ fn flash_words(done: &str) -> Option<&'static str> {
     }
 }
 
-/// `GET /posts?search=&after=`
+/// Whether an address asks for the leader's answer.
+fn wants_leader(query: &QueryFields) -> Result<bool, AppError> {
+    match query.get("from") {
+        None => Ok(false),
+        Some("leader") => Ok(true),
+        Some(_) => Err(AppError::BadRequest(FieldError::new(
+            "from",
+            "Replicas answer, or with from=leader the leader.",
+        ))),
+    }
+}
+
+/// `GET /posts?search=&after=&from=`
 ///
 /// # Errors
-/// 400 when the cursor or the search can't be, 503 when no database answers.
+/// 400 when the cursor, the search or the server can't be, 503 when no database answers.
 pub async fn list(query: QueryFields, visit: Visit) -> Result<Response, AppError> {
     let words =
         query.get("search").map(SearchWords::parse).transpose().map_err(AppError::BadRequest)?.flatten();
     let cursor = query.get("after").map(str::parse::<Cursor>).transpose().map_err(AppError::BadRequest)?;
     let page_of = PageOf::new(cursor, PageSize::DEFAULT);
+    let leader = wants_leader(&query)?;
     let listing = match &words {
-        Some(words) => visit.read(&SearchPosts { page: page_of, words }).await?,
-        None => visit.read(&NewestPosts { page: page_of }).await?,
+        Some(words) => visit.read_from(leader, &SearchPosts { page: page_of, words }).await?,
+        None => visit.read_from(leader, &NewestPosts { page: page_of }).await?,
     };
     let template = ListPage {
         chrome: Chrome::new("posts", &visit),
         listing,
         search: words.map(|words| words.to_string()).unwrap_or_default(),
-        first: cursor.is_none(),
+        after: cursor,
+        leader,
         flash: Flash::of(&query, &visit),
     };
     Ok(page(StatusCode::OK, &template))
@@ -223,13 +292,26 @@ async fn came_before(visit: &Visit, post: &CreatePost) -> Result<(), AppError> {
     if stored.is_some_and(same) { Ok(()) } else { Err(AppError::FormUsed) }
 }
 
-/// `GET /posts/{id}`
+/// `POST /posts/seed`: 200 posts to try things with.
 ///
 /// # Errors
-/// 404 when there is no such post, 503 when no database answers.
+/// 503 when the leader does not answer.
+pub async fn seed(visit: Visit) -> Result<Response, AppError> {
+    let new = visit.write(&SeedPosts).await?;
+    tracing::info!(new, "posts were seeded");
+    Ok(Redirect::to(&format!("/posts?{}", visit.wrote("seeded"))).into_response())
+}
+
+/// `GET /posts/{id}?from=`
+///
+/// # Errors
+/// 400 when the server can't be, 404 when there is no such post, 503 when no database answers.
 pub async fn show(PathText(id): PathText, query: QueryFields, visit: Visit) -> Result<Response, AppError> {
+    let (id, leader) = (post_id(&id)?, wants_leader(&query)?);
+    let post = visit.read_from(leader, &PostById(id)).await?.ok_or_else(AppError::no_such_post)?;
     let comment = CommentForm::empty(visit.name().to_owned());
-    show_with(&visit, post_id(&id)?, comment, Flash::of(&query, &visit), StatusCode::OK).await
+    let flash = Flash::of(&query, &visit);
+    Ok(page(StatusCode::OK, &ShowPage::new(&visit, post, comment, flash, leader)))
 }
 
 /// The page of a post, with a comment form that may hold what was typed before.
@@ -244,9 +326,7 @@ pub async fn show_with(
     status: StatusCode,
 ) -> Result<Response, AppError> {
     let post = visit.read(&PostById(id)).await?.ok_or_else(AppError::no_such_post)?;
-    let liked = !comment.user_id.is_empty() && post.likes.iter().any(|like| like.user_id == comment.user_id);
-    let mut response =
-        page(status, &ShowPage { chrome: Chrome::new("posts", visit), post, flash, comment, liked });
+    let mut response = page(status, &ShowPage::new(visit, post, comment, flash, false));
     if status == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(RETRY_AFTER, 2.into());
     }

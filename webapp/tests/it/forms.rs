@@ -112,3 +112,31 @@ async fn the_newest_comments_are_shown_when_there_are_too_many() -> anyhow::Resu
     ensure!(last.is_some() && earlier < last && !page.contains("number 1<"), "{page}");
     Ok(())
 }
+
+#[tokio::test]
+async fn an_empty_list_offers_rows_and_sending_that_twice_makes_none_twice() -> anyhow::Result<()> {
+    let site = Site::start().await?;
+    let offer = "Seed 200 rows";
+    ensure!(!site.get("/posts").await?.text.contains(offer), "there are posts");
+    let seed = site.get("/api/posts").await?.body();
+    for post in seed["posts"].as_array().context("posts")? {
+        let id = post["id"].as_str().context("an id")?;
+        ensure!(form(&site, &format!("/posts/{id}/delete"), "").await?.code() == 303, "delete {id}");
+    }
+    site.replicate(&[0, 1, 2]).await?;
+    let empty = site.get("/posts").await?;
+    ensure!(empty.text.contains(offer) && empty.text.contains("action=\"/posts/seed\""), "{empty:?}");
+    for _ in 0..2 {
+        let seeded = form(&site, "/posts/seed", "").await?;
+        ensure!(
+            seeded.code() == 303 && seeded.header("location").starts_with("/posts?done=seeded"),
+            "{seeded:?}"
+        );
+    }
+    let foreign = site.request(Method::POST, "/posts/seed").header("sec-fetch-site", "cross-site");
+    ensure!(Reply::of(foreign).await?.code() == 403, "a form of another site");
+    let leader = e2e::postgres::connect(&site.leader_url()).await?;
+    let row = leader.query_one("SELECT count(*), count(DISTINCT created_at) FROM posts", &[]).await?;
+    ensure!((row.get::<_, i64>(0), row.get::<_, i64>(1)) == (200, 200), "{row:?}");
+    Ok(())
+}

@@ -150,3 +150,31 @@ async fn forms_of_other_sites_are_refused_and_programs_are_not() -> anyhow::Resu
     ensure!(send("user-agent", "curl".to_owned()).await?.code() == 303, "a program sends neither");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_page_can_be_read_again_elsewhere_and_from_the_leader() -> anyhow::Result<()> {
+    let site = Site::start().await?;
+    for path in ["/posts", "/posts?search=leader", &format!("/posts/{SEED}")] {
+        let mut by = std::collections::BTreeSet::new();
+        for _ in 0..3 {
+            let page = site.get(path).await?;
+            ensure!(page.text.contains(&format!("href=\"{path}\">Re-read</a>")), "{path}: {page:?}");
+            by.insert(page.header("x-served-by").to_owned());
+        }
+        ensure!(by.len() == 3, "{path} was answered by {by:?} only");
+        let leader = format!("{path}{}from=leader", if path.contains('?') { "&" } else { "?" });
+        let escaped = leader.replace('&', "&#38;");
+        let offered = site.get(path).await?;
+        ensure!(
+            offered.text.contains(&format!("href=\"{escaped}\">Read from the leader</a>")),
+            "{path}: {offered:?}"
+        );
+        let page = site.get(&leader).await?;
+        ensure!(page.header("x-served-by") == "leader", "{page:?}");
+        for part in ["Answered by the leader", &format!("href=\"{path}\">Read from the replicas</a>")] {
+            ensure!(page.text.contains(part), "{path}: {part} is not in {}", page.text);
+        }
+    }
+    ensure!(site.get("/posts?from=replica-1").await?.code() == 400, "no such server to choose");
+    Ok(())
+}

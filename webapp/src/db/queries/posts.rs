@@ -214,6 +214,31 @@ impl Write for CreatePost {
     }
 }
 
+/// Posts to try things with, 200 of them. Their ids are fixed: doing it again brings back what was deleted, and nothing twice.
+pub struct SeedPosts;
+
+impl Write for SeedPosts {
+    /// How many were not there.
+    type Output = usize;
+    const SQL: &'static str = "
+        INSERT INTO posts (id, user_id, content, created_at, updated_at)
+        SELECT ('018f0000-0000-7000-8000-5eed' || lpad(n::text, 8, '0'))::uuid,
+               (ARRAY['ada', 'grace', 'edsger', 'barbara', 'donald'])[n % 5 + 1],
+               'Row ' || n || ' of 200. It was written on the leader, in one transaction with the others; which replica showed it to you?',
+               at, at
+        FROM generate_series(1, 200) AS n, LATERAL (SELECT timestamptz '2026-01-02 00:00+00' + n * interval '1 minute') AS t (at)
+        ON CONFLICT (id) DO NOTHING
+        RETURNING id";
+
+    fn params(&self) -> Params<'_> {
+        vec![]
+    }
+
+    fn decode(&self, rows: &[Row]) -> Result<usize, tokio_postgres::Error> {
+        Ok(rows.len())
+    }
+}
+
 /// A new text for a post: only if it still has the version that was edited, when one is given.
 pub struct EditPost {
     /// Which post.
