@@ -40,6 +40,10 @@ pub(super) fn config(settings: &KafkaSettings, client_id: &str, partitions: usiz
         ("queued.max.messages.kbytes", &queued_kbytes),
         // One answer for all partitions together, which stays in memory until its last record is taken. The default is 50 MB.
         ("fetch.max.bytes", "4194304"),
+        // And one partition's part of it. Parts that stay in the processor's cache from the socket to the decoder are worth more than
+        // fewer fetches: records of 3.3 kB came at 137 000 to 140 000 per second with 512 kB, 78 000 to 117 000 with the default of
+        // 1 MB, 65 000 to 77 000 with 4 MB, and at 256 kB as with 512. A record that is larger comes alone.
+        ("max.partition.fetch.bytes", "524288"),
         // How long a full queue keeps the fetcher away. The default of a second halves the throughput of bounded queues.
         ("fetch.queue.backoff.ms", "1"),
         // A partition whose queue is full is left out of a fetch. Then the broker holds that fetch back for this long if the other
