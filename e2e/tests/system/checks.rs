@@ -7,6 +7,7 @@ mod chaos;
 mod command_line;
 mod connect_kills;
 mod lanes;
+mod operating;
 mod pages;
 mod peer_failures;
 mod registration;
@@ -127,6 +128,11 @@ pub(crate) const ALL: &[Check] = &[
         name: "pages_cost_no_session_per_reader",
         needs: Needs::Either,
         run: |s| Box::pin(pages::streams(s)),
+    },
+    Check {
+        name: "an_operator_pauses_drains_and_copies_from_the_pages",
+        needs: Needs::Either,
+        run: |s| Box::pin(operating::from_the_pages(s)),
     },
     Check {
         name: "pages_say_what_is_down_and_recover",

@@ -19,6 +19,9 @@ pub(crate) const REPLICAS: [&str; 3] = ["replica-1", "replica-2", "replica-3"];
 /// How long a change may take to reach every replica: far more than it does, because the machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Signs in to operate.
+pub(crate) const ADMIN_TOKEN: &str = "what-an-operator-knows";
+
 pub(crate) struct System {
     settings: Settings,
     source: Source,
@@ -89,6 +92,9 @@ impl System {
     pub(crate) fn command(&self, name: &str) -> Command {
         let mut command = Command::new(e2e::repository().join("scripts").join(name));
         command.arg("--port-offset").arg(self.settings.offset().to_string());
+        // Off as shipped; the checks operate, too.
+        command.env("WEB_ADMIN_TOKEN", ADMIN_TOKEN);
+        command.env("REPLICATOR_ADMIN_TOKEN", "what-the-webapp-tells-the-replicator");
         command
     }
 

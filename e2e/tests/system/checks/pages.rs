@@ -29,6 +29,9 @@ const RIGHT: &str = "\u{e014}";
 const DOWN: &str = "\u{e015}";
 const END: &str = "\u{e010}";
 
+/// Widths and colours in which a page is looked at.
+const LOOKS: [(u32, &str); 4] = [(1280, "light"), (1280, "dark"), (320, "light"), (320, "dark")];
+
 /// All kinds of pages. The last one does not exist: its page must be as good as the others.
 fn pages(run: &str) -> Vec<(&'static str, String)> {
     vec![
@@ -64,16 +67,8 @@ pub(super) async fn accessible(system: Rc<System>) -> anyhow::Result<()> {
     let mut findings = Vec::new();
     for (name, path) in pages(&run) {
         browser.visit(&system.http_url("webapp", &path)?).await?;
-        for (width, colours) in [(1280, "light"), (1280, "dark"), (320, "light"), (320, "dark")] {
-            browser.look_like(width, colours).await?;
-            findings.extend(
-                examine(&browser).await?.into_iter().map(|f| format!("{name} {width} {colours}: {f}")),
-            );
-            let beyond = browser.run(BEYOND_THE_EDGE).await?;
-            ensure!(beyond == json!([]), "{name} at {width} px is wider than the window: {beyond}");
-            keep_picture(&system, &browser, &format!("{name}-{width}-{colours}")).await?;
-            looked += 1;
-        }
+        findings.extend(look(&system, &browser, name).await?);
+        looked += LOOKS.len();
         let strangers = browser.run(OTHER_ORIGINS).await?;
         ensure!(strangers == json!([]), "{name} asked other sites: {strangers}");
     }
@@ -85,6 +80,20 @@ pub(super) async fn accessible(system: Rc<System>) -> anyhow::Result<()> {
     browser.close().await?;
     println!("  {looked} looks with axe: nothing serious; pictures in {}", pictures(&system).display());
     Ok(())
+}
+
+/// The present page in light and dark, narrow and wide: what axe finds. A picture of each is kept.
+pub(super) async fn look(system: &System, browser: &Browser, name: &str) -> anyhow::Result<Vec<String>> {
+    let mut findings = Vec::new();
+    for (width, colours) in LOOKS {
+        browser.look_like(width, colours).await?;
+        findings
+            .extend(examine(browser).await?.into_iter().map(|f| format!("{name} {width} {colours}: {f}")));
+        let beyond = browser.run(BEYOND_THE_EDGE).await?;
+        ensure!(beyond == json!([]), "{name} at {width} px is wider than the window: {beyond}");
+        keep_picture(system, browser, &format!("{name}-{width}-{colours}")).await?;
+    }
+    Ok(findings)
 }
 
 /// The demo without a pointer: to the button, through the marks of the result.
