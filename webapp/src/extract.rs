@@ -1,5 +1,7 @@
 //! What a request carries, taken out with the right error when it is not as it should be.
 
+mod here;
+
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -17,6 +19,8 @@ use uuid::Uuid;
 use crate::error::AppError;
 use crate::model::input::FieldError;
 use crate::state::AppState;
+
+pub use here::Here;
 
 /// The fields of a form, as typed. A field that is missing is empty: the checks of the model say what that means.
 #[derive(Debug, Default)]

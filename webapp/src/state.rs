@@ -1,5 +1,6 @@
 //! What every request shares.
 
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -18,6 +19,7 @@ use crate::session::Sessions;
 
 /// The application's shared parts.
 pub struct App {
+    bind: SocketAddr,
     sessions: Sessions,
     admin: Admin,
     runs: Runs,
@@ -42,6 +44,7 @@ impl AppState {
         crate::telemetry::metrics();
         let key = config.session.key.as_ref().map_or_else(Key::generate, derive);
         Ok(Self(Arc::new(App {
+            bind: config.bind,
             admin: Admin::new(config, &key),
             sessions: Sessions::new(Arc::new(Database::new(config)?), key, config.bind.port()),
             runs: Runs::default(),
@@ -102,6 +105,11 @@ impl Deref for AppState {
 }
 
 impl App {
+    /// The address that the configuration has us listen on.
+    pub fn bind(&self) -> SocketAddr {
+        self.bind
+    }
+
     /// The databases.
     pub fn database(&self) -> &Database {
         self.sessions.database()

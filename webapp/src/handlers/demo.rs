@@ -21,7 +21,7 @@ pub use stream::events;
 use crate::db::route::strategy::Strategy;
 use crate::demo::{Ending, Progress, Run};
 use crate::error::AppError;
-use crate::extract::{FormFields, PathText, QueryFields};
+use crate::extract::{FormFields, Here, PathText, QueryFields};
 use crate::middleware::wants_json;
 use crate::model::demo::away::Drain;
 use crate::model::demo::plan::{Experiment, MAX_IN_FLIGHT, MAX_READS, Plan};
@@ -94,6 +94,7 @@ struct RunPage {
     chrome: Chrome,
     form: Form,
     others: Vec<Arc<Run>>,
+    here: Here,
     result: Outcome,
 }
 
@@ -236,6 +237,7 @@ fn find(state: &AppState, id: &str) -> Result<Arc<Run>, AppError> {
 pub async fn show_run(
     State(state): State<AppState>,
     PathText(id): PathText,
+    here: Here,
     visit: Visit,
 ) -> Result<Response, AppError> {
     let (id, kind) = id.split_once('.').map_or((id.as_str(), ""), |(id, kind)| (id, kind));
@@ -252,6 +254,7 @@ pub async fn show_run(
         chrome: Chrome::new("demo", &visit),
         form: Form { plan: run.plan.clone(), replicas: replicas(&state) },
         others,
+        here,
         result: Outcome::of(&run),
     };
     Ok(page(StatusCode::OK, &template))

@@ -8,6 +8,7 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
+use crate::extract::Here;
 use crate::page::{Chrome, page};
 use crate::visit::Visit;
 
@@ -19,6 +20,7 @@ const DESCRIPTION: &str = include_str!("../../static/openapi.json");
 struct ApiPage {
     chrome: Chrome,
     operations: &'static [Operation],
+    here: Here,
 }
 
 struct Operation {
@@ -31,7 +33,10 @@ struct Operation {
     body: Option<String>,
     /// Status and meaning.
     answers: Vec<(String, String)>,
-    curl: String,
+    /// Between `curl` and the address in a call for copying: method and token.
+    options: String,
+    /// The address without the host, with examples for its variable parts.
+    address: String,
 }
 
 static OPERATIONS: LazyLock<Vec<Operation>> = LazyLock::new(|| {
@@ -65,9 +70,9 @@ impl Operation {
         let method = method.to_uppercase();
         let verb = if method == "GET" { String::new() } else { format!("-X {method} ") };
         let token = if secured { "-H 'Authorization: Bearer TOKEN' " } else { "" };
-        let data = body.as_ref().map(|body| format!(" -H 'Content-Type: application/json' -d '{body}'"));
         Self {
-            curl: format!("curl {verb}{token}localhost:8080{address}{}", data.unwrap_or_default()),
+            options: format!("{verb}{token}"),
+            address,
             path: path.to_owned(),
             summary: text(&operation["summary"]),
             answers: answers.map(|(status, answer)| (status.clone(), text(&answer["description"]))).collect(),
@@ -75,6 +80,12 @@ impl Operation {
             parameters,
             body,
         }
+    }
+
+    /// The call, for copying, at the address by which the reader came.
+    fn curl(&self, here: &Here) -> String {
+        let data = self.body.as_ref().map(|body| format!(" -H 'Content-Type: application/json' -d '{body}'"));
+        format!("curl {}'{here}{}'{}", self.options, self.address, data.unwrap_or_default())
     }
 }
 
@@ -84,6 +95,6 @@ pub async fn openapi() -> Response {
 }
 
 /// `GET /api`
-pub async fn show(visit: Visit) -> Response {
-    page(StatusCode::OK, &ApiPage { chrome: Chrome::new("api", &visit), operations: &OPERATIONS })
+pub async fn show(visit: Visit, here: Here) -> Response {
+    page(StatusCode::OK, &ApiPage { chrome: Chrome::new("api", &visit), operations: &OPERATIONS, here })
 }

@@ -45,6 +45,33 @@ async fn every_page_says_who_answered_and_is_strict() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn commands_to_copy_name_the_address_that_the_reader_used() -> anyhow::Result<()> {
+    let site = Site::start().await?;
+    let started = form(&site, "/demo/runs", "reads=3").await?;
+    let run = started.header("location").to_owned();
+    ensure!(started.code() == 303 && run.starts_with("/demo/runs/"), "{started:?}");
+    // The tests' own address first, then what a proxy would send, and what must never get into somebody's shell.
+    let own = site.get("/api").await?.text.replace("&#39;", "'");
+    let curl = format!("curl '{}/api/posts", site.host());
+    ensure!(own.contains(&curl) && !own.contains("localhost:8080"), "no {curl} in {own}");
+    for (host, scheme, expected) in [
+        ("posts.example.org", "http", "curl 'posts.example.org/api/"),
+        ("posts.example.org:8443", "https", "curl 'https://posts.example.org:8443/api/"),
+        ("[::1]:8080", "http", "curl '[::1]:8080/api/"),
+        ("x';reboot;'", "http", "curl '127.0.0.1:8080/api/"),
+    ] {
+        for path in ["/api", &run] {
+            let request = site.request(Method::GET, path).header("host", host);
+            let page = Reply::of(request.header("x-forwarded-proto", scheme)).await?;
+            let text = page.text.replace("&#39;", "'");
+            ensure!(page.code() == 200 && text.contains(expected), "no {expected} on {path}: {text}");
+            ensure!(!text.contains("reboot"), "{path}: {text}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn assets_are_kept_for_ever_under_a_name_that_changes_with_them() -> anyhow::Result<()> {
     let site = Site::start().await?;
     let page = site.get("/Home/Demo").await?.text;

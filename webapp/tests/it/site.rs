@@ -295,6 +295,11 @@ impl Site {
         &self.state
     }
 
+    /// The host and port at which the application is reached.
+    pub(crate) fn host(&self) -> &str {
+        self.address.trim_start_matches("http://")
+    }
+
     /// A request, to be filled in.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, format!("{}{path}", self.address))
