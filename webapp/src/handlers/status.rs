@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::handlers::admin;
 use crate::model::status::facts::{ReplicaFacts, SlotFacts};
+use crate::model::status::topics::TopicLine;
 use crate::model::status::{Check, Level, ReplicaSample, Sample, line, words};
 use crate::page::{Chrome, filters, page};
 use crate::state::AppState;
@@ -39,6 +40,7 @@ struct Live {
     any_old: bool,
     rate_words: String,
     slots: Vec<SlotLine>,
+    topics: Option<Vec<TopicLine>>,
 }
 
 /// One replica in words.
@@ -173,6 +175,7 @@ pub fn live(sample: Arc<Sample>) -> askama::Result<String> {
         any_old: replicas.iter().any(Row::is_old),
         rate_words: sample.leader_rate.map_or_else(|| UNKNOWN.to_owned(), words::rate),
         slots: slots.unwrap_or_default(),
+        topics: sample.topics(),
         replicas,
         sample,
     }
@@ -209,6 +212,7 @@ fn sample_json(sample: &Sample) -> Value {
             "row_changes_per_second": sample.leader_rate,
         })),
         "replicas": sample.replicas.iter().map(replica_json).collect::<Vec<_>>(),
+        "topics": sample.topics().map(|lines| lines.iter().map(topic_json).collect::<Vec<_>>()),
         "checks": sample.checks.iter().map(check_json).collect::<Vec<_>>(),
     })
 }
@@ -227,6 +231,20 @@ fn replica_json(replica: &ReplicaSample) -> Value {
         "applied_at": facts.and_then(|facts| facts.applied_at),
         "changes_per_second": replica.rate,
         "quarantined": facts.map(|facts| facts.quarantined),
+    })
+}
+
+fn topic_json(line: &TopicLine) -> Value {
+    let replicas = line.needed.iter().map(|(name, offset)| json!({ "name": name, "needed_from": offset }));
+    json!({
+        "topic": line.partition.topic,
+        "partition": line.partition.number,
+        "needed_from": line.needed_from(),
+        // The replicator does not tell where the partition ends.
+        "end": Value::Null,
+        "end_at_least": line.reached(),
+        "waiting_at_least": line.waits(),
+        "replicas": replicas.collect::<Vec<_>>(),
     })
 }
 

@@ -4,6 +4,7 @@ pub mod checks;
 pub mod detail;
 pub mod facts;
 pub mod line;
+pub mod topics;
 pub mod track;
 pub mod words;
 
@@ -95,6 +96,15 @@ impl Sample {
     /// The worst level of all checks.
     pub fn level(&self) -> Level {
         self.checks.iter().map(|check| check.level).max().unwrap_or(Level::Unknown)
+    }
+
+    /// Where the replicas stand in Kafka's topics; `None` where they are not fed from topics.
+    pub fn topics(&self) -> Option<Vec<topics::TopicLine>> {
+        let lines = topics::lines(&self.replicas);
+        let nobody_said = self.replicas.iter().all(|replica| replica.facts.last().is_none());
+        // Until a replica answers, the configuration tells whether there is a broker.
+        let has_broker = self.broker.is_some() || self.connector.is_some();
+        (!lines.is_empty() || (nobody_said && has_broker)).then_some(lines)
     }
 
     /// How many replicas are caught up.

@@ -232,6 +232,15 @@ impl Site {
         Ok(client.batch_execute(&advance(*epoch, state, None, None)).await?)
     }
 
+    /// Has a replica say where it stands in Kafka's topics: an object of offsets by `topic/partition`.
+    pub(crate) async fn set_offsets(&self, index: usize, offsets: &Value) -> anyhow::Result<()> {
+        let (client, epoch) = &self.epochs[index];
+        let advance = format!(
+            "SELECT replicator.advance({epoch}, 'live', NULL, NULL, clock_timestamp(), '{offsets}', 0, 0)"
+        );
+        Ok(client.batch_execute(&advance).await?)
+    }
+
     /// Puts a change into the quarantine of one replica, as the replicator does with one that is refused.
     pub(crate) async fn refuse_a_change(&self, index: usize) -> anyhow::Result<()> {
         let (client, _) = &self.epochs[index];

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use e2e::wait;
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::site::{PATIENCE, Reply, Site};
 
@@ -105,6 +105,71 @@ async fn the_replicator_and_kafka_connect_may_be_away() -> anyhow::Result<()> {
         status["replicas"][0]["watermark"].is_string() && page.contains("Nothing listens there."),
         "{page}"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn topics_are_listed_where_there_are_any() -> anyhow::Result<()> {
+    let site = Site::start_empty(&[]).await?;
+    site.replicate(&[0, 1, 2]).await?;
+    let (status, page) = await_verdict(&site, "All 3 replicas are caught up").await?;
+    ensure!(status["topics"].is_null() && !page.contains("id=\"topics\""), "not fed from topics: {status}");
+    // The leader's own stream is none, and what is no position costs nothing else.
+    site.set_offsets(0, &json!({ "wal/0": 4096, "app.odd/0": "five" })).await?;
+    site.set_offsets(1, &json!({ "app.public.posts/0": 40, "app.transaction/0": 90 })).await?;
+    site.set_offsets(2, &json!({ "app.public.posts/0": 70, "app.transaction/0": 90 })).await?;
+    site.await_text("/status", "app.public.posts").await?;
+    site.set_offsets(0, &json!({ "app.public.posts/0": 71, "app.transaction/0": 90 })).await?;
+    let topics = await_topics(&site, &json!(71)).await?;
+    let partitions = topics.as_array().context("read the topics")?;
+    ensure!(partitions.len() == 2 && partitions[0]["topic"] == "app.public.posts", "{topics}");
+    let posts = &partitions[0];
+    ensure!(
+        posts["needed_from"] == 40 && posts["waiting_at_least"] == 31 && posts["end"].is_null(),
+        "{posts}"
+    );
+    ensure!(posts["replicas"][2] == json!({ "name": "replica-3", "needed_from": 70 }), "{posts}");
+    ensure!(partitions[1]["waiting_at_least"] == 0, "{topics}");
+    let page = site.get("/status").await?.text;
+    for part in [
+        "71 or later",
+        "at least 31",
+        "replica-2, replica-3",
+        "nothing known",
+        "the replicator does not tell",
+    ] {
+        ensure!(page.contains(part), "{part} is not in {page}");
+    }
+    // A replica that is gone still needs what it needed when it last answered.
+    site.replica(1).cut();
+    await_verdict(&site, "replica-2 is left out").await?;
+    ensure!(await_topics(&site, &json!(71)).await? == topics, "the last that was seen");
+    Ok(())
+}
+
+/// The topics of the status, once the posts' furthest replica has come so far.
+async fn await_topics(site: &Site, reached: &Value) -> anyhow::Result<Value> {
+    wait::until("the replicas' positions to be seen", PATIENCE, async || {
+        let topics =
+            site.get("/api/status").await.map_err(|error| error.to_string())?.body()["topics"].take();
+        if topics[0]["end_at_least"] == *reached { Ok(topics) } else { Err(topics.to_string()) }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn positions_that_nobody_has_told_are_no_zeros() -> anyhow::Result<()> {
+    // Nobody listens on port 9 (discard), so no replica has ever answered.
+    let nowhere = "postgres://app_reader:x@127.0.0.1:9/app";
+    let site = Site::start_empty(&[
+        ("WEBAPP__REPLICAS__0__URL", nowhere),
+        ("WEBAPP__REPLICAS__1__URL", nowhere),
+        ("WEBAPP__REPLICAS__2__URL", nowhere),
+        ("WEBAPP__STATUS__BROKER", "127.0.0.1:9"),
+    ])
+    .await?;
+    site.await_text("/status", "No replica has said yet where it stands in the topics.").await?;
+    ensure!(site.get("/api/status").await?.body()["topics"] == json!([]), "nothing is known");
     Ok(())
 }
 

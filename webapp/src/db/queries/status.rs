@@ -1,13 +1,17 @@
 //! What the status page asks the databases once a second. Constant work on each: statistics, settings and one row of the
 //! contract; the publication's tables are catalogs. The application's own logins may see all of it.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
+use serde_json::Value;
 use tokio_postgres::Row;
 use tokio_postgres::types::PgLsn;
 
 use crate::db::position;
 use crate::db::statement::{Params, Read};
 use crate::model::status::facts::{LeaderFacts, ReplicaFacts, SlotFacts};
+use crate::model::status::topics::Partition;
 
 /// How the leader is, its slots excepted.
 pub struct LeaderState;
@@ -93,6 +97,7 @@ impl Read for ReplicaState {
     const SQL: &'static str = "
         SELECT state, watermark, committed_at, applied_at, transactions, changes, owner, paused_since, paused_by,
                quarantined, diverged, clock_timestamp() AS clock,
+               (SELECT offsets FROM replicator.checkpoint) AS offsets,
                coalesce((SELECT until > clock_timestamp() FROM replicator.lease), false) AS owner_lives
         FROM replicator.progress";
 
@@ -119,7 +124,28 @@ impl Read for ReplicaState {
             paused: paused_since.zip(paused_by),
             quarantined: row.try_get("quarantined")?,
             diverged: row.try_get("diverged")?,
+            offsets: offsets(&row.try_get("offsets")?),
             clock_ahead_ms: i64::try_from(clock_ahead.as_millis()).unwrap_or(i64::MAX),
         })
+    }
+}
+
+/// The checkpoint's positions in topics. What is no position in a topic is left out: it must not cost the rest of the answer.
+fn offsets(stored: &Value) -> BTreeMap<Partition, i64> {
+    let entries = stored.as_object().into_iter().flatten();
+    entries.filter_map(|(name, offset)| Some((Partition::parse(name)?, offset.as_i64()?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_positions_in_topics_are_taken() {
+        let stored =
+            serde_json::json!({ "app.public.posts/1": 5, "wal/0": 33_554_432, "app.x/0": "5", "y": 1 });
+        let posts = Partition { topic: "app.public.posts".to_owned(), number: 1 };
+        assert_eq!(offsets(&stored), BTreeMap::from([(posts, 5)]));
+        assert!(offsets(&Value::Null).is_empty(), "nothing is stored");
     }
 }

@@ -1,10 +1,12 @@
 //! What was seen, without judgement. Whatever was not seen is absent: an unknown number is never a zero.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use super::topics::Partition;
 use crate::model::lsn::Lsn;
 
 /// Something that is looked at again and again, and may fail to answer. What it said last is kept.
@@ -106,6 +108,8 @@ pub struct ReplicaFacts {
     pub quarantined: i64,
     /// Tables that differ from the leader's because of the quarantine.
     pub diverged: Vec<String>,
+    /// The first offset that it still needs of each partition of Kafka's topics; none on the direct source.
+    pub offsets: BTreeMap<Partition, i64>,
     /// How far its clock is ahead of ours, in milliseconds; as exact as the answer was fast.
     pub clock_ahead_ms: i64,
 }

@@ -36,6 +36,7 @@ fn facts() -> ReplicaFacts {
         paused: None,
         quarantined: 0,
         diverged: vec![],
+        offsets: std::collections::BTreeMap::new(),
         clock_ahead_ms: 0,
     }
 }
