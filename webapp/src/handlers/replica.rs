@@ -13,6 +13,7 @@ use crate::error::AppError;
 use crate::extract::{PathText, QueryFields};
 use crate::handlers::admin;
 use crate::handlers::status::Row;
+use crate::model::changes::stages::Stages;
 use crate::model::status::detail::{Compared, Refused, TableCounters, compare};
 use crate::model::status::{Check, Point, Sample, WorkerFacts, line, words};
 use crate::page::{Chrome, filters, page};
@@ -45,6 +46,9 @@ struct Live {
     worker: Option<WorkerFacts>,
     checks: Vec<Check>,
     chart: Chart,
+    stages: Option<Stages>,
+    /// Whether there is a replicator to tell of transactions.
+    is_told: bool,
 }
 
 /// How far behind the replica was, as a line.
@@ -120,6 +124,8 @@ pub fn live(
         worker: sample.worker(name).cloned(),
         checks: sample.complaints().into_iter().filter(|c| c.slug.starts_with(&prefix)).cloned().collect(),
         chart: Chart::of(points, Duration::from_millis(settings.lag_slo_ms)),
+        stages: state.changes().stages(name),
+        is_told: settings.replicator().is_some(),
     };
     live.render().map(Some)
 }

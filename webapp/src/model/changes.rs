@@ -1,10 +1,14 @@
 //! The latest transactions, and when each became visible where. Pure: what the replicator pushes goes in, what the page
 //! shows comes out.
 
+pub mod stages;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use jiff::Timestamp;
 use serde::Deserialize;
+
+use stages::Stages;
 
 /// Transactions that are kept.
 pub const KEPT: usize = 200;
@@ -100,6 +104,13 @@ impl Changes {
     /// The newest `count` of those that `wanted` takes.
     pub fn latest(&self, count: usize, wanted: impl Fn(&Transaction) -> bool) -> Vec<Transaction> {
         self.0.iter().filter(|transaction| wanted(transaction)).take(count).cloned().collect()
+    }
+}
+
+impl Changes {
+    /// How the delay of the latest transactions on a replica is made up; `None` before the first one is told of.
+    pub fn stages(&self, replica: &str) -> Option<Stages> {
+        Stages::of(self.0.iter(), replica)
     }
 }
 
