@@ -10,6 +10,7 @@ use tokio_postgres::Config;
 
 use crate::observe::Observer;
 use crate::postgres;
+use crate::random::Random;
 
 /// The scripts and how often each runs, in parts of the sum.
 const MIX: &[(&str, u32)] = &[
@@ -129,10 +130,12 @@ pub fn endure(leader_url: &str, pace: Pace) -> Observer<Report> {
     Observer::start(async move |stopped| {
         let started = Instant::now();
         let mut transactions = 0;
-        let mut seed = pace.seed;
+        // Not one after the other: many short rounds, while the leader is away, would reach the seed that the next load begins with,
+        // which then made the same accounts again.
+        let mut seeds = Random::new(pace.seed);
         while !*stopped.borrow() {
+            let seed = seeds.below(u64::MAX);
             let plan = Plan { transactions: pace.rate * ROUND_SECONDS, rate: Some(pace.rate), seed };
-            seed += 1;
             match start(&url, plan)?.run_to_end().await? {
                 Ended::Done(done) => transactions += done,
                 Ended::LeaderLost(done) => {
@@ -161,7 +164,7 @@ impl Load {
         let (started, planned) = (self.started, self.planned);
         let (report, errors, success) = tokio::task::spawn_blocking(move || self.collect()).await??;
         let duration = started.elapsed();
-        ensure!(success, "pgbench failed: {report}{errors}");
+        ensure!(success, "pgbench failed: {errors}{report}");
         let transactions = processed(&report).with_context(|| format!("read pgbench's report: {report}"))?;
         if transactions < planned {
             bail!("pgbench processed {transactions} of {planned} transactions: {report}{errors}");
@@ -179,7 +182,7 @@ impl Load {
         if LEADER_LOST.iter().any(|words| errors.contains(words)) {
             return Ok(Ended::LeaderLost(transactions.unwrap_or_default()));
         }
-        bail!("pgbench failed: {report}{errors}")
+        bail!("pgbench failed: {errors}{report}")
     }
 
     fn collect(mut self) -> anyhow::Result<(String, String, bool)> {
