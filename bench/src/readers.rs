@@ -25,7 +25,6 @@ use crate::peers::stage::Stage;
 use crate::peers::subscriptions::Start;
 use crate::peers::usage::Usage;
 use crate::process;
-use crate::stats::Percentiles;
 use crate::system::{System, server_name};
 
 use http::Connection;
@@ -248,7 +247,7 @@ impl Bench<'_> {
             run["mismatches"]
         );
         let milliseconds = |value: &Value| value.as_f64().context("read a time of the demo");
-        let (figures, latency): (_, Percentiles) = straight::times(self.system, Script::Demo, reads).await?;
+        let (figures, latency) = straight::times(self.system, Script::Demo, reads).await?;
         Ok(Demo {
             web_ms: milliseconds(&run["elapsed_ms"])?,
             pgbench_ms: figures.transactions / figures.tps * 1e3,

@@ -1,6 +1,5 @@
 //! The same statements straight on one replica, by pgbench.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -89,8 +88,8 @@ async fn run(
         .args(["--no-vacuum", "--protocol=prepared", &format!("--define=posts={posts}")])
         .args(limits)
         .args(script.arguments());
-    let folder: &Path = &system.state_file("pgbench-log");
-    pgbench::logged(pgbench, folder, logged).await.with_context(|| format!("run pgbench: {script:?}"))
+    let folder = system.state_file("pgbench-log");
+    pgbench::logged(pgbench, &folder, logged).await.with_context(|| format!("run pgbench: {script:?}"))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The web application, as a process of its own on the measured databases.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -48,8 +48,7 @@ impl Web {
         let config = system.state_file("webapp.toml");
         fs::write(&config, configuration(system, settings, replicator_url)?)
             .context("write the web application's configuration")?;
-        let mut program =
-            Program::start(Path::new(&settings.webapp), &config, system.state_file("webapp.log"))?;
+        let mut program = Program::start(&settings.webapp, &config, system.state_file("webapp.log"))?;
         wait::until("the web application to answer", PATIENCE, async || {
             program.ensure_runs().map_err(|error| format!("{error:#}"))?;
             let ready = async { Connection::open(port).await?.get("/readyz").await.map(drop) };

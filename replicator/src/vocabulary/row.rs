@@ -26,35 +26,21 @@ pub enum Cell<'a> {
 #[derive(Clone)]
 pub struct Row {
     packed: Box<str>,
-    width: u32,
+    width: usize,
 }
 
 /// Bytes of a mark: 33 bits of position and 2 of state, 7 in each.
 const MARK: usize = 5;
 
-/// What a column is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Absent,
-    Null,
-    Text,
-}
-
-impl State {
-    /// Its place in a mark.
-    fn bits(self) -> u64 {
-        match self {
-            State::Absent => 0,
-            State::Null => 1,
-            State::Text => 2,
-        }
-    }
-}
+// What a mark says of its column.
+const ABSENT: u64 = 0;
+const NULL: u64 = 1;
+const TEXT: u64 = 2;
 
 /// The mark of a column whose text, if it has one, ends so many bytes behind the marks.
-fn mark(state: State, end: usize) -> [u8; MARK] {
+fn mark(state: u64, end: usize) -> [u8; MARK] {
     // At most 2^33: a row's text is shorter than twice PostgreSQL's largest message.
-    let packed = (end as u64) << 2 | state.bits();
+    let packed = (end as u64) << 2 | state;
     std::array::from_fn(|i| (packed >> (7 * i) & 0x7f) as u8)
 }
 
@@ -66,31 +52,26 @@ impl Row {
     pub fn cell(&self, column: usize) -> Cell<'_> {
         let (state, end) = self.read_mark(column);
         match state {
-            State::Absent => Cell::Absent,
-            State::Null => Cell::Null,
-            State::Text => {
+            ABSENT => Cell::Absent,
+            NULL => Cell::Null,
+            _ => {
                 let start = column.checked_sub(1).map_or(0, |before| self.read_mark(before).1);
-                let text = self.width() * MARK;
+                let text = self.width * MARK;
                 Cell::Text(&self.packed[text + start..text + end])
             }
         }
     }
 
-    fn read_mark(&self, column: usize) -> (State, usize) {
-        assert!(column < self.width(), "a column of this table");
+    fn read_mark(&self, column: usize) -> (u64, usize) {
+        assert!(column < self.width, "a column of this table");
         let bytes = &self.packed.as_bytes()[column * MARK..(column + 1) * MARK];
         let packed = bytes.iter().rev().fold(0u64, |packed, byte| packed << 7 | u64::from(*byte));
-        let state = match packed & 3 {
-            0 => State::Absent,
-            1 => State::Null,
-            _ => State::Text,
-        };
-        (state, (packed >> 2) as usize)
+        (packed & 3, (packed >> 2) as usize)
     }
 
     /// How many columns the row has.
     pub fn width(&self) -> usize {
-        self.width as usize
+        self.width
     }
 
     /// Whether every column of the table that can be written has a value here, or needs none.
@@ -134,14 +115,14 @@ impl Row {
         for cell in cells.clone() {
             end += text(cell).len();
             let state = match cell {
-                Cell::Absent => State::Absent,
-                Cell::Null => State::Null,
-                Cell::Text(_) => State::Text,
+                Cell::Absent => ABSENT,
+                Cell::Null => NULL,
+                Cell::Text(_) => TEXT,
             };
             mark(state, end).into_iter().for_each(|byte| packed.push(char::from(byte)));
         }
         cells.for_each(|cell| packed.push_str(text(cell)));
-        Row { packed: packed.into_boxed_str(), width: width as u32 }
+        Row { packed: packed.into_boxed_str(), width }
     }
 }
 
@@ -179,27 +160,25 @@ impl Hash for Key {
     }
 }
 
-/// Where the text of a cell is in a [`RowBuilder`]. `start` above `end` marks the two states that have no text.
+/// A column of a [`RowBuilder`]; a text by its bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Bounds {
-    start: usize,
-    end: usize,
+enum Slot {
+    Absent,
+    Null,
+    Text { start: usize, end: usize },
 }
-
-const NULL: Bounds = Bounds { start: 1, end: 0 };
-const ABSENT: Bounds = Bounds { start: 2, end: 0 };
 
 /// Builds a [`Row`]; columns may come in any order, those never set are [`Cell::Absent`].
 #[derive(Debug)]
 pub struct RowBuilder {
     text: String,
-    cells: Box<[Bounds]>,
+    cells: Box<[Slot]>,
 }
 
 impl RowBuilder {
     /// A row of so many columns, all absent.
     pub fn new(width: usize) -> Self {
-        RowBuilder { text: String::new(), cells: vec![ABSENT; width].into_boxed_slice() }
+        RowBuilder { text: String::new(), cells: vec![Slot::Absent; width].into_boxed_slice() }
     }
 
     /// The same with room for the text, so that it is allocated once.
@@ -210,12 +189,12 @@ impl RowBuilder {
     /// Sets a column to a value that already exists as text.
     pub fn set(&mut self, column: usize, cell: Cell<'_>) {
         match cell {
-            Cell::Absent => self.cells[column] = ABSENT,
-            Cell::Null => self.cells[column] = NULL,
+            Cell::Absent => self.cells[column] = Slot::Absent,
+            Cell::Null => self.cells[column] = Slot::Null,
             Cell::Text(text) => {
                 let start = self.text.len();
                 self.text.push_str(text);
-                self.cells[column] = Bounds { start, end: self.text.len() };
+                self.cells[column] = Slot::Text { start, end: self.text.len() };
             }
         }
     }
@@ -229,7 +208,7 @@ impl RowBuilder {
         let start = self.text.len();
         let result = append(&mut self.text);
         match &result {
-            Ok(_) => self.cells[column] = Bounds { start, end: self.text.len() },
+            Ok(_) => self.cells[column] = Slot::Text { start, end: self.text.len() },
             Err(_) => self.text.truncate(start),
         }
         result
@@ -237,16 +216,16 @@ impl RowBuilder {
 
     /// Whether a column has been given a value or NULL.
     pub fn is_set(&self, column: usize) -> bool {
-        self.cells[column] != ABSENT
+        self.cells[column] != Slot::Absent
     }
 
     /// The row.
     pub fn finish(self) -> Row {
         let text = &self.text;
         Row::pack(self.cells.iter().map(|&cell| match cell {
-            NULL => Cell::Null,
-            ABSENT => Cell::Absent,
-            Bounds { start, end } => Cell::Text(&text[start..end]),
+            Slot::Absent => Cell::Absent,
+            Slot::Null => Cell::Null,
+            Slot::Text { start, end } => Cell::Text(&text[start..end]),
         }))
     }
 }
