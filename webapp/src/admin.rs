@@ -147,6 +147,7 @@ impl Admin {
     }
 }
 
-fn unknown(replica: &str) -> AppError {
+/// There is no replica of this name.
+pub fn unknown(replica: &str) -> AppError {
     AppError::NotFound(format!("{replica} is not configured."))
 }

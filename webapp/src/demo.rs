@@ -141,11 +141,12 @@ impl Run {
     pub fn do_without(&self, replica: Option<&str>) -> bool {
         let server = match replica {
             None => None,
-            // The leader, the last one, is in no rotation.
-            Some(name) => match self.names.iter().rev().skip(1).rev().position(|known| known == name) {
-                None => return false,
-                found => found,
-            },
+            Some(name) => {
+                // The leader, the last one, is in no rotation.
+                let replicas = self.names.split_last().map_or(&[][..], |(_, replicas)| replicas);
+                let Some(found) = replicas.iter().position(|known| known == name) else { return false };
+                Some(found)
+            }
         };
         let done = self.lock().len();
         self.away().change(server, done);

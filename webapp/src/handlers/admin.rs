@@ -10,9 +10,9 @@ use axum::response::{IntoResponse, Redirect, Response};
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::admin::Order;
 use crate::admin::attempts::Attempt;
 use crate::admin::gate::Pass;
+use crate::admin::{Order, unknown};
 use crate::db::queries::detail::Counters;
 use crate::error::AppError;
 use crate::extract::{FormFields, Peer, QueryFields, way_back};
@@ -206,10 +206,10 @@ fn wanted(state: &AppState, headers: &HeaderMap, form: &FormFields) -> Result<(P
 }
 
 fn order(state: &AppState, action: &str, replica: String, table: Option<String>) -> Result<Order, AppError> {
-    let missing = |what: String| AppError::NotFound(what);
-    let action = Action::parse(action).ok_or_else(|| missing(format!("There is no action '{action}'.")))?;
+    let unknown_action = || AppError::NotFound(format!("There is no action '{action}'."));
+    let action = Action::parse(action).ok_or_else(unknown_action)?;
     if state.database().replicas().find(&replica).is_none() {
-        return Err(missing(format!("{replica} is not configured.")));
+        return Err(unknown(&replica));
     }
     let table = table.filter(|table| !table.is_empty());
     if table.is_some() && action != Action::Rebuild {
