@@ -32,6 +32,11 @@ pub(crate) fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
     Ok(seconds(ticks))
 }
 
+/// CPU seconds of a process alone, with children that it has waited for: those that still run are not its own doing.
+pub(crate) fn own_cpu_seconds(pid: u32) -> anyhow::Result<f64> {
+    ticks_of(pid).map(seconds).with_context(|| format!("process {pid} does not exist"))
+}
+
 /// What one process has used.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Share {
@@ -109,6 +114,7 @@ mod tests {
     fn this_process_has_used_cpu_and_memory() {
         let own = std::process::id();
         assert!(cpu_seconds(own).is_ok());
+        assert!(own_cpu_seconds(own).is_ok());
         assert!(peak_memory_mib(own).unwrap() > 1.0);
         assert!(resident_memory_mib(own).unwrap() > 1.0);
         assert_eq!(shares(own).unwrap()[0].pid, own);
@@ -119,6 +125,7 @@ mod tests {
     #[test]
     fn a_process_that_does_not_exist_is_an_error() {
         assert!(cpu_seconds(u32::MAX).is_err());
+        assert!(own_cpu_seconds(u32::MAX).is_err());
         assert!(peak_memory_mib(u32::MAX).is_err());
         assert!(shares(u32::MAX).is_err());
     }

@@ -1,6 +1,7 @@
 //! `readers`: reads over HTTP, spread over three replicas, beside the same statements straight on one of them.
 //!
-//! - *reads*: requests per second, latency and CPU of point reads and lists, by the number of connections;
+//! - *reads*: requests per second, latency and CPU of reads of a row, of a post with its comments and of lists, by the number of
+//!   connections;
 //! - *demo*: a sequential run of the demo beside one pgbench client that makes the same reads;
 //! - *memory*: of the web application, after more and more requests.
 
@@ -72,9 +73,12 @@ enum Way {
     /// The same statement by pgbench, from one replica.
     #[serde(rename = "pgbench")]
     Pgbench,
-    /// pgbench's own read of one column.
+    /// pgbench's own read of one column, in the protocol that it takes unless told otherwise.
     #[serde(rename = "pgbench -S")]
     SelectOnly,
+    /// The same, prepared.
+    #[serde(rename = "pgbench -S -M prepared")]
+    SelectPrepared,
 }
 
 /// One measurement of reads.
@@ -179,14 +183,16 @@ impl Bench<'_> {
     async fn measure(&self) -> anyhow::Result<Figures> {
         let mut figures = Figures::default();
         let (fresh, fresh_peak) = self.web.memory_mib()?;
-        let point = Question::Point { posts: self.options.posts };
-        for question in [point, Question::List] {
+        let row = Question::Row { posts: self.options.posts };
+        let post = Question::Post { posts: self.options.posts };
+        for question in [row, post, Question::List] {
             load::run(self.web.port(), question, 8, Until::Requests(WARMING)).await?;
         }
         for _ in 0..self.options.repeat {
             for &connections in &self.options.connections {
                 for (workload, question, ways) in [
-                    ("point", point, &[Way::Web, Way::Pgbench, Way::SelectOnly][..]),
+                    ("row", row, &[Way::Web, Way::Pgbench, Way::SelectOnly, Way::SelectPrepared][..]),
+                    ("post", post, &[Way::Web, Way::Pgbench]),
                     ("list", Question::List, &[Way::Web, Way::Pgbench]),
                 ] {
                     for &way in ways {
@@ -202,7 +208,7 @@ impl Bench<'_> {
         }
         if self.options.requests > 0 {
             figures.memory.push(Memory { requests: 0, resident: fresh, peak: fresh_peak });
-            figures.memory.extend(self.memory(point).await?);
+            figures.memory.extend(self.memory(row).await?);
         }
         Ok(figures)
     }
@@ -217,7 +223,9 @@ impl Bench<'_> {
         let time = Duration::from_secs(self.options.seconds);
         let script = match (way, question) {
             (Way::SelectOnly, _) => Script::SelectOnly,
-            (_, Question::Point { .. }) => Script::Point,
+            (Way::SelectPrepared, _) => Script::SelectPrepared,
+            (_, Question::Row { .. }) => Script::Row,
+            (_, Question::Post { .. }) => Script::Post,
             (_, Question::List) => Script::List,
         };
         let before = self.used()?;
@@ -238,7 +246,7 @@ impl Bench<'_> {
         let mut connection = Connection::open(self.web.port()).await?;
         let path = format!("/api/demo?reads={reads}&in_flight=1");
         let run: Value =
-            serde_json::from_slice(connection.get(&path).await?).context("read the demo's answer")?;
+            serde_json::from_slice(connection.get(&path).await?.body).context("read the demo's answer")?;
         ensure!(
             run["done"] == reads && run["errors"] == 0 && run["mismatches"] == 0,
             "the demo's run: {} reads, {} errors, {} answers from others than believed",
@@ -275,8 +283,8 @@ impl Bench<'_> {
         Ok(Used {
             servers: Usage::now(&self.stage, Carrier::Direct, self.carrying.daemon(), &[])?,
             web: self.web.cpu_seconds()?,
-            // pgbench is counted with this process as soon as it has ended.
-            generator: process::cpu_seconds(std::process::id())?,
+            // pgbench is counted with this process as soon as it has ended; the web application, which runs on, is not.
+            generator: process::own_cpu_seconds(std::process::id())?,
         })
     }
 }

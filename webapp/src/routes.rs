@@ -59,6 +59,7 @@ pub fn app(state: AppState) -> Router {
     let api = Router::new()
         .route("/api/posts", get(api::list_posts).post(api::create_post))
         .route("/api/posts/{id}", get(api::show_post).merge(put(api::edit_post).delete(api::delete_post)))
+        .route("/api/posts/{id}/row", get(api::show_row))
         .route("/api/comments", post(api::create_comment))
         .route("/api/likes", post(api::create_like))
         .route("/api/users/{user}/posts", get(api::posts_of_user))

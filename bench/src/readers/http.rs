@@ -25,8 +25,8 @@ impl Connection {
         Ok(Self { stream, request: Vec::new(), answer: Vec::with_capacity(4 * LONGEST_HEAD) })
     }
 
-    /// Asks for `path` and returns the answer's body. An error unless its status is 200.
-    pub(crate) async fn get(&mut self, path: &str) -> anyhow::Result<&[u8]> {
+    /// Asks for `path`. An error unless the answer's status is 200.
+    pub(crate) async fn get(&mut self, path: &str) -> anyhow::Result<Answer<'_>> {
         self.request.clear();
         for part in ["GET ", path, " HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"] {
             self.request.extend_from_slice(part.as_bytes());
@@ -45,7 +45,7 @@ impl Connection {
         }
         let body = &self.answer[head.length..];
         ensure!(head.status == 200, "{path}: status {}: {}", head.status, String::from_utf8_lossy(body));
-        Ok(body)
+        Ok(Answer { body, by_replica: head.by_replica })
     }
 
     async fn read(&mut self) -> anyhow::Result<()> {
@@ -53,6 +53,14 @@ impl Connection {
         ensure!(read > 0, "the web application has closed the connection");
         Ok(())
     }
+}
+
+/// An answer, as long as nothing else is asked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Answer<'a> {
+    pub(crate) body: &'a [u8],
+    /// `X-Served-By` names a replica.
+    pub(crate) by_replica: bool,
 }
 
 /// What has to be known of an answer's head.
@@ -63,6 +71,7 @@ struct Head {
     length: usize,
     /// Bytes of the body.
     body: usize,
+    by_replica: bool,
 }
 
 impl Head {
@@ -73,17 +82,19 @@ impl Head {
         let mut lines = text.split("\r\n");
         let first = lines.next().unwrap_or_default();
         let status = first.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
-        let mut body = None;
+        let (mut body, mut by_replica) = (None, false);
         for (name, value) in lines.filter_map(|line| line.split_once(':')) {
             if name.eq_ignore_ascii_case("content-length") {
                 body = value.trim().parse().ok();
+            } else if name.eq_ignore_ascii_case("x-served-by") {
+                by_replica = value.trim().starts_with("replica-");
             } else if name.eq_ignore_ascii_case("connection") && value.trim().eq_ignore_ascii_case("close") {
                 bail!("the web application does not keep its connections");
             }
         }
         let status = status.with_context(|| format!("read the status of {first:?}"))?;
         let body = body.context("an answer without content-length")?;
-        Ok(Some(Self { status, length: end + 4, body }))
+        Ok(Some(Self { status, length: end + 4, body, by_replica }))
     }
 }
 
@@ -96,8 +107,17 @@ mod tests {
     #[test]
     fn a_head_is_read_when_it_is_whole() {
         let answer = b"HTTP/1.1 200 OK\r\nContent-Length:  5\r\nx: y\r\n\r\nhello";
-        assert_eq!(Head::of(answer).unwrap(), Some(Head { status: 200, length: answer.len() - 5, body: 5 }));
+        let head = Head { status: 200, length: answer.len() - 5, body: 5, by_replica: false };
+        assert_eq!(Head::of(answer).unwrap(), Some(head));
         assert_eq!(Head::of(&answer[..answer.len() - 6]).unwrap(), None);
+    }
+
+    #[test]
+    fn a_head_tells_whether_a_replica_answered() {
+        for (by, expected) in [("replica-2", true), ("leader", false)] {
+            let answer = format!("HTTP/1.1 200 OK\r\nX-Served-By: {by}\r\ncontent-length: 0\r\n\r\n");
+            assert_eq!(Head::of(answer.as_bytes()).unwrap().unwrap().by_replica, expected, "{by}");
+        }
     }
 
     #[test]
@@ -128,7 +148,7 @@ mod tests {
             }
         });
         let mut connection = Connection::open(port).await.unwrap();
-        assert_eq!(connection.get("/a").await.unwrap(), b"abcd");
+        assert_eq!(connection.get("/a").await.unwrap().body, b"abcd");
         let refused = connection.get("/b").await.unwrap_err().to_string();
         assert!(refused.contains("503") && refused.contains("later"), "{refused}");
         server.await.unwrap();

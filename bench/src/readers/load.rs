@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use e2e::random::Random;
 use tokio::task::JoinSet;
 
@@ -14,8 +14,13 @@ use crate::stats::Percentiles;
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Question {
-    /// One post of so many, any of them.
-    Point {
+    /// One post of so many, any of them: its row alone.
+    Row {
+        /// How many there are.
+        posts: u64,
+    },
+    /// The same with its comments and likes.
+    Post {
         /// How many there are.
         posts: u64,
     },
@@ -27,11 +32,27 @@ impl Question {
     fn path(self, random: &mut Random) -> String {
         match self {
             // As `sql/posts.sql` numbers them.
-            Self::Point { posts } => {
+            Self::Row { posts } => {
+                format!("/api/posts/00000000-0000-4000-8000-{:012x}/row", random.between(1, posts))
+            }
+            Self::Post { posts } => {
                 format!("/api/posts/00000000-0000-4000-8000-{:012x}", random.between(1, posts))
             }
             Self::List => "/api/posts".to_owned(),
         }
+    }
+
+    /// Whether this is an answer to it: the post that was asked for, or a list.
+    fn is_answered_by(self, path: &str, body: &[u8]) -> bool {
+        let (start, mark) = match self {
+            Self::Row { .. } | Self::Post { .. } => ("{\"id\":\"", path.split('/').nth(3)),
+            Self::List => ("{", Some("\"posts\":[")),
+        };
+        let rest = body.strip_prefix(start.as_bytes()).zip(mark);
+        rest.is_some_and(|(rest, mark)| match self {
+            Self::List => rest.windows(mark.len()).any(|part| part == mark.as_bytes()),
+            _ => rest.starts_with(mark.as_bytes()),
+        })
     }
 }
 
@@ -95,7 +116,9 @@ async fn on_this_thread(
             while left.fetch_sub(1, Ordering::Relaxed) > 0 && started.elapsed() < limit {
                 let path = question.path(&mut random);
                 let asked = Instant::now();
-                connection.get(&path).await?;
+                let answer = connection.get(&path).await?;
+                ensure!(answer.by_replica, "{path}: not answered by a replica");
+                ensure!(question.is_answered_by(&path, answer.body), "{path}: answered with something else");
                 took.push(asked.elapsed().as_secs_f64() * 1e3);
             }
             anyhow::Ok(took)
@@ -119,8 +142,21 @@ mod tests {
     #[test]
     fn every_post_has_an_address_of_its_number() {
         let mut random = Random::new(1);
-        let last = Question::Point { posts: 1 }.path(&mut random);
+        let last = Question::Post { posts: 1 }.path(&mut random);
         assert_eq!(last, "/api/posts/00000000-0000-4000-8000-000000000001");
+        assert_eq!(Question::Row { posts: 1 }.path(&mut random), format!("{last}/row"));
         assert_eq!(Question::List.path(&mut random), "/api/posts");
+    }
+
+    #[test]
+    fn an_answer_to_another_question_is_none() {
+        let row = Question::Row { posts: 2 };
+        let body = br#"{"id":"00000000-0000-4000-8000-000000000001","user_id":"ada"}"#;
+        let path = |number| format!("/api/posts/00000000-0000-4000-8000-00000000000{number}/row");
+        assert!(row.is_answered_by(&path(1), body));
+        assert!(!row.is_answered_by(&path(2), body));
+        assert!(!row.is_answered_by(&path(1), b"{}"));
+        assert!(Question::List.is_answered_by("/api/posts", br#"{"next":null,"posts":[]}"#));
+        assert!(!Question::List.is_answered_by("/api/posts", body));
     }
 }

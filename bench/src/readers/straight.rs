@@ -18,14 +18,18 @@ const LOGGED: f64 = 0.2;
 /// What pgbench repeats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Script {
-    /// The statement of a point read.
-    Point,
+    /// The statement of a post alone.
+    Row,
+    /// The statement of a post with its comments and likes.
+    Post,
     /// The statement of a list.
     List,
     /// The statement of the demo's reads.
     Demo,
-    /// Its own: one column of one row by its key (`pgbench -S`).
+    /// Its own: one column of one row by its key, as the text of a statement each time (`pgbench -S`).
     SelectOnly,
+    /// The same, prepared.
+    SelectPrepared,
 }
 
 impl Script {
@@ -35,11 +39,16 @@ impl Script {
             vec![format!("--file={}", path.display())]
         };
         match self {
-            Self::Point => file("point.sql"),
+            Self::Row => file("row.sql"),
+            Self::Post => file("post.sql"),
             Self::List => file("list.sql"),
             Self::Demo => file("demo.sql"),
-            Self::SelectOnly => vec!["--select-only".to_owned()],
+            Self::SelectOnly | Self::SelectPrepared => vec!["--select-only".to_owned()],
         }
+    }
+
+    fn protocol(self) -> &'static str {
+        if self == Self::SelectOnly { "--protocol=simple" } else { "--protocol=prepared" }
     }
 }
 
@@ -85,7 +94,7 @@ async fn run(
 ) -> anyhow::Result<(Figures, Percentiles)> {
     let mut pgbench = system.client_program("pgbench", REPLICA)?;
     pgbench
-        .args(["--no-vacuum", "--protocol=prepared", &format!("--define=posts={posts}")])
+        .args(["--no-vacuum", script.protocol(), &format!("--define=posts={posts}")])
         .args(limits)
         .args(script.arguments());
     let folder = system.state_file("pgbench-log");
@@ -95,7 +104,7 @@ async fn run(
 #[cfg(test)]
 mod tests {
     use webapp::db::queries::demo::WhoAnswers;
-    use webapp::db::queries::posts::{NewestPosts, PostById};
+    use webapp::db::queries::posts::{NewestPosts, PostById, StoredPost};
     use webapp::db::statement::Read;
 
     /// The words of a statement, without what pgbench wants around them.
@@ -108,11 +117,9 @@ mod tests {
     #[test]
     fn pgbench_asks_what_the_web_application_asks() {
         let id = "('00000000-0000-4000-8000-' || lpad(to_hex(:n::int), 12, '0'))::uuid";
-        assert_eq!(
-            words(include_str!("../../sql/point.sql")),
-            words(&PostById::SQL.replace("$1", id)),
-            "one post"
-        );
+        let (row, post) = (StoredPost::SQL.replace("$1", id), PostById::SQL.replace("$1", id));
+        assert_eq!(words(include_str!("../../sql/row.sql")), words(&row), "a post alone");
+        assert_eq!(words(include_str!("../../sql/post.sql")), words(&post), "a post");
         // The first page, and one more row than it shows.
         let first = NewestPosts::SQL.replace("$1", "NULL").replace("$2", "NULL").replace("$3", "21");
         assert_eq!(words(include_str!("../../sql/list.sql")), words(&first), "the list");

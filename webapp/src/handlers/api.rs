@@ -10,7 +10,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::db::queries::posts::{
-    CreatePost, DeletePost, EditPost, NewestPosts, PageOf, PostById, PostsOfUser, SearchPosts,
+    CreatePost, DeletePost, EditPost, NewestPosts, PageOf, PostById, PostsOfUser, SearchPosts, StoredPost,
 };
 use crate::db::queries::reactions::{AddComment, AddLike};
 use crate::db::queries::users::StatsOf;
@@ -127,6 +127,15 @@ pub async fn list_posts(query: QueryFields, visit: Visit) -> Answer {
 /// 404, 503.
 pub async fn show_post(PathText(id): PathText, visit: Visit) -> Answer {
     let post = visit.read(&PostById(post_id(&id)?)).await?.ok_or_else(AppError::no_such_post)?;
+    Ok(Json(post).into_response())
+}
+
+/// `GET /api/posts/{id}/row`: the post alone, for programs that want nothing else of it.
+///
+/// # Errors
+/// 404, 503.
+pub async fn show_row(PathText(id): PathText, visit: Visit) -> Answer {
+    let post = visit.read(&StoredPost(post_id(&id)?)).await?.ok_or_else(AppError::no_such_post)?;
     Ok(Json(post).into_response())
 }
 

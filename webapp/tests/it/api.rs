@@ -33,6 +33,9 @@ async fn what_is_written_is_read_with_its_comments_and_likes() -> anyhow::Result
     ensure!(post["content"] == "edited" && post["comment_count"] == 1 && post["like_count"] == 1, "{post}");
     ensure!(post["comments"][0]["content"] == "first" && post["likes"][0]["user_id"] == "grace", "{post}");
     ensure!(post["created_at"] == created.body()["created_at"], "{post}");
+    let row = site.get(&format!("/api/posts/{id}/row")).await?;
+    ensure!(row.header("x-served-by").starts_with("replica-"), "{row:?}");
+    ensure!(row.body() == edited.body(), "{row:?}");
 
     let stats = site.get("/api/users/tester/stats").await?.body();
     let expected =

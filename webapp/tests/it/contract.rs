@@ -121,6 +121,8 @@ async fn every_operation_answers_as_it_is_described() -> anyhow::Result<()> {
         (Method::POST, post, post, Some(&empty), 422),
         (Method::GET, one, &seed, None, 200),
         (Method::GET, one, &nobody, None, 404),
+        (Method::GET, "/api/posts/{id}/row", &format!("{seed}/row"), None, 200),
+        (Method::GET, "/api/posts/{id}/row", &format!("{nobody}/row"), None, 404),
         (Method::PUT, one, &seed, Some(&stale), 409),
         (Method::PUT, one, &seed, Some(&json!({ "content": "Edited" })), 200),
         (Method::POST, "/api/comments", "/api/comments", Some(&comment), 201),

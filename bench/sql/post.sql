@@ -1,4 +1,4 @@
--- The statement of the web application's page of one post.
+-- The statement of the web application's page of one post, with its comments and likes.
 \set n random(1, :posts)
 SELECT p.id, p.user_id, p.content, p.created_at, p.updated_at, p.version,
          (SELECT count(*) FROM comments c WHERE c.post_id = p.id) AS comment_count,
