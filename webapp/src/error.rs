@@ -1,7 +1,7 @@
 //! Errors that a client sees: a status, a code for programs, a sentence for people. Never the cause: that is logged.
 //!
 //! A handler returns an [`AppError`]; as a response it is only a status and a [`Problem`]. The middleware
-//! [`crate::middleware::render_problems`] turns that into JSON for the API and into a page for everybody else.
+//! [`crate::middleware::around`] turns that into JSON for the API and into a page for everybody else.
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use axum::Json;
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, REFERRER_POLICY, RETRY_AFTER,
     WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
@@ -19,6 +19,7 @@ use tower_http::compression::predicate::{DefaultPredicate, Predicate, SizeAbove}
 
 use crate::error::Problem;
 use crate::page::error_page;
+use crate::state::AppState;
 use crate::visit::Visit;
 
 /// Nothing but our own style, script, images and addresses; no inline code; no framing.
@@ -40,53 +41,77 @@ pub fn compression() -> CompressionLayer<impl Predicate> {
     CompressionLayer::new().gzip(true).quality(CompressionLevel::Fastest).compress_when(worth_it)
 }
 
-/// Sets the headers that make a browser careful.
-pub async fn security_headers(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
+/// Does for every request what has to be done around its handler: gives it its [`Visit`], gives an error its body, sets the
+/// headers that every answer has, and measures. One layer for all of it, because each one costs a request a box and a copy
+/// of every layer within it.
+pub async fn around(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let labels = Labels::of(&request);
+    let path = request.uri().path();
+    let is_api = path.starts_with("/api/");
+    let for_programs = is_api
+        || std::path::Path::new(path).extension().is_some_and(|e| e == "json")
+        || wants_json(request.headers());
+    let mut response = match Visit::begin(state, &request) {
+        Ok(visit) => {
+            request.extensions_mut().insert(visit.clone());
+            let mut response = next.run(request).await;
+            visit.finish(response.headers_mut());
+            with_problem(response, Some(&visit), for_programs)
+        }
+        Err(error) => with_problem(error.into_response(), None, for_programs),
+    };
+    set_headers(response.headers_mut(), is_api);
+    labels.record(started, response.status());
+    response
+}
+
+/// Those that make a browser careful; and answers of the API are about now, and of one caller: nobody may keep them.
+fn set_headers(headers: &mut HeaderMap, is_api: bool) {
     for (name, value) in [
         (CONTENT_SECURITY_POLICY, POLICY),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (REFERRER_POLICY, "same-origin"),
         (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     ] {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        headers.insert(name, HeaderValue::from_static(value));
     }
-    response
+    if is_api {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
 }
 
-/// Answers of the API are about now, and of one caller: nobody may keep them.
-pub async fn no_store(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+/// What a request is measured by: its route, never its address, whose ids would make a time series each.
+struct Labels {
+    method: &'static str,
+    route: String,
 }
 
-/// Measures each request by its route, never by its address: ids would make a time series each.
-pub async fn measure(request: Request, next: Next) -> Response {
-    // A method that somebody made up must not become a time series.
-    let known =
-        [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE].contains(request.method());
-    let method = if known { request.method().to_string() } else { "other".to_owned() };
-    let path = request.extensions().get::<MatchedPath>();
-    let route = path.map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
-    let started = Instant::now();
-    let response = next.run(request).await;
-    let status = response.status().as_u16().to_string();
-    metrics::histogram!("http_server_request_duration_seconds", "method" => method, "route" => route, "status" => status)
-        .record(started.elapsed().as_secs_f64());
-    response
+impl Labels {
+    fn of(request: &Request) -> Self {
+        let method = match *request.method() {
+            Method::GET => "GET",
+            Method::HEAD => "HEAD",
+            Method::POST => "POST",
+            Method::PUT => "PUT",
+            Method::DELETE => "DELETE",
+            // A method that somebody made up must not become a time series.
+            _ => "other",
+        };
+        let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
+        Self { method, route: route.to_owned() }
+    }
+
+    fn record(self, started: Instant, status: StatusCode) {
+        metrics::histogram!("http_server_request_duration_seconds", "method" => self.method, "route" => self.route, "status" => status.as_str().to_owned())
+            .record(started.elapsed().as_secs_f64());
+    }
 }
 
 /// Gives an error its body: JSON for programs, a page for people.
-pub async fn render_problems(request: Request, next: Next) -> Response {
-    let path = request.uri().path();
-    let for_programs = path.starts_with("/api/")
-        || std::path::Path::new(path).extension().is_some_and(|e| e == "json")
-        || wants_json(request.headers());
-    let response = next.run(request).await;
+fn with_problem(response: Response, visit: Option<&Visit>, for_programs: bool) -> Response {
     let Some(problem) = response.extensions().get::<Problem>().cloned() else { return response };
-    let visit = response.extensions().get::<Visit>().cloned();
-    let rendered = if for_programs { problem_json(&problem) } else { error_page(problem, visit.as_ref()) };
+    let rendered = if for_programs { problem_json(&problem) } else { error_page(problem, visit) };
     // What the visit has to say (who answered, cookies) is in the headers already and stays.
     let (mut parts, _) = response.into_parts();
     let (rendered, body) = rendered.into_parts();

@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Redirect};
 use axum::routing::{get, post, put};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -13,7 +13,7 @@ use crate::handlers::{
     admin, api, changes, demo, docs, health, home, live, posts, reactions, replica, status, theme, users,
 };
 use crate::state::AppState;
-use crate::{assets, middleware, visit};
+use crate::{assets, middleware};
 
 /// The largest body: a post of 10 000 characters of four bytes has 120 000 when it is percent-encoded in a form, and in
 /// JSON, written as pairs of escapes, as many; anything much larger is no post.
@@ -66,8 +66,7 @@ pub fn app(state: AppState) -> Router {
         .route("/api/users/{user}/stats", get(api::stats_of_user))
         .route("/api/demo", get(api::demo))
         .route("/api/status", get(status::json))
-        .route("/api/replicas/{name}/{action}", post(admin::act_for_program))
-        .layer(from_fn(middleware::no_store));
+        .route("/api/replicas/{name}/{action}", post(admin::act_for_program));
     let operations = Router::new()
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
@@ -86,10 +85,7 @@ pub fn app(state: AppState) -> Router {
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(same_site)
         .layer(CatchPanicLayer::custom(internal))
-        .layer(from_fn_with_state(state.clone(), visit::attach))
-        .layer(from_fn(middleware::render_problems))
-        .layer(from_fn(middleware::security_headers))
+        .layer(from_fn_with_state(state.clone(), middleware::around))
         .layer(middleware::compression())
-        .layer(from_fn(middleware::measure))
         .with_state(state)
 }

@@ -3,12 +3,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{FromRequestParts, Request};
 use axum::http::header::SET_COOKIE;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method};
-use axum::middleware::Next;
-use axum::response::Response;
 use axum_extra::extract::cookie::{Cookie, CookieJar};
 use uuid::Uuid;
 
@@ -42,6 +40,23 @@ struct Inner {
 }
 
 impl Visit {
+    /// The view of a request that came like this.
+    ///
+    /// # Errors
+    /// When the token header is not a token.
+    pub(crate) fn begin(state: AppState, request: &Request) -> Result<Self, AppError> {
+        let wrong =
+            || FieldError::new("X-Consistency-Token", "The token is not one that an answer returned.");
+        let session = state.sessions().begin(request.headers()).map_err(|_| AppError::BadRequest(wrong()))?;
+        let plain = CookieJar::from_headers(request.headers());
+        let name = plain.get(NAME_COOKIE).map(|cookie| cookie.value().to_owned());
+        let theme = plain.get(THEME_COOKIE).map(|cookie| Theme::parse(cookie.value())).unwrap_or_default();
+        // The page of a form's problem has no address that can be asked for again.
+        let path = if request.method() == Method::GET { request.uri().path_and_query() } else { None };
+        let path = path.map_or_else(|| "/".to_owned(), ToString::to_string);
+        Ok(Self(Arc::new(Inner { state, session, name, theme, path, remember: Mutex::default() })))
+    }
+
     /// Answers a read with everything that the caller wrote, and nothing older than what the caller saw before.
     ///
     /// # Errors
@@ -122,7 +137,8 @@ impl Visit {
         *self.0.remember.lock().unwrap_or_else(PoisonError::into_inner) = Some(user.clone());
     }
 
-    fn finish(&self, headers: &mut HeaderMap) {
+    /// Puts what came of it into the response's headers.
+    pub(crate) fn finish(&self, headers: &mut HeaderMap) {
         self.0.session.finish(headers);
         let remember = self.0.remember.lock().unwrap_or_else(PoisonError::into_inner);
         let cookie = remember.as_ref().map(|name| lasting(Cookie::new(NAME_COOKIE, name.to_string())));
@@ -139,30 +155,4 @@ impl FromRequestParts<AppState> for Visit {
         let visit = parts.extensions.get::<Self>().cloned();
         visit.ok_or_else(|| AppError::Internal(anyhow::anyhow!("a route without the visit middleware")))
     }
-}
-
-/// Gives each request its [`Visit`], and each response what came of it.
-///
-/// # Errors
-/// When the token header is not a token.
-pub async fn attach(
-    State(state): State<AppState>,
-    mut request: Request,
-    next: Next,
-) -> Result<Response, AppError> {
-    let wrong = || FieldError::new("X-Consistency-Token", "The token is not one that an answer returned.");
-    let session = state.sessions().begin(request.headers()).map_err(|_| AppError::BadRequest(wrong()))?;
-    let plain = CookieJar::from_headers(request.headers());
-    let name = plain.get(NAME_COOKIE).map(|cookie| cookie.value().to_owned());
-    let theme = plain.get(THEME_COOKIE).map(|cookie| Theme::parse(cookie.value())).unwrap_or_default();
-    // The page of a form's problem has no address that can be asked for again.
-    let path = if request.method() == Method::GET { request.uri().path_and_query() } else { None };
-    let path = path.map_or_else(|| "/".to_owned(), ToString::to_string);
-    let visit = Visit(Arc::new(Inner { state, session, name, theme, path, remember: Mutex::default() }));
-    request.extensions_mut().insert(visit.clone());
-    let mut response = next.run(request).await;
-    visit.finish(response.headers_mut());
-    // For the error page, which is made further out.
-    response.extensions_mut().insert(visit);
-    Ok(response)
 }

@@ -86,8 +86,7 @@ impl Attempt {
 
     pub(super) fn failed_on(&mut self, index: usize, replica: &Replica, error: &DbError) {
         self.failed[index] = true;
-        metrics::counter!("web_reads_total", "replica" => replica.name().to_owned(), "outcome" => "error")
-            .increment(1);
+        replica.meters().error.increment(1);
         tracing::debug!(replica = replica.name(), error = %error, "a read failed on a replica, trying elsewhere");
     }
 
@@ -116,11 +115,10 @@ impl Attempt {
             lag: progress.lag(jiff::Timestamp::now()),
             retried: self.failed.contains(&true),
         };
-        let outcome = if served.retried { "retried" } else { "ok" };
-        metrics::counter!("web_reads_total", "replica" => served.by.clone(), "outcome" => outcome)
-            .increment(1);
-        metrics::histogram!("web_read_duration_seconds", "replica" => served.by.clone())
-            .record(served.duration.as_secs_f64());
+        let meters = replica.meters();
+        let outcome = if served.retried { &meters.retried } else { &meters.ok };
+        outcome.increment(1);
+        meters.duration.record(served.duration.as_secs_f64());
         if matches!(preference, Preference::AtLeast(token) if token.is_met_by_xid_only(&progress.standing()))
         {
             metrics::counter!("web_reads_met_by_xid_total").increment(1);

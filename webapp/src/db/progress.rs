@@ -1,5 +1,7 @@
 //! Where a replica stands, as it says itself in the schema `replicator`.
 
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -35,6 +37,22 @@ pub fn with_progress(sql: &str) -> String {
            LEFT JOIN (SELECT asked.*, true AS "{FOUND}" FROM ({sql}) AS asked) AS answer ON true"#,
         columns!()
     )
+}
+
+/// The texts of [`with_progress`], made once for each statement.
+#[derive(Default)]
+pub(super) struct Texts(RwLock<HashMap<(usize, usize), Arc<str>>>);
+
+impl Texts {
+    /// The text of `sql`. Statements are constants, so where one stands says which it is, and its characters need not be looked at.
+    pub(super) fn of(&self, sql: &'static str) -> Arc<str> {
+        let place = (sql.as_ptr().addr(), sql.len());
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner).get(&place).map(Arc::clone);
+        known.unwrap_or_else(|| {
+            let mut texts = self.0.write().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(texts.entry(place).or_insert_with(|| with_progress(sql).into()))
+        })
+    }
 }
 
 /// Parts the rows of [`with_progress`] into the progress and the answer's rows; none when the replica has no progress.
@@ -107,6 +125,14 @@ mod tests {
     fn progress(live: bool, watermark: u64, committed_at: Option<&str>) -> Progress {
         let committed_at = committed_at.map(|text| text.parse().unwrap());
         Progress { live, watermark: Lsn(watermark), xid: None, history: None, committed_at }
+    }
+
+    #[test]
+    fn a_text_is_made_once_and_is_that_of_its_statement() {
+        let texts = Texts::default();
+        let (one, two) = (texts.of("SELECT 1 AS a"), texts.of("SELECT 2 AS a"));
+        assert_eq!((&*one, &*two), (&*with_progress("SELECT 1 AS a"), &*with_progress("SELECT 2 AS a")));
+        assert!(Arc::ptr_eq(&one, &texts.of("SELECT 1 AS a")));
     }
 
     #[test]

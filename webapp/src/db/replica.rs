@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Object, Pool};
 use jiff::Timestamp;
+use metrics::{Counter, Histogram};
 use tokio_util::sync::CancellationToken;
 
 use super::error::DbError;
 use super::lsn::Lsn;
 use super::pool::{Access, BadUrl, Target, limits, settle};
-use super::progress::{Progress, part, with_progress};
+use super::progress::{Progress, Texts, part};
 use super::route::ReplicaView;
 use super::set::Signals;
 use super::statement::Read;
@@ -58,9 +59,34 @@ pub struct Replica {
     /// Its watermarks are pushed.
     is_heard: AtomicBool,
     status: Mutex<Status>,
+    meters: Meters,
+    texts: Texts,
     signals: Arc<Signals>,
     /// Cancelled when it is no longer one of the configuration's.
     removed: CancellationToken,
+}
+
+/// What is counted of a replica's reads. Looked up once: by name and labels each time, it would cost a read more than all
+/// that is counted.
+pub(super) struct Meters {
+    pub(super) ok: Counter,
+    /// It answered after another one had failed.
+    pub(super) retried: Counter,
+    pub(super) error: Counter,
+    /// In seconds, waiting included.
+    pub(super) duration: Histogram,
+}
+
+impl Meters {
+    fn of(replica: &str) -> Self {
+        let reads = |outcome: &'static str| metrics::counter!("web_reads_total", "replica" => replica.to_owned(), "outcome" => outcome);
+        Self {
+            ok: reads("ok"),
+            retried: reads("retried"),
+            error: reads("error"),
+            duration: metrics::histogram!("web_read_duration_seconds", "replica" => replica.to_owned()),
+        }
+    }
 }
 
 impl Replica {
@@ -93,6 +119,8 @@ impl Replica {
             drained: AtomicBool::new(false),
             is_heard: AtomicBool::new(false),
             status: Mutex::new(Status { health, progress: None, seen_at: None }),
+            meters: Meters::of(&replica.name),
+            texts: Texts::default(),
             signals,
             removed: CancellationToken::new(),
         })
@@ -101,6 +129,10 @@ impl Replica {
     /// Its name in the configuration, which its `cluster_name` must equal.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(super) fn meters(&self) -> &Meters {
+        &self.meters
     }
 
     /// Its connection URL, for the monitor's own connection.
@@ -222,7 +254,7 @@ impl Replica {
 
     async fn exchange<R: Read>(&self, read: &R, limit: Duration) -> Result<(Progress, R::Output), DbError> {
         let connection = self.pool.get().await?;
-        let outcome = tokio::time::timeout(limit, ask(&connection, read)).await;
+        let outcome = tokio::time::timeout(limit, ask(&connection, &self.texts.of(R::SQL), read)).await;
         settle(connection, outcome, limit)?
             .ok_or_else(|| DbError::Unreachable("replicator.progress is empty".to_owned()))
     }
@@ -281,12 +313,13 @@ impl Replica {
     }
 }
 
-/// None when the replica does not say where it stands.
+/// `sql` is the text of `read` with the progress. None when the replica does not say where it stands.
 async fn ask<R: Read>(
     connection: &Object,
+    sql: &str,
     read: &R,
 ) -> Result<Option<(Progress, R::Output)>, tokio_postgres::Error> {
-    let statement = connection.prepare_cached(&with_progress(R::SQL)).await?;
+    let statement = connection.prepare_cached(sql).await?;
     let rows = connection.query(&statement, &read.params()).await?;
     part(&rows)?.map(|(progress, rows)| Ok((progress, read.decode(rows)?))).transpose()
 }
