@@ -5,7 +5,7 @@
 //! | `/livez` | 200 as long as the process serves |
 //! | `/readyz` | 200 when every replica is being applied to, else 503 and a line for each that is not |
 //! | `/metrics` | Prometheus text |
-//! | `/v1/replicas` | every replica with state, cause, watermark and lag, as JSON |
+//! | `/v1/replicas` | every replica with state, cause, watermark and lag, and where the topics end, as JSON |
 //! | `/v1/events` | what happens, as it happens ([`events`]) |
 //! | POST `/v1/replicas/{name}/pause`, `…/resume` | 200 when the replica's database knows the wish; needs `http.admin_token` as bearer token |
 //! | POST `/v1/replicas/{name}/rebuild` | the same; the body may name tables: `{"tables": ["schema.table"]}`, else all are copied afresh |
@@ -27,6 +27,7 @@ use crate::metrics;
 use crate::rebuild::{self, RebuildError};
 use crate::replica::control;
 use crate::snapshot::{LeaderSettings, SnapshotError};
+use crate::source::kafka::ends::{Ends, TopicEnd};
 use crate::status::{ReplicaStatus, StatusCell, now_ms};
 
 /// In whose name the verbs act.
@@ -54,6 +55,8 @@ pub struct AdminState {
     pub token: Option<Secret>,
     /// Where copies come from; none: there are no copies.
     pub leader: Option<LeaderSettings>,
+    /// Where the topics end; none on a source without topics.
+    pub ends: Option<Ends>,
 }
 
 impl AdminState {
@@ -202,6 +205,9 @@ async fn render_metrics(State(state): State<AdminState>) -> impl IntoResponse {
 #[derive(Debug, Serialize)]
 struct Replicas {
     replicas: Vec<Replica>,
+    /// Where the topics end, as far as it is known; absent on a source without topics.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    topics: Option<Vec<TopicEnd>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -214,7 +220,10 @@ struct Replica {
 async fn replicas(State(state): State<AdminState>) -> Json<Replicas> {
     let now = now_ms();
     let with_lag = |status: ReplicaStatus| Replica { lag_ms: status.lag_ms(now), status };
-    Json(Replicas { replicas: state.statuses().into_iter().map(with_lag).collect() })
+    Json(Replicas {
+        replicas: state.statuses().into_iter().map(with_lag).collect(),
+        topics: state.ends.map(|ends| ends.list(now)),
+    })
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use crate::replica::quarantine::FailurePolicy;
 use crate::snapshot::{LeaderSettings, SnapshotMode};
 use crate::source::SourceSettings;
 use crate::source::kafka::KafkaSettings;
+use crate::source::kafka::ends::Ends;
 use crate::source::postgres::PostgresSettings;
 use crate::worker::CopySettings;
 
@@ -259,6 +260,7 @@ impl Config {
             transaction_topic: self.source.transaction_topic.clone(),
             transactions: self.source.transactions,
             options: self.source.kafka.clone(),
+            ends: Ends::default(),
         }
     }
 

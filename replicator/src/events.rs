@@ -11,7 +11,7 @@ use tokio::sync::broadcast;
 
 use crate::status::now_ms;
 use crate::vocabulary::lsn::CommitLsn;
-use crate::vocabulary::parcel::{Committed, Parcel, ParcelEnd};
+use crate::vocabulary::parcel::{Committed, Parcel, ParcelEnd, Passage};
 
 /// Events that a slow listener may be behind by; then it misses some, and is told how many.
 const QUEUE: usize = 1024;
@@ -52,6 +52,9 @@ pub struct Transaction {
     pub lsn: String,
     /// When the leader committed it, in milliseconds since 1970 by the leader's clock.
     pub committed_at_ms: i64,
+    /// When the walsender, or the connector, sent it on, in milliseconds since 1970 by the clock over there
+    /// ([`Passage::sent_at_ms`]); none where that is not known.
+    pub sent_at_ms: Option<i64>,
     /// How many changes of which kind, by table and operation. Of a transaction that came in parts only the last part's.
     pub tables: BTreeMap<String, BTreeMap<&'static str, usize>>,
     /// Whether `tables` is all of it.
@@ -67,6 +70,8 @@ pub struct Arrival {
     pub lsn: String,
     /// The replica.
     pub replica: String,
+    /// When all of it had been read for this replica, in milliseconds since 1970 by this host's clock.
+    pub read_at_ms: Option<i64>,
     /// When it became visible there, in milliseconds since 1970 by this host's clock.
     pub applied_at_ms: i64,
 }
@@ -111,11 +116,17 @@ impl Feed {
             let verdict = choice.decide(committed.lsn, at_ms);
             drop(choice);
             if let Verdict::First { left_out } = verdict {
-                self.send(Event::Transaction(describe(committed, parcel, complete, left_out)));
+                let Passage { sent_at_ms, .. } = point.passage;
+                let told = Transaction { sent_at_ms, complete, left_out, ..describe(committed, parcel) };
+                self.send(Event::Transaction(told));
             }
             if verdict != Verdict::LeftOut {
-                let lsn = committed.lsn.to_string();
-                self.send(Event::Applied(Arrival { lsn, replica: replica.to_owned(), applied_at_ms: at_ms }));
+                self.send(Event::Applied(Arrival {
+                    lsn: committed.lsn.to_string(),
+                    replica: replica.to_owned(),
+                    read_at_ms: point.passage.read_at_ms,
+                    applied_at_ms: at_ms,
+                }));
             }
         }
     }
@@ -126,7 +137,7 @@ impl Feed {
     }
 }
 
-fn describe(committed: Committed, parcel: &Parcel, complete: bool, left_out: u64) -> Transaction {
+fn describe(committed: Committed, parcel: &Parcel) -> Transaction {
     let mut tables: BTreeMap<String, BTreeMap<&'static str, usize>> = BTreeMap::new();
     for change in &parcel.changes {
         let operations = tables.entry(change.table.name.to_string()).or_default();
@@ -136,9 +147,10 @@ fn describe(committed: Committed, parcel: &Parcel, complete: bool, left_out: u64
         xid: committed.xid.0,
         lsn: committed.lsn.to_string(),
         committed_at_ms: committed.committed_at_ms,
+        sent_at_ms: None,
         tables,
-        complete,
-        left_out,
+        complete: true,
+        left_out: 0,
     }
 }
 

@@ -42,8 +42,10 @@ pub async fn run(config: &Config) -> anyhow::Result<Ended> {
     let stop = CancellationToken::new();
     let statuses: Vec<_> = config.replicas.iter().map(|r| StatusCell::new(&r.name)).collect();
     let mut workers = JoinSet::new();
+    let source = config.source();
+    let ends = source.ends();
     let hub = HubSettings {
-        source: config.source(),
+        source,
         replicas: config.replicas.iter().map(|replica| replica.name.clone()).collect(),
         detach_after: Duration::from_millis(config.apply.detach_after_ms),
     };
@@ -62,6 +64,7 @@ pub async fn run(config: &Config) -> anyhow::Result<Ended> {
         streams: Streams::new(feed),
         token: config.http.token().cloned(),
         leader: config.leader(),
+        ends,
     });
     // Metrics and probes own nothing that must be unwound: they end with the process.
     let _upkeep = tokio::spawn(metrics::upkeep(handle));

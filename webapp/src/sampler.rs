@@ -19,7 +19,7 @@ use crate::db::pool::BadUrl;
 use crate::db::replica::Health;
 use crate::db::set::ReplicaSet;
 use crate::model::status::checks::{Context, date, judge};
-use crate::model::status::facts::{ConnectorFacts, LeaderFacts, ReplicaFacts, Seen, WorkerFacts};
+use crate::model::status::facts::{ConnectorFacts, LeaderFacts, ReplicaFacts, ReplicatorFacts, Seen};
 use crate::model::status::track::{LeaderTrack, ReplicaTrack};
 use crate::model::status::{DRAINED, Point, ReplicaSample, Sample};
 use outside::Outside;
@@ -49,7 +49,7 @@ struct Past {
 struct Look {
     leader: Result<LeaderFacts, String>,
     replicas: Vec<Result<ReplicaFacts, String>>,
-    workers: Option<Result<Vec<WorkerFacts>, String>>,
+    replicator: Option<Result<ReplicatorFacts, String>>,
     connector: Option<Result<ConnectorFacts, String>>,
     broker: Option<Result<(), String>>,
 }
@@ -150,17 +150,17 @@ impl Sampler {
 
     /// Everything at the same time, so that one that does not answer delays the sample by its own limit only.
     async fn look(&self, set: &ReplicaSet) -> Look {
-        let (leader, replicas, workers, connector, broker) = tokio::join!(
+        let (leader, replicas, replicator, connector, broker) = tokio::join!(
             self.observers.leader(),
             self.observers.replicas(set),
-            self.outside.workers(),
+            self.outside.replicator(),
             self.outside.connector(),
             self.outside.broker(),
         );
         Look {
             leader: leader.map_err(|error| error.words().to_owned()),
             replicas,
-            workers,
+            replicator,
             connector,
             broker,
         }
@@ -189,11 +189,16 @@ impl Sampler {
             replica.rates = track.rates(SHOWN);
         }
         drop(past);
-        update(&mut sample.replicator, look.workers, at);
+        update(&mut sample.replicator, look.replicator, at);
         update(&mut sample.connector, look.connector, at);
         update(&mut sample.broker, look.broker, at);
         let start = |service: &str| self.settings.start(service);
-        let context = Context { lag_slo: Duration::from_millis(self.settings.lag_slo_ms), start: &start };
+        let connector = self.settings.connector_address();
+        let context = Context {
+            lag_slo: Duration::from_millis(self.settings.lag_slo_ms),
+            start: &start,
+            connector: connector.as_deref(),
+        };
         let mut checks = judge(
             &sample.leader,
             sample.replicator.as_ref(),

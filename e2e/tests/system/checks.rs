@@ -13,7 +13,9 @@ mod peer_failures;
 mod registration;
 mod rows;
 mod sessions;
+mod stages;
 mod stream;
+mod topics;
 mod types;
 mod web;
 mod workload;
@@ -133,6 +135,16 @@ pub(crate) const ALL: &[Check] = &[
         name: "an_operator_pauses_drains_and_copies_from_the_pages",
         needs: Needs::Either,
         run: |s| Box::pin(operating::from_the_pages(s)),
+    },
+    Check {
+        name: "a_replicas_page_tells_the_stages_of_its_delay",
+        needs: Needs::Either,
+        run: |s| Box::pin(stages::plausible(s)),
+    },
+    Check {
+        name: "the_status_tells_where_each_topic_ends",
+        needs: Needs::Kafka,
+        run: |s| Box::pin(topics::ends(s)),
     },
     Check {
         name: "pages_say_what_is_down_and_recover",

@@ -3,8 +3,8 @@
 //! | event | data | when |
 //! |---|---|---|
 //! | `watermark` | replica, state, watermark, xid, `applied_at_ms`, `lag_ms` | at once, and when one has moved: at most every 5 ms for each replica |
-//! | `transaction` | xid, lsn, `committed_at_ms`, tables, complete, `left_out` | a first replica shows it; at most 50 a second |
-//! | `applied` | lsn, replica, `applied_at_ms` | a replica shows a transaction that was told of |
+//! | `transaction` | xid, lsn, `committed_at_ms`, `sent_at_ms`, tables, complete, `left_out` | a first replica shows it; at most 50 a second |
+//! | `applied` | lsn, replica, `read_at_ms`, `applied_at_ms` | a replica shows a transaction that was told of |
 //! | `missed` | events | the listener was too slow for so many events |
 //!
 //! It is a hint: what a replica's checkpoint says is what counts.

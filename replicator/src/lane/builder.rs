@@ -197,8 +197,13 @@ impl ParcelBuilder {
         self.drop_copied(committed);
         self.forget_passed(committed.lsn);
         let copies = std::mem::take(&mut self.copies).into_values().collect();
-        let point =
-            CommitPoint { transaction: Some(committed), reached: None, offsets, copies, state: phase };
+        let point = CommitPoint {
+            transaction: Some(committed),
+            offsets,
+            copies,
+            state: phase,
+            ..CommitPoint::default()
+        };
         self.parcel(ParcelEnd::Commit(Box::new(point)))
     }
 
@@ -211,7 +216,8 @@ impl ParcelBuilder {
     ) -> Parcel {
         self.forget_passed(reached.lsn);
         let copies = std::mem::take(&mut self.copies).into_values().collect();
-        let point = CommitPoint { transaction: None, reached: Some(reached), offsets, copies, state: phase };
+        let point =
+            CommitPoint { reached: Some(reached), offsets, copies, state: phase, ..CommitPoint::default() };
         self.parcel(ParcelEnd::Commit(Box::new(point)))
     }
 
@@ -252,7 +258,7 @@ impl ParcelBuilder {
         }
         let copies = std::mem::take(&mut self.copies).into_values().collect();
         let offsets = assembler.take_moved();
-        let point = CommitPoint { transaction: None, reached: None, offsets, copies, state: phase };
+        let point = CommitPoint { offsets, copies, state: phase, ..CommitPoint::default() };
         Some(self.parcel(ParcelEnd::Commit(Box::new(point))))
     }
 

@@ -358,6 +358,11 @@ impl LaneCore {
         self.assembler.waiting_for().or_else(|| self.phase.waiting_for())
     }
 
+    /// Whether transaction boundaries have a topic of their own.
+    pub fn has_spine_apart(&self) -> bool {
+        self.transactions == Transactions::Required && !self.mixed
+    }
+
     /// Whether the open transaction counts tables whose topic is not known yet.
     pub fn misses_topics(&self) -> bool {
         !self.assembler.unknown_collections().is_empty()

@@ -5,18 +5,22 @@
 //!               └────────── LaneCore (pure) ───────┘
 //! ```
 
+mod written;
+
 use std::sync::Arc;
 
 use tokio::sync::Notify;
 
+use self::written::Written;
 use super::LaneError;
-use super::core::{self, LaneCore, Turn};
+use super::core::{self, LaneCore, SPINE, Turn};
 use super::reader::Reader;
 use super::start::LaneStart;
 use crate::decode::debezium::{DecodeSettings, Decoder, RawRecord};
 use crate::source::kafka::{KafkaSettings, KafkaSource, Record, SourceError};
+use crate::status::now_ms;
 use crate::vocabulary::offset::{Offsets, PartitionIndex, PartitionNames, Place};
-use crate::vocabulary::parcel::Parcel;
+use crate::vocabulary::parcel::{Parcel, Passage};
 
 /// Ticks between looking for topics that nothing has asked for.
 const TICKS_PER_DISCOVERY: u32 = 10;
@@ -32,6 +36,10 @@ pub(super) struct KafkaReader {
     core: LaneCore,
     names: PartitionNames,
     wake: Arc<Notify>,
+    /// When the latest transaction boundaries were written.
+    written: Written,
+    /// When records were taken last, in milliseconds since 1970.
+    taken_at_ms: Option<i64>,
     ticks: u32,
     /// Ticks since it was asked for late ends.
     late_ticks: u32,
@@ -68,20 +76,30 @@ impl KafkaReader {
         let names = core.names();
         tracing::info!(partitions = names.len(), "reading topics");
         let wake = source.wake();
-        Ok(KafkaReader { source, core, names, wake, ticks: 0, late_ticks: 0 })
+        let written = Written::default();
+        Ok(KafkaReader { source, core, names, wake, written, taken_at_ms: None, ticks: 0, late_ticks: 0 })
     }
 
     /// Takes records of every partition that has room for them.
     fn fill(&mut self) -> Result<usize, LaneError> {
-        let KafkaReader { source, core, names, .. } = self;
+        let KafkaReader { source, core, names, written, taken_at_ms, .. } = self;
         source.serve()?;
+        // Where one topic holds everything, that would be work for each change.
+        let has_spine = core.has_spine_apart();
         let mut taken = 0;
         for partition in 0..names.len() {
             let room = core.room(index(partition));
             if room > 0 {
-                taken += source
-                    .take::<LaneError>(partition, room, |record| core.accept(&raw(partition, record)))?;
+                taken += source.take::<LaneError>(partition, room, |record| {
+                    if has_spine && partition == SPINE.get() {
+                        written.note(record.offset, record.written_at_ms());
+                    }
+                    core.accept(&raw(partition, record))
+                })?;
             }
+        }
+        if taken > 0 {
+            *taken_at_ms = Some(now_ms());
         }
         Ok(taken)
     }
@@ -136,7 +154,14 @@ impl Reader for KafkaReader {
     async fn next(&mut self) -> Result<Option<Parcel>, LaneError> {
         loop {
             match self.core.turn()? {
-                Turn::Parcel(parcel) => return Ok(Some(parcel)),
+                Turn::Parcel(mut parcel) => {
+                    if let Some(point) = parcel.commit_point_mut() {
+                        let spine = point.offsets.iter().find(|(partition, _)| *partition == SPINE);
+                        let sent_at_ms = spine.and_then(|(_, needed)| self.written.before(*needed));
+                        point.passage = Passage { sent_at_ms, read_at_ms: self.taken_at_ms };
+                    }
+                    return Ok(Some(parcel));
+                }
                 Turn::NeedsEnds if self.core.wants_late_ends() && self.late_ticks < LATE_TICKS => {
                     if self.fill()? == 0 {
                         return Ok(None);
@@ -165,7 +190,8 @@ impl Reader for KafkaReader {
 
     async fn tick(&mut self, is_idle: bool) -> Result<(), LaneError> {
         if !is_idle {
-            return Ok(());
+            // Nobody may look for records for long, and librdkafka's statistics must not pile up meanwhile.
+            return Ok(self.source.serve()?);
         }
         self.ticks = self.ticks.wrapping_add(1);
         self.late_ticks = if self.core.wants_late_ends() { self.late_ticks + 1 } else { 0 };

@@ -23,10 +23,11 @@ use crate::decode::pgoutput::{Frame, StatusUpdate};
 use crate::source::postgres::{
     PostgresSettings, PostgresSourceError, ReplicationConnection, ReplicationStream, copy_slot, find_slot,
 };
+use crate::status::now_ms;
 use crate::vocabulary::leader::LeaderRun;
 use crate::vocabulary::lsn::Lsn;
 use crate::vocabulary::offset::PartitionNames;
-use crate::vocabulary::parcel::Parcel;
+use crate::vocabulary::parcel::{Parcel, Passage};
 
 /// Ticks between looking whether the durable slot is free.
 const TICKS_PER_LOOK: u32 = 5;
@@ -41,6 +42,8 @@ pub(super) struct WalReader {
     confirmed: Arc<Confirmed>,
     /// Whether transactions are read while they run.
     streaming: bool,
+    /// When something arrived last, in milliseconds since 1970.
+    arrived_at_ms: Option<i64>,
     ticks: u32,
 }
 
@@ -63,7 +66,7 @@ impl WalReader {
         };
         tracing::info!(slot = stream.slot(), from = %position, streaming, "reading the leader's stream");
         let core = WalCore::new(start, position, settings.exclude_tables.clone());
-        Ok(WalReader { settings, leader, stream, core, confirmed, streaming, ticks: 0 })
+        Ok(WalReader { settings, leader, stream, core, confirmed, streaming, arrived_at_ms: None, ticks: 0 })
     }
 
     /// Changes over to the durable slot if nobody streams it.
@@ -162,7 +165,14 @@ impl Reader for WalReader {
         loop {
             let Some(frame) = self.stream.try_next()? else { return Ok(None) };
             let parcel = match frame {
-                Frame::Data(data) => self.core.accept(&data)?,
+                Frame::Data(data) => {
+                    let mut parcel = self.core.accept(&data)?;
+                    if let Some(point) = parcel.as_mut().and_then(Parcel::commit_point_mut) {
+                        let sent_at_ms = Some(data.sent_at_ms);
+                        point.passage = Passage { sent_at_ms, read_at_ms: self.arrived_at_ms };
+                    }
+                    parcel
+                }
                 Frame::Keepalive(keepalive) => self.core.keepalive(&keepalive),
             };
             if parcel.is_some() {
@@ -172,7 +182,9 @@ impl Reader for WalReader {
     }
 
     async fn ready(&mut self) -> Result<(), LaneError> {
-        Ok(self.stream.ready().await?)
+        self.stream.ready().await?;
+        self.arrived_at_ms = Some(now_ms());
+        Ok(())
     }
 
     async fn tick(&mut self, is_idle: bool) -> Result<(), LaneError> {

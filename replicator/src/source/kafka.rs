@@ -7,6 +7,7 @@
 //! Positions come from the replica's checkpoint. The consumer joins no group and commits nothing that it would read again.
 
 mod client;
+pub mod ends;
 mod probe;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::Notify;
 
 use self::client::Context;
+use self::ends::Ends;
 use crate::decode::debezium::Transactions;
 use crate::vocabulary::lsn::CommitLsn;
 use crate::vocabulary::offset::{Offsets, TopicPartition};
@@ -118,6 +120,8 @@ pub struct KafkaSettings {
     pub transactions: Transactions,
     /// librdkafka options that override this module's.
     pub options: BTreeMap<String, String>,
+    /// Told where the partitions end that are read.
+    pub ends: Ends,
 }
 
 impl KafkaSettings {
@@ -156,6 +160,14 @@ pub struct Record<'a> {
     pub old_key: Option<&'a [u8]>,
     /// The header `__debezium.newkey`.
     pub new_key: Option<&'a [u8]>,
+    message: &'a BorrowedMessage<'a>,
+}
+
+impl Record<'_> {
+    /// When its producer made it, or the broker took it in if the topic says so, in milliseconds since 1970.
+    pub fn written_at_ms(&self) -> Option<i64> {
+        self.message.timestamp().to_millis()
+    }
 }
 
 /// A consumer of some partitions.
@@ -181,7 +193,7 @@ impl KafkaSource {
     /// When librdkafka refuses the options.
     pub fn new(settings: KafkaSettings, client_id: &str, partitions: usize) -> Result<Self, SourceError> {
         let consumer = client::config(&settings, client_id, partitions)
-            .create_with_context(Context::default())
+            .create_with_context(Context::new(settings.ends.clone()))
             .map_err(|e| SourceError::Unusable(format!("the consumer can't be made: {e}")))?;
         Ok(KafkaSource {
             consumer: Arc::new(consumer),
@@ -360,8 +372,8 @@ async fn ask<T: Send + 'static>(
 }
 
 fn record<'a>(message: &'a BorrowedMessage<'_>) -> Record<'a> {
-    let mut record =
-        Record { offset: message.offset(), value: message.payload(), old_key: None, new_key: None };
+    let (offset, value) = (message.offset(), message.payload());
+    let mut record = Record { offset, value, old_key: None, new_key: None, message };
     for header in message.headers().into_iter().flat_map(Headers::iter) {
         match header.key {
             "__debezium.oldkey" => record.old_key = header.value,
@@ -404,6 +416,7 @@ mod tests {
             transaction_topic: None,
             transactions,
             options: BTreeMap::new(),
+            ends: Ends::default(),
         }
     }
 

@@ -23,6 +23,14 @@ impl Parcel {
     pub fn new(changes: Vec<Change>, size_bytes: usize, end: ParcelEnd) -> Self {
         Parcel { changes, size_bytes, end, streamed: None }
     }
+
+    /// The point at which the replica may commit, when the parcel ends with one.
+    pub fn commit_point_mut(&mut self) -> Option<&mut CommitPoint> {
+        match &mut self.end {
+            ParcelEnd::Commit(point) => Some(point),
+            ParcelEnd::Open | ParcelEnd::Discard => None,
+        }
+    }
 }
 
 /// A place in a transaction that is given out while it runs on the leader. Its parcels stand between those of other
@@ -63,6 +71,8 @@ pub struct CommitPoint {
     pub copies: Vec<TableCopy>,
     /// Whether snapshots are complete from here on.
     pub state: ReplicaPhase,
+    /// When the transaction was where on its way. It tells people where time went, and decides nothing.
+    pub passage: Passage,
 }
 
 impl CommitPoint {
@@ -70,6 +80,16 @@ impl CommitPoint {
     pub fn watermark(&self) -> Option<CommitLsn> {
         self.transaction.map(|transaction| transaction.lsn).or(self.reached.map(|reached| reached.lsn))
     }
+}
+
+/// When a transaction's end was where, in milliseconds since 1970; none where that is not known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Passage {
+    /// When the leader's walsender sent it, by the leader's clock; or when the connector gave it to the broker, by the
+    /// connector's clock (by the broker's where the topic says `LogAppendTime`).
+    pub sent_at_ms: Option<i64>,
+    /// When this daemon had read all of it, by this host's clock.
+    pub read_at_ms: Option<i64>,
 }
 
 /// A position of the leader up to which every commit has come.

@@ -133,6 +133,7 @@ async fn verbs_over_http_need_the_token() -> anyhow::Result<()> {
             metrics: metrics.clone(),
             token,
             leader: leader_settings(&leader)?,
+            ends: None,
         });
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = format!("http://{}/v1/replicas", listener.local_addr()?);

@@ -9,9 +9,11 @@ use replicator::admin::events::Streams;
 use replicator::admin::{self, AdminState, Managed};
 use replicator::events::Feed;
 use replicator::replica::apply::Applied;
+use replicator::source::kafka::ends::Ends;
 use replicator::status::{StatusCell, WorkerState};
 use replicator::vocabulary::lsn::{CommitLsn, Lsn, Xid};
-use replicator::vocabulary::parcel::{CommitPoint, Committed, Parcel, ParcelEnd, ReplicaPhase};
+use replicator::vocabulary::offset::TopicPartition;
+use replicator::vocabulary::parcel::{CommitPoint, Committed, Parcel, ParcelEnd, Passage, ReplicaPhase};
 use serde_json::Value;
 use tokio::net::TcpListener;
 
@@ -29,6 +31,8 @@ pub(crate) fn recorder() -> anyhow::Result<PrometheusHandle> {
 struct Listener {
     cells: Vec<StatusCell>,
     feed: Feed,
+    ends: Ends,
+    origin: String,
     response: reqwest::Response,
     buffer: String,
 }
@@ -38,20 +42,21 @@ impl Listener {
         let cells: Vec<_> = ["replica-1", "replica-2"].into_iter().map(StatusCell::new).collect();
         let managed =
             |status: &StatusCell| Managed { status: status.clone(), url: tokio_postgres::Config::new() };
-        let feed = Feed::default();
+        let (feed, ends) = (Feed::default(), Ends::default());
         let router = admin::router(AdminState {
             replicas: cells.iter().map(managed).collect(),
             metrics: recorder()?,
             streams: Streams::new(feed.clone()),
             token: None,
             leader: None,
+            ends: Some(ends.clone()),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let address = format!("http://{}/v1/events", listener.local_addr()?);
+        let origin = format!("http://{}", listener.local_addr()?);
         tokio::spawn(async move { axum::serve(listener, router).await });
         let http = reqwest::Client::builder().no_proxy().build()?;
-        let response = http.get(address).send().await?.error_for_status()?;
-        Ok(Self { cells, feed, response, buffer: String::new() })
+        let response = http.get(format!("{origin}/v1/events")).send().await?.error_for_status()?;
+        Ok(Self { cells, feed, ends, origin, response, buffer: String::new() })
     }
 
     /// The next event: its name and its data.
@@ -128,7 +133,8 @@ async fn watermarks_are_told_at_once_and_what_moves_fast_is_told_together() -> a
 #[tokio::test]
 async fn transactions_are_told_with_their_arrivals() -> anyhow::Result<()> {
     let mut listener = Listener::new().await?;
-    let point = CommitPoint { transaction: Some(committed(16)), ..CommitPoint::default() };
+    let passage = Passage { sent_at_ms: Some(6), read_at_ms: Some(8) };
+    let point = CommitPoint { transaction: Some(committed(16)), passage, ..CommitPoint::default() };
     let parcel = Parcel::new(vec![], 0, ParcelEnd::Commit(Box::new(point)));
     for replica in ["replica-2", "replica-1"] {
         listener.feed.applied(replica, [&parcel].into_iter(), true);
@@ -138,9 +144,33 @@ async fn transactions_are_told_with_their_arrivals() -> anyhow::Result<()> {
         let (name, data) = listener.next().await?;
         if name != "watermark" {
             assert_eq!(data["lsn"], "0/10", "{data}");
-            names.push(format!("{name} {}", data["replica"].as_str().unwrap_or("7")));
+            let on_its_way = if name == "transaction" { &data["sent_at_ms"] } else { &data["read_at_ms"] };
+            names.push(format!("{name} {} {on_its_way}", data["replica"].as_str().unwrap_or("7")));
         }
     }
-    assert_eq!(names, ["transaction 7", "applied replica-2", "applied replica-1"]);
+    assert_eq!(names, ["transaction 7 6", "applied replica-2 8", "applied replica-1 8"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_ends_of_topics_are_told_with_the_replicas() -> anyhow::Result<()> {
+    let listener = Listener::new().await?;
+    let ask = async || -> anyhow::Result<Value> {
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        Ok(http.get(format!("{}/v1/replicas", listener.origin)).send().await?.json().await?)
+    };
+    let told = ask().await?;
+    assert_eq!(
+        (told["replicas"][1]["name"].as_str(), &told["topics"]),
+        (Some("replica-2"), &Value::Array(vec![]))
+    );
+    let partition = TopicPartition { topic: "app.public.posts".into(), partition: 2 };
+    listener.ends.note([(partition, 71)].into(), replicator::status::now_ms());
+    let topic = ask().await?["topics"][0].take();
+    assert_eq!(
+        (&topic["topic"], &topic["partition"], &topic["end"]),
+        (&"app.public.posts".into(), &2.into(), &71.into())
+    );
+    assert!(topic["age_ms"].as_i64().is_some_and(|age| (0..10_000).contains(&age)), "{topic}");
     Ok(())
 }

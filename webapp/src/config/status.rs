@@ -49,6 +49,11 @@ impl StatusConfig {
         named(self.connect_url.as_deref())
     }
 
+    /// The connector's address there.
+    pub fn connector_address(&self) -> Option<String> {
+        self.connect().map(|url| format!("{url}/connectors/{}", self.connector))
+    }
+
     /// The broker's address, when there is one.
     pub fn broker(&self) -> Option<&str> {
         named(self.broker.as_deref())

@@ -13,7 +13,7 @@ use crate::error::AppError;
 use crate::extract::{PathText, QueryFields};
 use crate::handlers::admin;
 use crate::handlers::status::Row;
-use crate::model::changes::stages::Stages;
+use crate::model::changes::stages::{Spread, Stages};
 use crate::model::status::detail::{Compared, Refused, TableCounters, compare};
 use crate::model::status::{Check, Point, Sample, WorkerFacts, line, words};
 use crate::page::{Chrome, filters, page};
@@ -49,6 +49,44 @@ struct Live {
     stages: Option<Stages>,
     /// Whether there is a replicator to tell of transactions.
     is_told: bool,
+    /// Whether changes come by a broker.
+    has_broker: bool,
+}
+
+/// One stage of a replica's delay, in words.
+struct Stage {
+    name: &'static str,
+    meaning: String,
+    spread: Option<Spread>,
+}
+
+impl Live {
+    /// What follows what, with the meaning that it has on this source.
+    fn stages_of(&self, stages: &Stages) -> [Stage; 3] {
+        let name = &self.row.0.name;
+        let (sent, carry) = if self.has_broker {
+            ("until Debezium had given it to the broker", "Broker")
+        } else {
+            ("until the leader's walsender had sent it", "Way")
+        };
+        let stage = |name, meaning: String, spread| Stage { name, meaning, spread };
+        [
+            stage("Capture", format!("from the leader's commit {sent}"), stages.capture),
+            stage(carry, "from then until the replicator had read all of it".to_owned(), stages.carry),
+            stage("Apply", format!("from then until {name} showed it"), stages.apply),
+        ]
+    }
+
+    /// "12 ms": time stamps have milliseconds, so what is less is not known to be nothing.
+    fn milliseconds(ms: &i64) -> String {
+        if *ms == 0 { "under 1 ms".to_owned() } else { format!("{ms} ms") }
+    }
+
+    /// Where each stage's part of the bar begins and how wide it is, in percent.
+    fn bar(stages: &Stages) -> Option<[(f64, f64); 3]> {
+        let [capture, carry, apply] = stages.shares()?;
+        Some([(0.0, capture), (capture, carry), (capture + carry, apply)])
+    }
 }
 
 /// How far behind the replica was, as a line.
@@ -126,6 +164,7 @@ pub fn live(
         chart: Chart::of(points, Duration::from_millis(settings.lag_slo_ms)),
         stages: state.changes().stages(name),
         is_told: settings.replicator().is_some(),
+        has_broker: sample.topics().is_some(),
     };
     live.render().map(Some)
 }

@@ -43,6 +43,12 @@ struct Live {
     topics: Option<Vec<TopicLine>>,
 }
 
+impl Live {
+    fn is_any_end_unknown(topics: &[TopicLine]) -> bool {
+        topics.iter().any(|line| line.end.is_none())
+    }
+}
+
 /// One replica in words.
 pub struct Row(pub ReplicaSample);
 
@@ -240,9 +246,9 @@ fn topic_json(line: &TopicLine) -> Value {
         "topic": line.partition.topic,
         "partition": line.partition.number,
         "needed_from": line.needed_from(),
-        // The replicator does not tell where the partition ends.
-        "end": Value::Null,
-        "end_at_least": line.reached(),
+        // Null while the replicator does not tell; then the others are what is known at least.
+        "end": line.end,
+        "end_at_least": line.end.unwrap_or(line.reached()),
         "waiting_at_least": line.waits(),
         "replicas": replicas.collect::<Vec<_>>(),
     })

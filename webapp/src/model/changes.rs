@@ -22,15 +22,28 @@ pub struct Transaction {
     pub lsn: String,
     /// When the leader committed it, in milliseconds since 1970.
     pub committed_at_ms: i64,
+    /// When it was sent on, by the leader's walsender or by the connector to the broker; `None` where nobody tells.
+    pub sent_at_ms: Option<i64>,
     /// How many changes of which kind, by table and operation.
     pub tables: BTreeMap<String, BTreeMap<String, u64>>,
     /// Whether `tables` is all of it.
     pub complete: bool,
     /// Transactions before it that were not told of, because there were too many.
     pub left_out: u64,
-    /// The replicas that show it, with the milliseconds since the commit.
+    /// The replicas that show it.
     #[serde(skip)]
-    pub arrived: Vec<(String, i64)>,
+    pub arrived: Vec<Arrived>,
+}
+
+/// A replica shows a transaction. Times are in milliseconds since 1970, by the replicator's clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrived {
+    /// The replica.
+    pub replica: String,
+    /// When the replicator had read all of the transaction for it; `None` where it does not tell.
+    pub read_at_ms: Option<i64>,
+    /// When it became visible.
+    pub applied_at_ms: i64,
 }
 
 impl Transaction {
@@ -51,9 +64,11 @@ impl Transaction {
         self.tables.iter().map(line).collect()
     }
 
-    /// The milliseconds that it took to this replica; `None` while it is on its way.
+    /// The milliseconds that it took to this replica; `None` while it is on its way. Clocks that differ a little may make it
+    /// arrive before it was sent, which counts as at once.
     pub fn delay(&self, replica: &str) -> Option<i64> {
-        self.arrived.iter().find(|(name, _)| name == replica).map(|(_, delay)| *delay)
+        let arrived = self.arrived.iter().find(|arrived| arrived.replica == replica)?;
+        Some((arrived.applied_at_ms - self.committed_at_ms).max(0))
     }
 
     /// Whether it is but a sign of life.
@@ -67,6 +82,7 @@ impl Transaction {
 struct Applied {
     lsn: String,
     replica: String,
+    read_at_ms: Option<i64>,
     applied_at_ms: i64,
 }
 
@@ -92,9 +108,8 @@ impl Changes {
                     return;
                 };
                 if transaction.delay(&applied.replica).is_none() {
-                    // Clocks that differ a little may make it arrive before it was sent.
-                    let delay = (applied.applied_at_ms - transaction.committed_at_ms).max(0);
-                    transaction.arrived.push((applied.replica, delay));
+                    let Applied { replica, read_at_ms, applied_at_ms, .. } = applied;
+                    transaction.arrived.push(Arrived { replica, read_at_ms, applied_at_ms });
                 }
             }
             _ => {}

@@ -11,7 +11,7 @@ pub mod words;
 use jiff::Timestamp;
 
 pub use checks::{Check, Group, Level};
-pub use facts::{ConnectorFacts, LeaderFacts, ReplicaFacts, Seen, WorkerFacts};
+pub use facts::{ConnectorFacts, LeaderFacts, ReplicaFacts, ReplicatorFacts, Seen, WorkerFacts};
 pub use track::{Behind, Point};
 
 /// Why a replica is left out that somebody took out.
@@ -29,7 +29,7 @@ pub struct Sample {
     /// Row changes per second on the leader.
     pub leader_rate: Option<f64>,
     /// The replicator's workers, if its address is configured.
-    pub replicator: Option<Seen<Vec<WorkerFacts>>>,
+    pub replicator: Option<Seen<ReplicatorFacts>>,
     /// The connector, if Kafka Connect's address is configured.
     pub connector: Option<Seen<ConnectorFacts>>,
     /// Whether the broker takes connections, if its address is configured.
@@ -100,7 +100,8 @@ impl Sample {
 
     /// Where the replicas stand in Kafka's topics; `None` where they are not fed from topics.
     pub fn topics(&self) -> Option<Vec<topics::TopicLine>> {
-        let lines = topics::lines(&self.replicas);
+        let replicator = self.replicator.as_ref().and_then(Seen::now);
+        let lines = topics::lines(&self.replicas, replicator.map_or(&[], |facts| &facts.topics));
         let nobody_said = self.replicas.iter().all(|replica| replica.facts.last().is_none());
         // Until a replica answers, the configuration tells whether there is a broker.
         let has_broker = self.broker.is_some() || self.connector.is_some();
@@ -131,7 +132,7 @@ impl Sample {
 
     /// What the replicator says of this replica, now or when it last answered.
     pub fn worker(&self, name: &str) -> Option<&WorkerFacts> {
-        self.replicator.as_ref()?.last()?.iter().find(|worker| worker.name == name)
+        self.replicator.as_ref()?.last()?.replicas.iter().find(|worker| worker.name == name)
     }
 
     /// Whether every replica has been filled, so that there is something to show: the end of the first boot.

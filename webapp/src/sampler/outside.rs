@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 
 use crate::config::StatusConfig;
-use crate::model::status::facts::{ConnectorFacts, WorkerFacts};
+use crate::model::status::facts::{ConnectorFacts, ReplicatorFacts};
 
 /// Who has not answered by then does not answer: the sample goes out without it.
 const LIMIT: Duration = Duration::from_secs(1);
@@ -18,11 +18,6 @@ pub(super) struct Outside {
     replicator: Option<String>,
     connector: Option<String>,
     broker: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Workers {
-    replicas: Vec<WorkerFacts>,
 }
 
 #[derive(Deserialize)]
@@ -40,21 +35,19 @@ struct State {
 
 impl Outside {
     pub(super) fn new(settings: &StatusConfig) -> Self {
-        let connector = |url: &str| format!("{url}/connectors/{}/status", settings.connector);
         // Only its defaults can fail to be built, and those are plain HTTP without a proxy.
         let http = reqwest::Client::builder().no_proxy().timeout(LIMIT).build().unwrap_or_default();
         Self {
             http,
             replicator: settings.replicator().map(|url| format!("{url}/v1/replicas")),
-            connector: settings.connect().map(connector),
+            connector: settings.connector_address().map(|address| format!("{address}/status")),
             broker: settings.broker().map(str::to_owned),
         }
     }
 
-    /// What the replicator says of its replicas.
-    pub(super) async fn workers(&self) -> Option<Result<Vec<WorkerFacts>, String>> {
-        let workers: Result<Workers, String> = self.get(self.replicator.as_ref()?).await;
-        Some(workers.map(|workers| workers.replicas))
+    /// What the replicator says of its replicas and topics.
+    pub(super) async fn replicator(&self) -> Option<Result<ReplicatorFacts, String>> {
+        Some(self.get(self.replicator.as_ref()?).await)
     }
 
     /// What Kafka Connect says of the connector.

@@ -1,4 +1,4 @@
-//! What the replicator pushes wakes who waits; and nobody depends on it.
+//! What the replicator pushes wakes who waits and tells where time went; and nobody depends on it.
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -20,17 +20,17 @@ use crate::site::{PATIENCE, REPLICAS, Reply, Site};
 /// A replicator as far as its stream goes.
 struct Replicator {
     url: String,
-    events: broadcast::Sender<String>,
+    events: broadcast::Sender<(&'static str, String)>,
     server: JoinHandle<()>,
 }
 
 impl Replicator {
     async fn start() -> anyhow::Result<Self> {
-        type Events = broadcast::Sender<String>;
+        type Events = broadcast::Sender<(&'static str, String)>;
         async fn stream(State(events): State<Events>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
             Sse::new(stream::unfold(events.subscribe(), async |mut events| {
-                let data = events.recv().await.ok()?;
-                Some((Ok(Event::default().event("watermark").data(data)), events))
+                let (name, data) = events.recv().await.ok()?;
+                Some((Ok(Event::default().event(name).data(data)), events))
             }))
         }
         let events = Events::new(64);
@@ -46,7 +46,7 @@ impl Replicator {
         let data =
             serde_json::json!({ "replica": replica, "state": "live", "watermark": watermark, "xid": 1 });
         e2e::wait::until("the application to hear it", PATIENCE, async || {
-            drop(self.events.send(data.to_string()));
+            drop(self.events.send(("watermark", data.to_string())));
             let set = site.state().database().replicas();
             let is_heard = set.find(replica).is_some_and(webapp::db::replica::Replica::is_heard);
             if is_heard { Ok(()) } else { Err(format!("{} listen", self.events.receiver_count())) }
@@ -129,4 +129,47 @@ async fn what_is_pushed_is_not_believed_against_the_replica_itself() -> anyhow::
     let reply = read(&site, &written).await?;
     ensure!(reply.code() == 200 && reply.served_by() == "replica-1", "{reply:?}");
     Ok(())
+}
+
+#[tokio::test]
+async fn a_replicas_page_tells_where_its_delay_comes_from() -> anyhow::Result<()> {
+    let replicator = Replicator::start().await?;
+    let site = site(&replicator).await?;
+    let page = "/status/replicas/replica-2";
+    site.await_text(page, "The replicator has told of no transaction").await?;
+    replicator.tell(&site, "replica-2", "0/0").await?;
+    let push = |name, data: serde_json::Value| replicator.events.send((name, data.to_string()));
+    let transaction = |lsn: &str, sent: Option<i64>| {
+        serde_json::json!({ "xid": 7, "lsn": lsn, "committed_at_ms": 1000, "sent_at_ms": sent, "tables": {},
+            "complete": true, "left_out": 0 })
+    };
+    let applied = |lsn: &str, replica: &str, read: Option<i64>, at: i64| serde_json::json!({ "lsn": lsn, "replica": replica, "read_at_ms": read, "applied_at_ms": at });
+    push("transaction", transaction("0/1", None))?;
+    push("applied", applied("0/1", "replica-2", Some(1011), 1040))?;
+    // What nobody tells is no zero.
+    site.await_text(page, "the replicator does not tell").await?;
+    site.await_text(page, "29 ms").await?;
+    let text = site.get(page).await?.text;
+    ensure!(text.contains("40 ms") && !text.contains("stage-bar"), "{text}");
+
+    for lsn in ["0/2", "0/3"] {
+        push("transaction", transaction(lsn, Some(1004)))?;
+        push("applied", applied(lsn, "replica-1", Some(1006), 1007))?;
+        push("applied", applied(lsn, "replica-2", Some(1011), 1040))?;
+    }
+    site.await_text(page, "the latest 3 transactions").await?;
+    let text = site.get(page).await?.text;
+    for part in [
+        "stage-bar",
+        "<strong>4 ms</strong>",
+        "<strong>7 ms</strong>",
+        "<strong>29 ms</strong>",
+        "33 ms earlier",
+    ] {
+        ensure!(text.contains(part), "{part} is not in {text}");
+    }
+    ensure!(!text.contains("clocks differ"), "{text}");
+    push("transaction", transaction("0/4", Some(988)))?;
+    push("applied", applied("0/4", "replica-2", Some(1000), 1001))?;
+    site.await_text(page, "The clocks differ by 12 ms or more").await
 }

@@ -8,8 +8,10 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 
+use super::ends::{self, Ends};
 use super::{ANSWER_WITHIN, KafkaSettings, SourceError};
 use crate::decode::debezium::Transactions;
+use crate::status::now_ms;
 use crate::vocabulary::offset::TopicPartition;
 
 /// What all partitions together may have waiting in librdkafka, in kB.
@@ -54,6 +56,8 @@ pub(super) fn config(settings: &KafkaSettings, client_id: &str, partitions: usiz
         ("fetch.error.backoff.ms", "50"),
         ("reconnect.backoff.max.ms", "1000"),
         ("socket.keepalive.enable", "true"),
+        // What librdkafka knows anyhow, once a second: where partitions end.
+        ("statistics.interval.ms", "1000"),
     ];
     for (key, value) in options {
         config.set(key, value);
@@ -71,9 +75,15 @@ pub(super) struct Context {
     trouble: Mutex<Option<String>>,
     /// Whether there is any: read for every record, so it has to be cheap.
     troubled: AtomicBool,
+    /// Told where partitions end.
+    ends: Ends,
 }
 
 impl Context {
+    pub(super) fn new(ends: Ends) -> Self {
+        Context { ends, ..Context::default() }
+    }
+
     pub(super) fn trouble(&self) -> Option<String> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -96,6 +106,13 @@ impl ClientContext for Context {
         tracing::debug!(error = %error, "librdkafka: {reason}");
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
         self.troubled.store(true, Ordering::Relaxed);
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        match ends::parse(statistics) {
+            Ok(found) => self.ends.note(found, now_ms()),
+            Err(error) => tracing::debug!(error = %error, "librdkafka's statistics can't be read"),
+        }
     }
 }
 

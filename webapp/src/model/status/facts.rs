@@ -84,7 +84,7 @@ pub struct SlotFacts {
 }
 
 /// A replica as its contract schema says.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ReplicaFacts {
     /// `empty`, `copying`, `live` or `degraded`.
     pub state: String,
@@ -121,7 +121,30 @@ impl ReplicaFacts {
     }
 }
 
-/// What the replicator says of one replica (`/v1/replicas`).
+/// What the replicator says (`/v1/replicas`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct ReplicatorFacts {
+    /// Its workers, one for each replica.
+    pub replicas: Vec<WorkerFacts>,
+    /// Where the topics end; none on the direct source, and none while it does not know.
+    #[serde(default)]
+    pub topics: Vec<TopicEnd>,
+}
+
+/// Where a partition ends, as the replicator knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct TopicEnd {
+    /// The topic.
+    pub topic: String,
+    /// The partition's number.
+    pub partition: i32,
+    /// The offset after its last record.
+    pub end: i64,
+    /// How old that knowledge is, in milliseconds.
+    pub age_ms: i64,
+}
+
+/// What the replicator says of one replica.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct WorkerFacts {
     /// The replica.

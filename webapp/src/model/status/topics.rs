@@ -1,6 +1,12 @@
 //! Where the replicas stand in the connector's topics, by what each has stored with its rows. Pure.
 
+use std::collections::BTreeMap;
+
 use super::ReplicaSample;
+use super::facts::TopicEnd;
+
+/// An end that is known for longer than this is no end any more: the replicator learns it anew each second.
+const FRESH_MS: i64 = 5000;
 
 /// A partition of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +34,8 @@ pub struct TopicLine {
     pub partition: Partition,
     /// The first offset that each replica still needs; those that have never answered are not in it.
     pub needed: Vec<(String, i64)>,
+    /// The offset after the last record; `None` where nobody tells.
+    pub end: Option<i64>,
 }
 
 impl TopicLine {
@@ -41,9 +49,11 @@ impl TopicLine {
         self.needed.iter().map(|(_, offset)| *offset).max().unwrap_or(0)
     }
 
-    /// The records that wait for the slowest replica, at least: the furthest one had them.
+    /// The records that wait for the slowest replica; where the end is not known, at least those that the furthest one had.
     pub fn waits(&self) -> u64 {
-        (self.reached() - self.needed_from()).unsigned_abs()
+        // A replica may have come further since the end was told.
+        let end = self.end.map_or(self.reached(), |end| end.max(self.reached()));
+        (end - self.needed_from()).unsigned_abs()
     }
 
     /// The replicas that others are ahead of, the slowest first.
@@ -56,8 +66,12 @@ impl TopicLine {
 }
 
 /// All partitions that any replica has a position in, by their names. A replica that answered and says nothing of one needs
-/// it from its beginning, as the replicator reads it then. What a replica said last counts: it can't have gone back.
-pub fn lines(replicas: &[ReplicaSample]) -> Vec<TopicLine> {
+/// it from its beginning, as the replicator reads it then. What a replica said last counts: it can't have gone back. Of the
+/// ends only fresh ones do.
+pub fn lines(replicas: &[ReplicaSample], ends: &[TopicEnd]) -> Vec<TopicLine> {
+    let fresh = ends.iter().filter(|end| end.age_ms <= FRESH_MS);
+    let ends: BTreeMap<Partition, i64> =
+        fresh.map(|end| (Partition { topic: end.topic.clone(), number: end.partition }, end.end)).collect();
     let known: Vec<_> = replicas.iter().filter_map(|r| Some((&r.name, &r.facts.last()?.offsets))).collect();
     let mut partitions: Vec<&Partition> = known.iter().flat_map(|(_, offsets)| offsets.keys()).collect();
     partitions.sort();
@@ -68,6 +82,7 @@ pub fn lines(replicas: &[ReplicaSample]) -> Vec<TopicLine> {
             .iter()
             .map(|(name, offsets)| ((*name).clone(), offsets.get(partition).copied().unwrap_or(0)))
             .collect(),
+        end: ends.get(partition).copied(),
     };
     partitions.into_iter().map(line).collect()
 }
@@ -75,11 +90,13 @@ pub fn lines(replicas: &[ReplicaSample]) -> Vec<TopicLine> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::status::facts::{ReplicaFacts, Seen};
 
     fn line(needed: &[(&str, i64)]) -> TopicLine {
         TopicLine {
             partition: Partition { topic: "app.public.posts".to_owned(), number: 0 },
             needed: needed.iter().map(|(name, offset)| ((*name).to_owned(), *offset)).collect(),
+            end: None,
         }
     }
 
@@ -104,5 +121,40 @@ mod tests {
         let line = line(&[("replica-1", 7), ("replica-2", 7)]);
         assert_eq!((line.needed_from(), line.waits()), (7, 0));
         assert!(line.behind().is_empty(), "nobody is ahead");
+    }
+
+    #[test]
+    fn with_the_end_it_is_known_how_much_waits_for_all() {
+        let line = TopicLine { end: Some(12), ..line(&[("replica-1", 7), ("replica-2", 7)]) };
+        assert_eq!(line.waits(), 5);
+        // The end was told before the replica came further.
+        let line = TopicLine { end: Some(6), ..line };
+        assert_eq!(line.waits(), 0);
+    }
+
+    #[test]
+    fn an_end_of_long_ago_is_none() {
+        let at = |age_ms| {
+            let end = TopicEnd { topic: "app.public.posts".to_owned(), partition: 0, end: 12, age_ms };
+            lines(&[replica(7)], &[end])[0].end
+        };
+        assert_eq!((at(900), at(FRESH_MS + 1)), (Some(12), None));
+    }
+
+    fn replica(needed: i64) -> ReplicaSample {
+        let posts = Partition { topic: "app.public.posts".to_owned(), number: 0 };
+        let mut facts = Seen::not_yet();
+        facts.update(
+            Ok(ReplicaFacts { offsets: [(posts, needed)].into(), ..ReplicaFacts::default() }),
+            jiff::Timestamp::UNIX_EPOCH,
+        );
+        ReplicaSample {
+            name: "replica-1".to_owned(),
+            facts,
+            rotation: Ok(()),
+            behind: None,
+            rate: None,
+            rates: vec![],
+        }
     }
 }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::{Check, Group, Level};
-use crate::model::status::facts::{ConnectorFacts, LeaderFacts, ReplicaFacts, Seen, SlotFacts, WorkerFacts};
+use crate::model::status::facts::{
+    ConnectorFacts, LeaderFacts, ReplicaFacts, ReplicatorFacts, Seen, SlotFacts, WorkerFacts,
+};
 use crate::model::status::{ReplicaSample, words};
 
 /// Of what may be kept for a slot, how much is used when somebody should look, and when it is urgent. In percent.
@@ -19,12 +21,28 @@ pub struct Context<'a> {
     pub lag_slo: Duration,
     /// The command that starts a service.
     pub start: &'a dyn Fn(&str) -> String,
+    /// The connector's address in Kafka Connect's REST interface; none where that is not configured.
+    pub connector: Option<&'a str>,
+}
+
+impl Context<'_> {
+    /// The call that does this to the connector; without its address, the script that knows it.
+    fn connector_call(&self, method: &str, verb: &str) -> String {
+        match self.connector {
+            Some(address) => format!("curl -X {method} '{address}/{verb}'"),
+            None => "scripts/register-connector.sh --restart-failed".to_owned(),
+        }
+    }
+
+    fn restart_failed(&self) -> String {
+        self.connector_call("POST", "restart?includeTasks=true&onlyFailed=true")
+    }
 }
 
 /// Judges everything. Not yet dated.
 pub fn judge(
     leader: &Seen<LeaderFacts>,
-    replicator: Option<&Seen<Vec<WorkerFacts>>>,
+    replicator: Option<&Seen<ReplicatorFacts>>,
     connector: Option<&Seen<ConnectorFacts>>,
     broker: Option<&Seen<()>>,
     replicas: &[ReplicaSample],
@@ -42,7 +60,7 @@ pub fn judge(
     checks.extend(replicator.map(|seen| replicator_check(seen, context)));
     for replica in replicas {
         let worker =
-            replicator.and_then(Seen::now).and_then(|all| all.iter().find(|w| w.name == replica.name));
+            replicator.and_then(Seen::now).and_then(|r| r.replicas.iter().find(|w| w.name == replica.name));
         checks.extend(replica_checks(replica, worker, context));
     }
     checks
@@ -175,20 +193,20 @@ fn connector_check(seen: &Seen<ConnectorFacts>, context: &Context<'_>) -> Check 
         ("RUNNING", Some((state, trace))) => {
             let why = trace.clone().unwrap_or_else(|| "It gives no reason.".to_owned());
             not_ok(Level::Error, &format!("The connector's task is {state}"), why)
-                .mended_by("scripts/register-connector.sh --restart-failed")
+                .mended_by(context.restart_failed())
         }
         ("PAUSED" | "STOPPED", _) => {
             not_ok(Level::Paused, "The connector is paused", "Somebody paused it.".to_owned())
-                .mended_by("curl -X PUT localhost:8083/connectors/postgres-connector/resume")
+                .mended_by(context.connector_call("PUT", "resume"))
         }
         (state, _) => {
             not_ok(Level::Error, &format!("The connector is {state}"), "It does not run.".to_owned())
-                .mended_by("scripts/register-connector.sh --restart-failed")
+                .mended_by(context.restart_failed())
         }
     }
 }
 
-fn replicator_check(seen: &Seen<Vec<WorkerFacts>>, context: &Context<'_>) -> Check {
+fn replicator_check(seen: &Seen<ReplicatorFacts>, context: &Context<'_>) -> Check {
     match &seen.failure {
         None => Check::ok("replicator", Group::Way, "The replicator answers"),
         Some(why) => {

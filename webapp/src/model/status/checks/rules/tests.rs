@@ -60,7 +60,7 @@ fn replica(answer: Result<ReplicaFacts, &str>, seconds: u64) -> ReplicaSample {
 }
 
 fn context() -> Context<'static> {
-    Context { lag_slo: Duration::from_secs(5), start: &|service| format!("start {service}") }
+    Context { lag_slo: Duration::from_secs(5), start: &|service| format!("start {service}"), connector: None }
 }
 
 /// The level of one check, and the whole of it for the message.
@@ -73,7 +73,7 @@ fn of_leader(facts: LeaderFacts) -> Vec<Check> {
 }
 
 fn of_replica(sample: ReplicaSample, worker: Option<WorkerFacts>) -> Vec<Check> {
-    let workers = seen(Ok(worker.into_iter().collect()));
+    let workers = seen(Ok(ReplicatorFacts { replicas: worker.into_iter().collect(), topics: vec![] }));
     judge(&seen(Ok(leader())), Some(&workers), None, None, &[sample], &context())
 }
 
@@ -204,4 +204,19 @@ fn a_running_connector_with_a_failed_task_does_not_run() {
     assert_eq!(level_of(&judge(Err("did not answer")), "connector"), Level::Error);
     let paused = Ok(ConnectorFacts { state: "PAUSED".to_owned(), tasks: vec![] });
     assert_eq!(level_of(&judge(paused), "connector"), Level::Paused);
+}
+
+#[test]
+fn the_way_out_names_the_configured_address() {
+    let address = "http://connect.internal:18083/connectors/orders";
+    let context = Context { connector: Some(address), ..context() };
+    let fix = |state: &str, task: &str| {
+        let tasks = vec![(task.to_owned(), None)];
+        let facts = ConnectorFacts { state: state.to_owned(), tasks };
+        let checks = judge(&seen(Ok(leader())), None, Some(&seen(Ok(facts))), None, &[], &context);
+        checks.into_iter().find(|check| check.slug == "connector").unwrap().fix.unwrap()
+    };
+    assert_eq!(fix("PAUSED", "PAUSED"), format!("curl -X PUT '{address}/resume'"));
+    let restart = format!("curl -X POST '{address}/restart?includeTasks=true&onlyFailed=true'");
+    assert_eq!((fix("RUNNING", "FAILED"), fix("FAILED", "RUNNING")), (restart.clone(), restart));
 }
