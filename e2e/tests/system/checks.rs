@@ -17,6 +17,7 @@ mod stages;
 mod stream;
 mod topics;
 mod types;
+mod watching;
 mod web;
 mod workload;
 
@@ -130,6 +131,11 @@ pub(crate) const ALL: &[Check] = &[
         name: "pages_cost_no_session_per_reader",
         needs: Needs::Either,
         run: |s| Box::pin(pages::streams(s)),
+    },
+    Check {
+        name: "a_status_page_that_stays_open_costs_nothing_more",
+        needs: Needs::Either,
+        run: |s| Box::pin(watching::costs_nothing_more(s)),
     },
     Check {
         name: "an_operator_pauses_drains_and_copies_from_the_pages",

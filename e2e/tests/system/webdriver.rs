@@ -161,6 +161,17 @@ impl Browser {
         base64::engine::general_purpose::STANDARD.decode(encoded).context("decode the picture")
     }
 
+    /// Hides the window, and with it the page.
+    pub(crate) async fn minimize(&self) -> anyhow::Result<()> {
+        self.command("POST", "/window/minimize", &json!({})).await.context("hide the window").map(drop)
+    }
+
+    /// Shows a hidden window again.
+    pub(crate) async fn restore(&self) -> anyhow::Result<()> {
+        let size = json!({ "width": 1280, "height": 900 });
+        self.command("POST", "/window/rect", &size).await.context("show the window").map(drop)
+    }
+
     /// Presses keys one after the other, wherever the focus is. The codes of special keys are in W3C WebDriver, 17.4.2.
     pub(crate) async fn press(&self, keys: &str) -> anyhow::Result<()> {
         let strokes = keys.chars().flat_map(|key| {
