@@ -71,6 +71,6 @@ fn describe() {
         "Reads whose replica was known to have the caller's write by its transaction id only."
     );
     describe_counter!("web_void_tokens_total", "Tokens of no history that the leader has had.");
-    describe_gauge!("web_sse_clients", "Open streams of demo progress.");
+    describe_gauge!("web_sse_clients", "Open streams of events, by what they are of: live pages, demo runs.");
     describe_gauge!("web_build_info", "The running version.");
 }
