@@ -5,8 +5,8 @@ pub mod theme;
 use std::time::Duration;
 
 use askama::Template;
-use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{Html, IntoResponse, Response};
 
 use crate::assets::{ADDRESSES, Addresses};
@@ -115,6 +115,14 @@ pub fn page(status: StatusCode, template: &impl Template) -> Response {
         Ok(body) => (status, [(CACHE_CONTROL, "no-store")], Html(body)).into_response(),
         Err(error) => AppError::Internal(error.into()).into_response(),
     }
+}
+
+/// A page with a form that is to be sent once. Whoever goes back to it gets it as it was, with the id that the row has by
+/// then: fetched anew it would have another id, and what the browser fills in again would make a second row.
+pub fn form_page(status: StatusCode, template: &impl Template) -> Response {
+    let mut response = page(status, template);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    response
 }
 
 /// The page of an error.

@@ -32,22 +32,45 @@
     mergeChildren(now, wanted);
   }
 
+  // Whether one may become the other: what has a name stays what it is, so that the focus stays in it.
+  function fits(now, wanted) {
+    if (now.nodeType !== wanted.nodeType || now.nodeName !== wanted.nodeName) return false;
+    if (now.nodeType !== Node.ELEMENT_NODE) return true;
+    return now.id === wanted.id && now.getAttribute("aria-labelledby") === wanted.getAttribute("aria-labelledby");
+  }
+
+  // Elements that come and go between others must not make these others new ones.
   function mergeChildren(now, wanted) {
-    const before = [...now.childNodes];
-    const after = [...wanted.childNodes];
-    after.forEach((child, index) => {
-      if (index < before.length) merge(before[index], child);
-      else now.append(child.cloneNode(true));
-    });
-    before.slice(after.length).forEach((child) => child.remove());
+    let next = now.firstChild;
+    for (const child of wanted.childNodes) {
+      let found = next;
+      if (child.nodeType === Node.ELEMENT_NODE) while (found && !fits(found, child)) found = found.nextSibling;
+      if (!found || !fits(found, child)) {
+        now.insertBefore(child.cloneNode(true), next);
+        continue;
+      }
+      while (next !== found) {
+        const gone = next;
+        next = next.nextSibling;
+        gone.remove();
+      }
+      next = next.nextSibling;
+      merge(found, child);
+    }
+    while (next) {
+      const gone = next;
+      next = next.nextSibling;
+      gone.remove();
+    }
   }
 
   function put(id, html) {
     const place = document.getElementById(id);
     if (!place) return;
     const wanted = new DOMParser().parseFromString(`<body>${html}</body>`, "text/html").body;
+    // Before they are merged: a button that were hidden for a moment would lose the focus.
+    offerCopying(wanted);
     mergeChildren(place, wanted);
-    offerCopying(place);
   }
 
   // Buttons that copy a command are of no use without this script, so they come hidden.

@@ -6,10 +6,14 @@ mod bulk;
 mod chaos;
 mod command_line;
 mod connect_kills;
+mod failure;
+mod first_boot;
+mod forms;
 mod lanes;
 mod operating;
 mod pages;
 mod peer_failures;
+mod reading;
 mod registration;
 mod rows;
 mod sessions;
@@ -126,6 +130,36 @@ pub(crate) const ALL: &[Check] = &[
         name: "pages_work_without_scripts",
         needs: Needs::Either,
         run: |s| Box::pin(pages::without_scripts(s)),
+    },
+    Check {
+        name: "pages_make_sense_without_styles",
+        needs: Needs::Either,
+        run: |s| Box::pin(reading::without_styles(s)),
+    },
+    Check {
+        name: "the_focus_stays_while_a_page_changes",
+        needs: Needs::Either,
+        run: |s| Box::pin(reading::focus_stays(s)),
+    },
+    Check {
+        name: "a_form_sent_twice_makes_one_row",
+        needs: Needs::Either,
+        run: |s| Box::pin(forms::twice(s)),
+    },
+    Check {
+        name: "an_edit_that_comes_too_late_loses_nothing",
+        needs: Needs::Either,
+        run: |s| Box::pin(forms::too_late(s)),
+    },
+    Check {
+        name: "the_failure_experiment_shows_no_error",
+        needs: Needs::Either,
+        run: |s| Box::pin(failure::by_its_buttons(s)),
+    },
+    Check {
+        name: "a_first_boot_ticks_itself_off",
+        needs: Needs::Direct,
+        run: |s| Box::pin(first_boot::ticks_itself_off(s)),
     },
     Check {
         name: "pages_cost_no_session_per_reader",

@@ -44,6 +44,12 @@ impl System {
         Ok(Self { settings, source: Source::from_environment()?, http })
     }
 
+    /// Another system on the same source, with every port so much higher.
+    pub(crate) fn beside(&self, offset: u16) -> anyhow::Result<Self> {
+        let offset = self.settings.offset().checked_add(offset).context("add to the port offset")?;
+        Ok(Self { settings: Settings::load(offset), source: self.source, http: self.http.clone() })
+    }
+
     /// Where its changes come from.
     pub(crate) fn source(&self) -> Source {
         self.source

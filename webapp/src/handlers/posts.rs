@@ -16,7 +16,7 @@ use crate::model::input::{FieldError, PostContent, SearchWords, UserId};
 use crate::model::listing::{Cursor, Listing, PageSize};
 use crate::model::post::{Post, PostDetail};
 use crate::model::status::words;
-use crate::page::{Chrome, filters, page};
+use crate::page::{Chrome, filters, form_page, page};
 use crate::visit::Visit;
 
 #[derive(Template)]
@@ -79,7 +79,7 @@ impl FormPage {
 
     /// The page with the status that its errors ask for.
     fn respond(self, status: StatusCode) -> Response {
-        let mut response = page(status, &self);
+        let mut response = form_page(status, &self);
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(RETRY_AFTER, 2.into());
         }

@@ -140,3 +140,17 @@ async fn an_empty_list_offers_rows_and_sending_that_twice_makes_none_twice() -> 
     ensure!((row.get::<_, i64>(0), row.get::<_, i64>(1)) == (200, 200), "{row:?}");
     Ok(())
 }
+
+#[tokio::test]
+async fn going_back_to_a_form_shows_it_with_the_id_that_was_sent() -> anyhow::Result<()> {
+    let site = Site::start().await?;
+    let is_about_now = |page: &Reply| page.header("cache-control") == "no-store";
+    let form = site.get("/posts/new").await?;
+    ensure!(form.code() == 200 && !is_about_now(&form), "a browser has to fetch it anew: {form:?}");
+    ensure!(
+        form_id(&form)? != form_id(&site.get("/posts/new").await?)?,
+        "each form is for a post of its own"
+    );
+    ensure!(is_about_now(&site.get("/posts").await?), "other pages are about now");
+    Ok(())
+}

@@ -24,7 +24,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// Special keys (W3C WebDriver, 17.4.2).
 const TAB: &str = "\u{e004}";
-const ENTER: &str = "\u{e007}";
+pub(super) const ENTER: &str = "\u{e007}";
 const RIGHT: &str = "\u{e014}";
 const DOWN: &str = "\u{e015}";
 const END: &str = "\u{e010}";
@@ -33,7 +33,7 @@ const END: &str = "\u{e010}";
 const LOOKS: [(u32, &str); 4] = [(1280, "light"), (1280, "dark"), (320, "light"), (320, "dark")];
 
 /// All kinds of pages. The last one does not exist: its page must be as good as the others.
-fn pages(run: &str) -> Vec<(&'static str, String)> {
+pub(super) fn pages(run: &str) -> Vec<(&'static str, String)> {
     vec![
         ("home", "/".to_owned()),
         ("posts", "/posts".to_owned()),
@@ -112,7 +112,7 @@ pub(super) async fn by_keyboard(system: Rc<System>) -> anyhow::Result<()> {
 }
 
 /// Presses the tab key until the focus is where it shall be. Whoever tabs must come there, so there is an end to it.
-async fn tab_to(browser: &Browser, what: &str, is_there: &str) -> anyhow::Result<()> {
+pub(super) async fn tab_to(browser: &Browser, what: &str, is_there: &str) -> anyhow::Result<()> {
     for _ in 0..40 {
         browser.press(TAB).await?;
         if browser.run(is_there).await? == true {
@@ -139,6 +139,10 @@ pub(super) async fn without_scripts(system: Rc<System>) -> anyhow::Result<()> {
     browser.fill("#content", "Written without a script").await?;
     browser.click_text("Save").await?;
     browser.await_text("Written without a script").await?;
+    browser.click_text("Edit").await?;
+    browser.fill("#content", "Edited without a script").await?;
+    browser.click_text("Save").await?;
+    browser.await_text("Edited without a script").await?;
     browser.click_text("Delete…").await?;
     browser.click_text("Delete the post of noscript").await?;
     browser.await_text("The post and everything about it is deleted.").await?;
@@ -231,7 +235,8 @@ fn pictures(system: &System) -> PathBuf {
     folder.parent().unwrap_or(&folder).join("screenshots").join(system.source().mode())
 }
 
-async fn keep_picture(system: &System, browser: &Browser, name: &str) -> anyhow::Result<()> {
+/// Keeps a picture of the present page for people to look at.
+pub(super) async fn keep_picture(system: &System, browser: &Browser, name: &str) -> anyhow::Result<()> {
     let folder = pictures(system);
     fs::create_dir_all(&folder).context("make the folder for pictures")?;
     fs::write(folder.join(format!("{name}.png")), browser.picture().await?).context("keep a picture")
