@@ -20,7 +20,7 @@ use crate::error::AppError;
 use crate::model::input::FieldError;
 use crate::state::AppState;
 
-pub use here::Here;
+pub use here::{Here, came_by_tls};
 
 /// The fields of a form, as typed. A field that is missing is empty: the checks of the model say what that means.
 #[derive(Debug, Default)]

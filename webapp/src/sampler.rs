@@ -181,7 +181,9 @@ impl Sampler {
             replica.facts.update(answer, at);
             replica.rotation = rotation(set, index);
             // How far it is follows from what it said last, also while it does not answer: it can't have gone back.
-            replica.behind = replica.facts.last().and_then(|facts| past.leader.behind(facts.watermark, at));
+            // One that has never been filled is behind by everything, and by no time.
+            let filled = replica.facts.last().filter(|facts| facts.state != "empty");
+            replica.behind = filled.and_then(|facts| past.leader.behind(facts.watermark, at));
             let now = replica.facts.now();
             let lag = now.and(replica.behind).map(|behind| behind.time);
             let track = &mut past.replicas[index];

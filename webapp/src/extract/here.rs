@@ -28,14 +28,19 @@ impl Here {
             let is_any = bind.ip().is_unspecified();
             return Self(if is_any { format!("localhost:{}", bind.port()) } else { bind.to_string() });
         };
-        // A proxy may have taken the TLS off: then it says so, or the browser does when it comes from a page of ours.
-        let proxy = text(FORWARDED_PROTO).and_then(|list| list.split(',').next()).map(str::trim);
-        let browser = text(header::ORIGIN.as_str()).or_else(|| text(header::REFERER.as_str()));
-        let browser = browser.and_then(|url| url.strip_prefix("https://")?.split('/').next());
-        let is_https =
-            proxy.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")) || browser == Some(host);
-        Self(if is_https { format!("https://{host}") } else { host.to_owned() })
+        Self(if came_by_tls(headers) { format!("https://{host}") } else { host.to_owned() })
     }
+}
+
+/// Whether the reader came by TLS. A proxy may have taken it off: then it says so, or the browser does when it comes from a
+/// page of ours.
+pub fn came_by_tls(headers: &HeaderMap) -> bool {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let proxy = text(FORWARDED_PROTO).and_then(|list| list.split(',').next()).map(str::trim);
+    let browser = text(header::ORIGIN.as_str()).or_else(|| text(header::REFERER.as_str()));
+    let browser = browser.and_then(|url| url.strip_prefix("https://")?.split('/').next());
+    proxy.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
+        || (browser.is_some() && browser == text(header::HOST.as_str()))
 }
 
 impl fmt::Display for Here {

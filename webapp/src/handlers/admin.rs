@@ -15,7 +15,7 @@ use crate::admin::gate::Pass;
 use crate::admin::{Order, unknown};
 use crate::db::queries::detail::Counters;
 use crate::error::AppError;
-use crate::extract::{FormFields, Peer, QueryFields, way_back};
+use crate::extract::{FormFields, Peer, QueryFields, came_by_tls, way_back};
 use crate::model::action::Action;
 use crate::model::input::FieldError;
 use crate::page::{Chrome, page};
@@ -165,11 +165,8 @@ pub async fn sign_in(
     let back = way_back(&typed, "/admin");
     match gate.attempt(form.text("token").trim(), from) {
         Attempt::Right => {
-            // What the browser says of its own address: a proxy may have taken the TLS off.
-            let origin = headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
-            let is_https = origin.is_some_and(|origin| origin.starts_with("https://"));
             tracing::info!(by = %from, "an operator signed in");
-            Ok((gate.open(Timestamp::now(), is_https), Redirect::to(back)).into_response())
+            Ok((gate.open(Timestamp::now(), came_by_tls(&headers)), Redirect::to(back)).into_response())
         }
         Attempt::Wrong => {
             let template = AdminPage {

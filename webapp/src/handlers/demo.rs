@@ -55,11 +55,14 @@ impl Form {
     }
 
     fn drain_after(&self) -> usize {
-        self.plan.drain.as_ref().map_or(self.plan.reads / 4, |drain| drain.after)
+        self.plan.drain.as_ref().map_or(Drain::middle_half(self.plan.reads).0, |drain| drain.after)
     }
 
     fn drain_back(&self) -> usize {
-        self.plan.drain.as_ref().map_or(self.plan.reads * 3 / 4, |drain| drain.back.unwrap_or(0))
+        self.plan
+            .drain
+            .as_ref()
+            .map_or(Drain::middle_half(self.plan.reads).1, |drain| drain.back.unwrap_or(0))
     }
 
     fn slower_ms(&self) -> u128 {

@@ -45,7 +45,7 @@ struct Live {
 
 impl Live {
     fn is_any_end_unknown(topics: &[TopicLine]) -> bool {
-        topics.iter().any(|line| line.end.is_none())
+        topics.iter().any(|line| line.end().is_none())
     }
 }
 
@@ -247,8 +247,8 @@ fn topic_json(line: &TopicLine) -> Value {
         "partition": line.partition.number,
         "needed_from": line.needed_from(),
         // Null while the replicator does not tell; then the others are what is known at least.
-        "end": line.end,
-        "end_at_least": line.end.unwrap_or(line.reached()),
+        "end": line.end(),
+        "end_at_least": line.end().unwrap_or(line.reached()),
         "waiting_at_least": line.waits(),
         "replicas": replicas.collect::<Vec<_>>(),
     })

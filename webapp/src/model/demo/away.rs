@@ -21,7 +21,13 @@ impl Drain {
     /// What is proposed: the second replica is away for the middle half of the run.
     pub fn proposed(reads: usize, replicas: &[String]) -> Option<Self> {
         let replica = replicas.get(1).or(replicas.first())?.clone();
-        Some(Self { replica, after: reads / 4, back: Some(reads * 3 / 4) })
+        let (after, back) = Self::middle_half(reads);
+        Some(Self { replica, after, back: Some(back) })
+    }
+
+    /// The middle half of a run: it begins after so many reads, and ends after so many.
+    pub fn middle_half(reads: usize) -> (usize, usize) {
+        (reads / 4, reads * 3 / 4)
     }
 
     /// From the fields `drain`, `drain_after` and `drain_back` of a run with so many reads; what is missing is as proposed.

@@ -34,8 +34,8 @@ pub struct TopicLine {
     pub partition: Partition,
     /// The first offset that each replica still needs; those that have never answered are not in it.
     pub needed: Vec<(String, i64)>,
-    /// The offset after the last record; `None` where nobody tells.
-    pub end: Option<i64>,
+    /// The offset after the last record, as it was told a moment ago.
+    pub told_end: Option<i64>,
 }
 
 impl TopicLine {
@@ -49,11 +49,15 @@ impl TopicLine {
         self.needed.iter().map(|(_, offset)| *offset).max().unwrap_or(0)
     }
 
+    /// The offset after the last record; `None` where nobody tells. A replica that has come further since it was told knows
+    /// better.
+    pub fn end(&self) -> Option<i64> {
+        self.told_end.map(|end| end.max(self.reached()))
+    }
+
     /// The records that wait for the slowest replica; where the end is not known, at least those that the furthest one had.
     pub fn waits(&self) -> u64 {
-        // A replica may have come further since the end was told.
-        let end = self.end.map_or(self.reached(), |end| end.max(self.reached()));
-        (end - self.needed_from()).unsigned_abs()
+        (self.end().unwrap_or(self.reached()) - self.needed_from()).unsigned_abs()
     }
 
     /// The replicas that others are ahead of, the slowest first.
@@ -82,7 +86,7 @@ pub fn lines(replicas: &[ReplicaSample], ends: &[TopicEnd]) -> Vec<TopicLine> {
             .iter()
             .map(|(name, offsets)| ((*name).clone(), offsets.get(partition).copied().unwrap_or(0)))
             .collect(),
-        end: ends.get(partition).copied(),
+        told_end: ends.get(partition).copied(),
     };
     partitions.into_iter().map(line).collect()
 }
@@ -96,7 +100,7 @@ mod tests {
         TopicLine {
             partition: Partition { topic: "app.public.posts".to_owned(), number: 0 },
             needed: needed.iter().map(|(name, offset)| ((*name).to_owned(), *offset)).collect(),
-            end: None,
+            told_end: None,
         }
     }
 
@@ -125,18 +129,18 @@ mod tests {
 
     #[test]
     fn with_the_end_it_is_known_how_much_waits_for_all() {
-        let line = TopicLine { end: Some(12), ..line(&[("replica-1", 7), ("replica-2", 7)]) };
+        let line = TopicLine { told_end: Some(12), ..line(&[("replica-1", 7), ("replica-2", 7)]) };
         assert_eq!(line.waits(), 5);
         // The end was told before the replica came further.
-        let line = TopicLine { end: Some(6), ..line };
-        assert_eq!(line.waits(), 0);
+        let line = TopicLine { told_end: Some(6), ..line };
+        assert_eq!((line.end(), line.waits()), (Some(7), 0));
     }
 
     #[test]
     fn an_end_of_long_ago_is_none() {
         let at = |age_ms| {
             let end = TopicEnd { topic: "app.public.posts".to_owned(), partition: 0, end: 12, age_ms };
-            lines(&[replica(7)], &[end])[0].end
+            lines(&[replica(7)], &[end])[0].end()
         };
         assert_eq!((at(900), at(FRESH_MS + 1)), (Some(12), None));
     }
