@@ -185,7 +185,11 @@ async fn drain(
     let mut watchers = JoinSet::new();
     for server in 1..=replicas {
         side.prepare(system, server).await.with_context(|| format!("empty {}", server_name(server)))?;
-        watchers.spawn(watch::steps(system.connect(server, DATABASE).await?, fill.rows, tell.clone()));
+        watchers.spawn(watch::steps(
+            system.connect_to_look(server, DATABASE).await?,
+            fill.rows,
+            tell.clone(),
+        ));
     }
     drop(tell);
     let started = Instant::now();

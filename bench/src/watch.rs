@@ -22,7 +22,7 @@ const UPDATED: &str = "SELECT EXISTS (SELECT FROM bench.accounts WHERE id = $1 A
 pub(crate) async fn rows(system: &System) -> anyhow::Result<Vec<(Client, Statement)>> {
     let mut replicas = Vec::new();
     for server in 1..=REPLICAS {
-        let client = system.connect(server, DATABASE).await?;
+        let client = system.connect_to_look(server, DATABASE).await?;
         let statement = client.prepare(INSERTED).await?;
         replicas.push((client, statement));
     }

@@ -135,7 +135,7 @@ async fn live(
 async fn await_large(system: &System, rows: i64) -> anyhow::Result<[Instant; REPLICAS]> {
     let mut looks = JoinSet::new();
     for server in 1..=REPLICAS {
-        let client = system.connect(server, DATABASE).await?;
+        let client = system.connect_to_look(server, DATABASE).await?;
         // The last row has the lowest key.
         looks.spawn(async move { watch::until(&client, Step::Inserted, -rows).await.map(|at| (server, at)) });
     }

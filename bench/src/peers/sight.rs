@@ -20,7 +20,7 @@ use crate::system::{System, server_name};
 /// How long something may take to become visible.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Time between two looks. Three replicas are looked at 600 times per second together, which takes some hundredths of a core;
+/// Time between two looks. Three replicas are looked at 600 times per second together, which takes some hundredths of a core (`System::connect_to_look`);
 /// what it costs the replicas is not counted as theirs.
 pub(crate) const PAUSE: Duration = Duration::from_millis(5);
 
@@ -119,7 +119,7 @@ impl Drop for Lookouts {
 fn connect(system: &System, replica: usize) -> anyhow::Result<(Runtime, Client, u32)> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let (client, backend) = runtime.block_on(async {
-        let client = system.connect_replica(replica).await?;
+        let client = system.connect_replica_to_look(replica).await?;
         let backend: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await?.get(0);
         anyhow::Ok((client, u32::try_from(backend)?))
     })?;
