@@ -293,6 +293,7 @@ impl Config {
             work_mem: self.source.decoding_work_mem.clone(),
             streaming: self.source.streaming,
             streaming_work_mem: self.source.streaming_work_mem.clone(),
+            binary: self.source.binary,
             exclude_tables: self.source.exclude_tables.clone(),
         }
     }

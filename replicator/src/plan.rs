@@ -24,6 +24,7 @@ use crate::vocabulary::change::{Change, Operation};
 use crate::vocabulary::schema::Table;
 
 /// Folds the changes and batches what is left.
+/// The changes have their values in one form, those of a lane.
 pub fn plan<'a>(changes: &[&'a Change]) -> Vec<Step<'a>> {
     let mut steps = Vec::new();
     let mut pending: Vec<(Arc<Table>, Pending<'_>)> = Vec::new();

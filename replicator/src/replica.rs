@@ -12,6 +12,7 @@ pub mod copy;
 pub mod definition;
 pub mod error;
 pub mod fetch;
+mod form;
 pub mod leader;
 pub mod lease;
 pub mod progress;

@@ -109,6 +109,7 @@ pub async fn run(settings: WorkerSettings, hub: Arc<Hub>, status: StatusCell, st
         stop,
         repeats: Vec::new(),
         streaming: Streaming::new(),
+        unportable: None,
         last_failure: String::new(),
     };
     async {
@@ -148,6 +149,8 @@ struct Worker {
     schema: SchemaFollower,
     repeats: Vec<Xid>,
     streaming: Streaming,
+    /// The tables among which there is one that values in binary won't do for; none as long as none was met.
+    unportable: Option<Arc<Catalog>>,
     /// What was logged last: an outage is logged when it begins, not at every attempt.
     last_failure: String,
 }
@@ -180,6 +183,10 @@ impl Worker {
                 tracing::warn!("{error}; it is applied whole after its commit");
                 self.metrics.unstreamed();
                 self.streaming.give_up(*xid, Instant::now(), random());
+            }
+            Err(WorkerError::Lane(error @ LaneError::NotPortable { .. })) => {
+                tracing::info!("{error}");
+                self.unportable = Some(Arc::clone(course.catalog()));
             }
             Err(WorkerError::Lane(error @ LaneError::StreamsAgain)) => {
                 tracing::info!("{error}");
@@ -269,6 +276,7 @@ impl Worker {
         leader: Option<LeaderRun>,
         catalog: Arc<Catalog>,
     ) -> LaneStart {
+        let binary = self.unportable.as_deref() != Some(&catalog);
         LaneStart {
             catalog,
             watermark: checkpoint.position(),
@@ -279,6 +287,7 @@ impl Worker {
             fences: checkpoint.fences.clone(),
             repeats: self.repeats.clone(),
             streaming: self.streaming.is_on(),
+            binary,
             limits: self.settings.lane,
         }
     }

@@ -19,6 +19,7 @@ const KNOWN: &[&str] = &[
     "source.decoding_work_mem",
     "source.streaming",
     "source.streaming_work_mem",
+    "source.binary",
     "source.brokers",
     "source.topic_prefix",
     "source.placeholder",

@@ -44,6 +44,10 @@ pub struct SourceConfig {
     /// smaller transactions take that way, which is dearer for them.
     #[serde(default = "default_streaming_work_mem")]
     pub streaming_work_mem: String,
+    /// Whether values come in binary, as long as all tables have types of which that means the same on leader and replica. As soon
+    /// as one has not, everything comes as text.
+    #[serde(default = "default_binary")]
+    pub binary: bool,
     /// The brokers as `host:port`, comma-separated.
     #[serde(default)]
     pub brokers: String,
@@ -91,6 +95,10 @@ fn default_decoding_work_mem() -> String {
 }
 
 fn default_streaming() -> bool {
+    true
+}
+
+fn default_binary() -> bool {
     true
 }
 

@@ -66,6 +66,15 @@ pub enum DecodeError {
         /// The key column.
         column: String,
     },
+    /// A value comes in binary whose binary form does not mean the same on the replica. Not a fault: read again as text, the
+    /// replica can have it.
+    #[error("the values of \"{column}\" of {table} mean the same on leader and replica as text only")]
+    NotPortable {
+        /// The table.
+        table: TableName,
+        /// The column.
+        column: String,
+    },
     /// The leader's stream does not follow its protocol.
     #[error("the leader's stream: {0}")]
     Stream(#[from] PgOutputError),

@@ -26,7 +26,7 @@ mod reader;
 mod relation;
 mod tuple;
 
-pub use changes::Tables;
+pub use changes::{Tables, Values};
 pub use error::{PgOutputError, Problem};
 pub use frame::{Frame, Keepalive, StatusUpdate, WalData, decode_frame};
 pub use relation::{Relation, RelationColumn, RelationColumns, RelationId, RelationIds, ReplicaIdentity};

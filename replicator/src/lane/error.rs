@@ -5,6 +5,7 @@ use crate::decode::DecodeError;
 use crate::source::kafka::SourceError;
 use crate::source::postgres::PostgresSourceError;
 use crate::vocabulary::lsn::{CommitLsn, Xid};
+use crate::vocabulary::schema::TableName;
 
 /// A lane can't go on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +53,15 @@ pub enum LaneError {
         /// Why not.
         why: String,
     },
+    /// A table has values whose binary form does not mean the same on the replica. Not a fault: everything is read again from the
+    /// checkpoint, as text.
+    #[error("values come as text from now on: \"{column}\" of {table} can't be had in binary")]
+    NotPortable {
+        /// The table.
+        table: TableName,
+        /// The column.
+        column: String,
+    },
     /// The transaction for which streaming was given up is over. Not a fault: the next lane streams again.
     #[error("transactions are streamed again")]
     StreamsAgain,
@@ -83,6 +93,7 @@ impl LaneError {
             LaneError::Source(SourceError::Unavailable(_) | SourceError::NoTransactionTopic { .. })
             | LaneError::ReadAgain { .. }
             | LaneError::Unstreamable { .. }
+            | LaneError::NotPortable { .. }
             | LaneError::StreamsAgain
             | LaneError::Detached
             | LaneError::Stopped => true,
@@ -109,6 +120,7 @@ impl LaneError {
             }
             LaneError::ReadAgain { .. }
             | LaneError::Unstreamable { .. }
+            | LaneError::NotPortable { .. }
             | LaneError::StreamsAgain
             | LaneError::Detached
             | LaneError::Stopped => "Nothing to do.".to_owned(),

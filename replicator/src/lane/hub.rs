@@ -74,6 +74,8 @@ struct Handle {
     id: u64,
     /// Whether it may give transactions out while they run on the leader.
     streams: bool,
+    /// Whether values come in binary, where they can: a replica reads either the one or the other.
+    binary: bool,
     catalog: Arc<Catalog>,
     joins: mpsc::Sender<Join>,
     shared: Arc<Shared>,
@@ -174,7 +176,8 @@ impl Hub {
         let rank = |lane: &Handle| {
             (lane.streams, lane.shared.readers.load(Ordering::Relaxed), std::cmp::Reverse(lane.id))
         };
-        let best = self.running(&feed.lane.catalog).into_iter().max_by_key(|lane| rank(lane))?;
+        let running = self.running(&feed.lane.catalog).into_iter();
+        let best = running.filter(|lane| lane.binary == feed.lane.binary).max_by_key(|lane| rank(lane))?;
         if rank(&best) <= rank(&feed.lane) {
             return None;
         }
@@ -193,7 +196,9 @@ impl Hub {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         // A replica that streams may stand where a lane does that doesn't, and would stay there.
         let streams = self.streams(start);
-        let may_take = |lane: &&Arc<Handle>| lane.streams == streams && !asked.contains(&lane.id);
+        let may_take = |lane: &&Arc<Handle>| {
+            lane.streams == streams && lane.binary == start.binary && !asked.contains(&lane.id)
+        };
         if let Some(lane) = lanes.of(&start.catalog).find(may_take) {
             return (Arc::clone(lane), false);
         }
@@ -212,8 +217,15 @@ impl Hub {
         let shared = Arc::new(Shared::default());
         shared.position.store(start.watermark.0.0, Ordering::Relaxed);
         let catalog = Arc::clone(&start.catalog);
-        let streams = self.streams(&start);
-        let handle = Arc::new(Handle { id, streams, catalog, joins, shared: Arc::clone(&shared), ending });
+        let handle = Arc::new(Handle {
+            id,
+            streams: self.streams(&start),
+            binary: start.binary,
+            catalog,
+            joins,
+            shared: Arc::clone(&shared),
+            ending,
+        });
         let (settings, stop, confirmed) =
             (self.settings.clone(), self.stop.clone(), Arc::clone(&self.confirmed));
         let lane = async move {

@@ -33,6 +33,8 @@ pub struct LaneStart {
     /// Whether transactions may be given out while they run on the leader, where the source can do that. A replica for which
     /// that has failed needs them whole.
     pub streaming: bool,
+    /// Whether values may come in binary, where the source can do that. A replica for which that has failed needs text.
+    pub binary: bool,
     /// Bounds.
     pub limits: LaneLimits,
 }
@@ -48,6 +50,7 @@ impl LaneStart {
             && self.fences == other.fences
             && self.repeats == other.repeats
             && self.streaming == other.streaming
+            && self.binary == other.binary
     }
 
     /// Whether the watermark says all about the replica: every table stands there.

@@ -47,6 +47,7 @@ fn start(replica: &Replica, transactions: Transactions, parcel_changes: usize) -
         fences: Fences::default(),
         repeats: vec![],
         streaming: false,
+        binary: true,
         limits: LaneLimits {
             queue_records: 4,
             queue_bytes: 1 << 20,

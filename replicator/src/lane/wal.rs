@@ -19,15 +19,17 @@ pub(super) use self::confirmed::Confirmed;
 use self::core::WalCore;
 use super::reader::Reader;
 use super::{LaneError, LaneStart};
-use crate::decode::pgoutput::{Frame, StatusUpdate};
+use crate::decode::pgoutput::{Frame, StatusUpdate, Values};
 use crate::source::postgres::{
     PostgresSettings, PostgresSourceError, ReplicationConnection, ReplicationStream, copy_slot, find_slot,
+    wire_types,
 };
 use crate::status::now_ms;
 use crate::vocabulary::leader::LeaderRun;
 use crate::vocabulary::lsn::Lsn;
 use crate::vocabulary::offset::PartitionNames;
 use crate::vocabulary::parcel::{Parcel, Passage};
+use crate::vocabulary::row::Form;
 
 /// Ticks between looking whether the durable slot is free.
 const TICKS_PER_LOOK: u32 = 5;
@@ -40,11 +42,50 @@ pub(super) struct WalReader {
     stream: ReplicationStream,
     core: WalCore,
     confirmed: Arc<Confirmed>,
-    /// Whether transactions are read while they run.
-    streaming: bool,
+    manner: Manner,
     /// When something arrived last, in milliseconds since 1970.
     arrived_at_ms: Option<i64>,
     ticks: u32,
+}
+
+/// How a stream is read.
+#[derive(Debug, Clone, Copy)]
+struct Manner {
+    /// Whether transactions are read while they run.
+    streaming: bool,
+    /// Whether values are wanted in binary.
+    binary: bool,
+}
+
+/// A connection on which a slot can be streamed.
+struct Connected {
+    connection: ReplicationConnection,
+    values: Values,
+}
+
+impl Connected {
+    async fn start(
+        self,
+        settings: &PostgresSettings,
+        slot: &str,
+        position: Lsn,
+        streaming: bool,
+    ) -> Result<Opened, PostgresSourceError> {
+        let form = match self.values {
+            Values::Text => Form::Text,
+            Values::Binary(_) => Form::Binary,
+        };
+        let options = settings.stream_options(streaming, form);
+        let stream = self.connection.start(slot, position, &options).await?;
+        tracing::info!(slot, from = %position, streaming, values = ?form, "reading the leader's stream");
+        Ok(Opened { stream, values: self.values })
+    }
+}
+
+/// A stream, and how its values come.
+struct Opened {
+    stream: ReplicationStream,
+    values: Values,
 }
 
 impl WalReader {
@@ -59,14 +100,16 @@ impl WalReader {
     ) -> Result<Self, LaneError> {
         let position = start.watermark.0;
         let leader = start.leader.clone();
-        let streaming = settings.streaming && start.streaming;
-        let stream = match open_slot(&settings, leader.as_ref(), position, streaming).await? {
-            Some(stream) => stream,
-            None => open_copy(&settings, leader.as_ref(), position, streaming).await?,
+        let manner = Manner {
+            streaming: settings.streaming && start.streaming,
+            binary: settings.binary && start.binary,
         };
-        tracing::info!(slot = stream.slot(), from = %position, streaming, "reading the leader's stream");
-        let core = WalCore::new(start, position, settings.exclude_tables.clone());
-        Ok(WalReader { settings, leader, stream, core, confirmed, streaming, arrived_at_ms: None, ticks: 0 })
+        let Opened { stream, values } = match open_slot(&settings, leader.as_ref(), position, manner).await? {
+            Some(opened) => opened,
+            None => open_copy(&settings, leader.as_ref(), position, manner).await?,
+        };
+        let core = WalCore::new(start, position, settings.exclude_tables.clone(), values);
+        Ok(WalReader { settings, leader, stream, core, confirmed, manner, arrived_at_ms: None, ticks: 0 })
     }
 
     /// Changes over to the durable slot if nobody streams it.
@@ -75,12 +118,12 @@ impl WalReader {
         if self.stream.slot() == self.settings.slot {
             return;
         }
-        match open_slot(&self.settings, self.leader.as_ref(), position, self.streaming).await {
-            Ok(Some(stream)) => {
+        match open_slot(&self.settings, self.leader.as_ref(), position, self.manner).await {
+            Ok(Some(Opened { stream, values })) => {
                 tracing::info!(from = %position, "changed over to the durable slot");
                 // What the old stream has sent and was not taken comes again.
                 self.stream = stream;
-                self.core.reconnected();
+                self.core.reconnected(values);
             }
             Ok(None) => {}
             Err(error) => tracing::debug!(error = %error, "the durable slot can't be looked at now"),
@@ -93,22 +136,23 @@ async fn open_slot(
     settings: &PostgresSettings,
     leader: Option<&LeaderRun>,
     position: Lsn,
-    streaming: bool,
-) -> Result<Option<ReplicationStream>, PostgresSourceError> {
-    let mut connection = connect(settings, leader, streaming).await?;
+    manner: Manner,
+) -> Result<Option<Opened>, PostgresSourceError> {
+    let mut connected = connect(settings, leader, manner).await?;
+    let connection = &mut connected.connection;
     let identity = connection.identify_system().await?;
     if identity.wal_position < position {
         return Err(PostgresSourceError::WentBack { needed: position, wal_position: identity.wal_position });
     }
     // Without the slot, the refusal to start it says so.
-    if let Some(slot) = find_slot(&mut connection, &settings.slot).await? {
+    if let Some(slot) = find_slot(connection, &settings.slot).await? {
         check_held(settings, slot.confirmed_flush.unwrap_or_default(), position)?;
         if slot.active_pid.is_some() {
-            connection.close().await;
+            connected.connection.close().await;
             return Ok(None);
         }
     }
-    match connection.start(&settings.slot, position, &settings.stream_options(streaming)).await {
+    match connected.start(settings, &settings.slot, position, manner.streaming).await {
         // Somebody was quicker.
         Err(PostgresSourceError::SlotInUse { .. }) => Ok(None),
         started => started.map(Some),
@@ -120,14 +164,14 @@ async fn open_copy(
     settings: &PostgresSettings,
     leader: Option<&LeaderRun>,
     position: Lsn,
-    streaming: bool,
-) -> Result<ReplicationStream, PostgresSourceError> {
-    let mut connection = connect(settings, leader, streaming).await?;
+    manner: Manner,
+) -> Result<Opened, PostgresSourceError> {
+    let mut connected = connect(settings, leader, manner).await?;
     let name = settings.temporary_slot();
-    let confirmed = copy_slot(&mut connection, &settings.slot, &name).await?;
+    let confirmed = copy_slot(&mut connected.connection, &settings.slot, &name).await?;
     // It may have moved on since it was looked at, though only by what this replica has stored as well.
     check_held(settings, confirmed, position)?;
-    connection.start(&name, position, &settings.stream_options(streaming)).await
+    connected.start(settings, &name, position, manner.streaming).await
 }
 
 /// Whether the durable slot, which has forgotten everything before `confirmed`, holds what is needed from `needed` on.
@@ -142,13 +186,19 @@ fn check_held(settings: &PostgresSettings, confirmed: Lsn, needed: Lsn) -> Resul
 async fn connect(
     settings: &PostgresSettings,
     leader: Option<&LeaderRun>,
-    streaming: bool,
-) -> Result<ReplicationConnection, PostgresSourceError> {
-    let mut connection = settings.connect(streaming).await?;
-    match leader {
-        Some(leader) if connection.leader_run().await? != *leader => Err(PostgresSourceError::StartedAnew),
-        _ => Ok(connection),
+    manner: Manner,
+) -> Result<Connected, PostgresSourceError> {
+    let mut connection = settings.connect(manner.streaming).await?;
+    if let Some(leader) = leader
+        && connection.leader_run().await? != *leader
+    {
+        return Err(PostgresSourceError::StartedAnew);
     }
+    let values = match manner.binary {
+        true => Values::Binary(Arc::new(wire_types(&mut connection).await?)),
+        false => Values::Text,
+    };
+    Ok(Connected { connection, values })
 }
 
 impl Reader for WalReader {

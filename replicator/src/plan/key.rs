@@ -31,11 +31,12 @@ impl<'a> KeyOf<'a> {
     }
 
     /// Whether this key comes behind the other in some total order, and thus differs from it and from all that the other
-    /// is behind of. Shorter text comes first: that is the order of the numbers that keys mostly are.
+    /// is behind of. Shorter values come first: with text that is the order of the numbers that keys mostly are, and binary
+    /// ones are as long as each other.
     pub(super) fn is_behind(&self, other: &Self) -> bool {
         let pairs = self.cells().zip(other.cells());
-        let mut orders = pairs.map(|cells| match cells {
-            (Cell::Text(a), Cell::Text(b)) => (a.len(), a).cmp(&(b.len(), b)),
+        let mut orders = pairs.map(|(one, other)| match (one.bytes(), other.bytes()) {
+            (Some(a), Some(b)) => (a.len(), a).cmp(&(b.len(), b)),
             _ => Ordering::Less,
         });
         orders.find(|order| order.is_ne()) == Some(Ordering::Greater)
@@ -52,13 +53,7 @@ impl Eq for KeyOf<'_> {}
 
 impl Hash for KeyOf<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        for cell in self.cells() {
-            match cell {
-                Cell::Text(text) => text.hash(state),
-                Cell::Null => state.write_u8(1),
-                Cell::Absent => state.write_u8(2),
-            }
-        }
+        self.cells().for_each(|cell| cell.hash(state));
     }
 }
 

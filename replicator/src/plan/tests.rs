@@ -60,6 +60,7 @@ fn text(cell: Cell<'_>) -> String {
         Cell::Text(text) => text.to_owned(),
         Cell::Null => "NULL".to_owned(),
         Cell::Absent => "absent".to_owned(),
+        Cell::Binary(bytes) => format!("{bytes:?}"),
     }
 }
 

@@ -214,10 +214,9 @@ impl Applier {
 
     /// The requests that carry these steps out.
     fn wanted<'s>(&self, steps: &'s [Step<'s>]) -> Vec<Request<'s>> {
-        let may_stage = self.session.may_stage();
-        let stage = if may_stage { self.cutoffs.stage } else { usize::MAX };
+        let cutoffs = if self.session.may_stage() { self.cutoffs } else { self.cutoffs.without_stages() };
         let mut wanted = Vec::new();
-        steps.iter().for_each(|step| requests(step, Cutoffs { stage, ..self.cutoffs }, &mut wanted));
+        steps.iter().for_each(|step| requests(step, cutoffs, &mut wanted));
         wanted
     }
 

@@ -3,18 +3,18 @@
 use tokio_postgres::{Client, Row as PgRow};
 
 use super::ReplicaError;
-use crate::vocabulary::schema::{ArrayKind, Catalog, Column, ColumnKind, Shape, Table, TableName};
+use crate::vocabulary::schema::{ArrayKind, Catalog, Column, ColumnKind, Shape, Table, TableName, WireTypes};
 
 /// Reads every table that is not PostgreSQL's or the contract's. Works on a leader, too.
 ///
 /// # Errors
 /// When the server can't be asked.
 pub async fn load(client: &Client) -> Result<Catalog, ReplicaError> {
-    let rows = client
-        .query(include_str!("catalog.sql"), &[])
-        .await
-        .map_err(|source| ReplicaError::Postgres { action: "read the catalog", source })?;
-    Ok(assemble(&rows))
+    let failed = |source| ReplicaError::Postgres { action: "read the catalog", source };
+    let types = client.query(include_str!("wire_types.sql"), &[]).await.map_err(failed)?;
+    let types = WireTypes::read(types.iter().map(|row| [row.get(0), row.get(1), row.get(2)]));
+    let rows = client.query(include_str!("catalog.sql"), &[]).await.map_err(failed)?;
+    Ok(assemble(&rows, &types.unwrap_or_default()))
 }
 
 /// The name in a row's first two columns.
@@ -22,7 +22,7 @@ pub(crate) fn table_name(row: &PgRow) -> TableName {
     TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1))
 }
 
-fn assemble(rows: &[PgRow]) -> Catalog {
+fn assemble(rows: &[PgRow], types: &WireTypes) -> Catalog {
     let tables = rows.chunk_by(|a, b| table_name(a) == table_name(b)).map(|columns| {
         let mut key: Vec<(i32, usize)> = columns
             .iter()
@@ -32,7 +32,7 @@ fn assemble(rows: &[PgRow]) -> Catalog {
         key.sort_unstable();
         let table = Table::new(
             table_name(&columns[0]),
-            columns.iter().map(column).collect(),
+            columns.iter().map(|row| column(row, types)).collect(),
             key.into_iter().map(|(_, i)| i).collect(),
         );
         if columns[0].get("identity_index") { table.with_identity_index() } else { table }
@@ -40,7 +40,7 @@ fn assemble(rows: &[PgRow]) -> Catalog {
     Catalog::new(tables)
 }
 
-fn column(row: &PgRow) -> Column {
+fn column(row: &PgRow, types: &WireTypes) -> Column {
     let base = TypeRow {
         name: row.get("base_name"),
         sort: row.get("base_type"),
@@ -65,6 +65,7 @@ fn column(row: &PgRow) -> Column {
         type_name: row.get("type_name"),
         cast: cast(row.get("cast_name")),
         kind,
+        wire: types.of(row.get("type_oid")),
         generated: row.get("generated"),
         identity_always: row.get("identity_always"),
     }

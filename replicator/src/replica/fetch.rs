@@ -9,10 +9,10 @@
 use std::time::Duration;
 
 use super::ReplicaError;
-use super::bind::Parameter;
+use super::bind::{Parameter, Raw};
 use super::leader::LeaderSession;
 use super::sql::{quoted, quoted_table};
-use crate::vocabulary::row::{Cell, Key, Row, RowBuilder};
+use crate::vocabulary::row::{Cell, Form, Key, Row};
 use crate::vocabulary::schema::Table;
 
 /// How long transactions that may still hide a row from others are waited for.
@@ -86,12 +86,15 @@ fn failed(source: tokio_postgres::Error) -> ReplicaError {
 
 async fn select(session: &LeaderSession, table: &Table, key: &Key) -> Result<Option<Row>, ReplicaError> {
     let columns: Vec<usize> = (0..table.columns.len()).filter(|&c| !table.columns[c].generated).collect();
+    // In the form that the event has: what it leaves out goes into one row with what it carries.
+    let form = key.0.form();
+    let as_text = if form == Form::Text { "::text" } else { "" };
     let values: Vec<_> =
-        columns.iter().map(|&c| format!("{}::text", quoted(&table.columns[c].name))).collect();
+        columns.iter().map(|&c| format!("{}{as_text}", quoted(&table.columns[c].name))).collect();
     let key_columns = table.key.iter().map(|&c| &table.columns[c]);
     let matching: Vec<_> = key_columns
         .enumerate()
-        .map(|(p, column)| format!("{} = ${}::text::{}", quoted(&column.name), p + 1, column.cast))
+        .map(|(p, column)| format!("{} = ${}{as_text}::{}", quoted(&column.name), p + 1, column.cast))
         .collect();
     let sql = format!(
         "SELECT {} FROM {} WHERE {}",
@@ -105,9 +108,14 @@ async fn select(session: &LeaderSession, table: &Table, key: &Key) -> Result<Opt
     let Some(found) = session.client().query_opt(&sql, &parameters).await.map_err(failed)? else {
         return Ok(None);
     };
-    let mut row = RowBuilder::new(table.columns.len());
+    let mut cells = vec![Cell::Absent; table.columns.len()];
     for (position, &column) in columns.iter().enumerate() {
-        row.set(column, found.get::<_, Option<&str>>(position).map_or(Cell::Null, Cell::Text));
+        cells[column] = match form {
+            Form::Text => found.get::<_, Option<&str>>(position).map_or(Cell::Null, Cell::Text),
+            Form::Binary => {
+                found.get::<_, Option<Raw<'_>>>(position).map_or(Cell::Null, |raw| Cell::Binary(raw.0))
+            }
+        };
     }
-    Ok(Some(row.finish()))
+    Ok(Some(Row::new(form, &cells)))
 }

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tokio_postgres::error::SqlState;
 
-use super::ReplicaError;
 use super::session::Session;
+use super::{ReplicaError, form};
 use crate::vocabulary::change::{Change, Operation};
 use crate::vocabulary::offset::PartitionNames;
 use crate::vocabulary::parcel::Committed;
@@ -62,7 +62,7 @@ pub(super) enum Why<'a> {
 pub struct Quarantine {
     policy: FailurePolicy,
     catalog: Arc<Catalog>,
-    /// Tables with changes that wait, and the keys of these changes' rows.
+    /// Tables with changes that wait, and the keys of these changes' rows, in each form that they have.
     tables: HashMap<TableName, HashSet<Key>>,
     /// Tables of which somebody let changes go.
     skipped: HashSet<TableName>,
@@ -103,7 +103,14 @@ impl Quarantine {
                 keys.extend(keys_of(table, &operation).into_iter().flatten());
             }
         })
-        .await
+        .await?;
+        // Kept as text, they may be met in binary.
+        for (name, keys) in tables {
+            let Some(table) = catalog.table(&name.schema, &name.name) else { continue };
+            let as_text: Vec<Key> = keys.iter().cloned().collect();
+            keys.extend(form::keys_in_binary(session.client(), table, &as_text).await?);
+        }
+        Ok(())
     }
 
     /// The tables that differ from the leader's because of it, in the order of their names. Those with skipped changes count.
@@ -169,9 +176,10 @@ impl Quarantine {
         }
         let record = names.get(change.place.partition);
         let table = &change.table;
-        let [key, before, after] = document::of_change(change);
-        let row = session
-            .client()
+        let client = session.client();
+        let as_text = form::in_text(client, table, &change.operation).await?;
+        let [key, before, after] = document::of_operation(table, &as_text);
+        let row = client
             .query_one(
                 "INSERT INTO replicator.quarantine
                      (topic, partition, \"offset\", table_schema, table_name, operation, key, before, after,
@@ -196,6 +204,7 @@ impl Quarantine {
             .await
             .map_err(|source| ReplicaError::Postgres { action: "keep a change in the quarantine", source })?;
         let keys = self.tables.entry(table.name.clone()).or_default();
+        // In the form in which the lane's next changes are.
         keys.extend(keys_of(table, &change.operation).into_iter().flatten());
         self.changes += 1;
         tracing::warn!(

@@ -10,6 +10,7 @@ use tokio_postgres::{Client, Statement};
 use super::ReplicaError;
 use super::connection::{CONNECT_SECONDS, Connection, TEXT_FORM};
 use super::sql::{self, Shape, Stage, Verb};
+use crate::vocabulary::row::Form;
 use crate::vocabulary::schema::Table;
 
 /// Settings of every session that applies, beside [`TEXT_FORM`].
@@ -54,7 +55,7 @@ const ALONE_WAITS: &str = "SET lock_timeout = '10s'";
 #[derive(Debug)]
 pub struct Session {
     connection: Connection,
-    statements: HashMap<(Arc<str>, Shape), Statement>,
+    statements: HashMap<(Arc<str>, Shape, Form), Statement>,
     stages: HashMap<(Arc<str>, Verb), Stage>,
     may_stage: bool,
 }
@@ -120,12 +121,17 @@ impl Session {
         &self.connection
     }
 
-    /// The statement of this shape, prepared once per table.
+    /// The statement of this shape for values of this form, prepared once per table.
     ///
     /// # Errors
     /// When the replica refuses the statement: its table differs from what the catalog said.
-    pub(super) async fn prepare(&mut self, table: &Table, shape: &Shape) -> Result<Statement, ReplicaError> {
-        let key = (Arc::clone(&table.full_name), shape.clone());
+    pub(super) async fn prepare(
+        &mut self,
+        table: &Table,
+        shape: &Shape,
+        form: Form,
+    ) -> Result<Statement, ReplicaError> {
+        let key = (Arc::clone(&table.full_name), shape.clone(), form);
         if let Some(statement) = self.statements.get(&key) {
             return Ok(statement.clone());
         }
@@ -138,10 +144,14 @@ impl Session {
             }
             None => Stage::default(),
         };
-        let (sql, parameters) = shape.sql(table, stage);
-        let parameter = if shape.takes_arrays() { Type::TEXT_ARRAY } else { Type::TEXT };
-        let statement =
-            self.connection.prepare_typed(&sql, &vec![parameter; parameters]).await.map_err(failed)?;
+        let (sql, parameters) = shape.sql(table, stage, form);
+        let types = match form {
+            Form::Text if shape.takes_arrays() => vec![Type::TEXT_ARRAY; parameters],
+            Form::Text => vec![Type::TEXT; parameters],
+            // Each is cast to its column's type, and that is what the server takes it for.
+            Form::Binary => vec![],
+        };
+        let statement = self.connection.prepare_typed(&sql, &types).await.map_err(failed)?;
         self.statements.insert(key, statement.clone());
         Ok(statement)
     }

@@ -1,9 +1,10 @@
 //! Steps as SQL text. Every name is quoted, every value is a parameter or comes by COPY.
 //!
-//! Values travel as text and become the column's type on the server, so PostgreSQL's own input functions read them: what
-//! the leader printed and what the replica stores can't differ by a conversion of ours.
+//! Values travel as text and become the column's type on the server, or in binary as that type: so PostgreSQL's own input or
+//! receive functions read them, and what the leader gave out and what the replica stores can't differ by a conversion of ours.
 
 use crate::plan::{ColumnSet, StepKind};
+use crate::vocabulary::row::Form;
 use crate::vocabulary::schema::{Table, TableName};
 
 /// What a statement does to its rows.
@@ -46,8 +47,8 @@ pub(super) struct Stage(pub(super) usize);
 /// How the values of a row are written in a statement.
 #[derive(Debug, Clone, Copy)]
 enum Values<'a> {
-    One(&'a [usize]),
-    Arrays(&'a [usize]),
+    One(&'a [usize], Form),
+    Arrays(&'a [usize], Form),
     Stage(&'a [usize], Stage),
 }
 
@@ -67,7 +68,7 @@ impl Verb {
     }
 
     /// The table's columns that each row brings, in the order of the parameters.
-    fn columns(&self, table: &Table) -> Vec<usize> {
+    pub(super) fn columns(&self, table: &Table) -> Vec<usize> {
         match self {
             Verb::Insert(columns)
             | Verb::Upsert(columns)
@@ -79,17 +80,17 @@ impl Verb {
         }
     }
 
-    /// The statement, and how many parameters it has when they come alone.
-    fn sql(&self, table: &Table, values: Values<'_>) -> (String, usize) {
+    /// The statement, and how many parameters it has when they come alone. `form` is that of the values.
+    fn sql(&self, table: &Table, values: Values<'_>, form: Form) -> (String, usize) {
         let parameters = values.columns().len();
         match self {
             Verb::Insert(_) => (insert(table, values, ""), parameters),
             Verb::Upsert(_) => (insert(table, values, &on_conflict(table, values)), parameters),
             Verb::Update(_) => (update(table, values), parameters),
             Verb::Delete => (delete(table, values), parameters),
-            Verb::Rekey(columns) => rekey(table, columns),
-            Verb::UpdateKeyless(columns) => update_keyless(table, columns),
-            Verb::DeleteKeyless => delete_keyless(table),
+            Verb::Rekey(columns) => rekey(table, columns, form),
+            Verb::UpdateKeyless(columns) => update_keyless(table, columns, form),
+            Verb::DeleteKeyless => delete_keyless(table, form),
         }
     }
 }
@@ -122,27 +123,28 @@ impl Shape {
         }
     }
 
-    /// The statement and how many parameters it has. `stage` is the one that [`stage`] creates for the verb.
-    pub(super) fn sql(&self, table: &Table, stage: Stage) -> (String, usize) {
+    /// The statement and how many parameters it has. `stage` is the one that [`stage`] creates for the verb, `form` that of the
+    /// values.
+    pub(super) fn sql(&self, table: &Table, stage: Stage, form: Form) -> (String, usize) {
         let columns = &self.columns(table);
         match self {
-            Shape::One(verb) => verb.sql(table, Values::One(columns)),
+            Shape::One(verb) => verb.sql(table, Values::One(columns, form), form),
             Shape::OneChecked(verb) => {
-                let (sql, parameters) = verb.sql(table, Values::One(columns));
+                let (sql, parameters) = verb.sql(table, Values::One(columns, form), form);
                 (checked(&sql, "1"), parameters)
             }
             Shape::Lone(verb) => {
-                let (sql, parameters) = verb.sql(table, Values::One(columns));
+                let (sql, parameters) = verb.sql(table, Values::One(columns, form), form);
                 (lone(&sql, parameters), parameters + ADVANCE_PARAMETERS)
             }
-            Shape::Arrays(verb) => verb.sql(table, Values::Arrays(columns)),
+            Shape::Arrays(verb) => verb.sql(table, Values::Arrays(columns, form), form),
             Shape::ArraysChecked(verb) => {
-                let (sql, parameters) = verb.sql(table, Values::Arrays(columns));
+                let (sql, parameters) = verb.sql(table, Values::Arrays(columns, form), form);
                 (checked(&sql, "cardinality($1)"), parameters)
             }
-            Shape::Copy(_) => (copy(table, columns), 0),
-            Shape::FillStage(_) => (format!("COPY {stage} FROM STDIN"), 0),
-            Shape::Staged(verb) => (verb.sql(table, Values::Stage(columns, stage)).0, 0),
+            Shape::Copy(_) => (copy(table, columns, form), 0),
+            Shape::FillStage(_) => (format!("COPY {stage} FROM STDIN{}", copy_format(form)), 0),
+            Shape::Staged(verb) => (verb.sql(table, Values::Stage(columns, stage), form).0, 0),
         }
     }
 }
@@ -156,7 +158,7 @@ impl std::fmt::Display for Stage {
 impl Values<'_> {
     fn columns(&self) -> &[usize] {
         match self {
-            Values::One(columns) | Values::Arrays(columns) | Values::Stage(columns, _) => columns,
+            Values::One(columns, _) | Values::Arrays(columns, _) | Values::Stage(columns, _) => columns,
         }
     }
 
@@ -164,19 +166,23 @@ impl Values<'_> {
     fn of(&self, table: &Table, column: usize) -> Option<String> {
         let position = self.columns().iter().position(|c| *c == column)?;
         Some(match self {
-            Values::One(_) => single(table, column, position + 1),
-            Values::Arrays(_) => format!("u.c{position}::{}", table.columns[column].cast),
-            // The stage has the column's type.
-            Values::Stage(..) => format!("u.c{position}"),
+            Values::One(_, form) => single(table, column, position + 1, *form),
+            Values::Arrays(_, Form::Text) => format!("u.c{position}::{}", table.columns[column].cast),
+            // The stage has the column's type, and so has an array of binary values.
+            Values::Arrays(_, Form::Binary) | Values::Stage(..) => format!("u.c{position}"),
         })
     }
 
     /// Where the rows come from, behind the keyword: FROM or USING.
-    fn from(&self, keyword: &str) -> String {
+    fn from(&self, table: &Table, keyword: &str) -> String {
         match self {
-            Values::One(_) => String::new(),
-            Values::Arrays(columns) => {
-                let values: Vec<_> = (1..=columns.len()).map(|p| format!("${p}")).collect();
+            Values::One(..) => String::new(),
+            Values::Arrays(columns, form) => {
+                let array = |(&column, p): (&usize, usize)| match form {
+                    Form::Text => format!("${p}"),
+                    Form::Binary => format!("${p}::{}[]", table.columns[column].cast),
+                };
+                let values: Vec<_> = columns.iter().zip(1..).map(array).collect();
                 let names: Vec<_> = (0..columns.len()).map(|p| format!("c{p}")).collect();
                 format!(" {keyword} unnest({}) AS u ({})", values.join(", "), names.join(", "))
             }
@@ -256,8 +262,20 @@ pub(super) fn clear(table: &TableName) -> String {
 }
 
 /// The single parameter `$n` as the type of the table's column.
-fn single(table: &Table, column: usize, parameter: usize) -> String {
-    format!("${parameter}::text::{}", table.columns[column].cast)
+fn single(table: &Table, column: usize, parameter: usize, form: Form) -> String {
+    let cast = &table.columns[column].cast;
+    match form {
+        Form::Text => format!("${parameter}::text::{cast}"),
+        Form::Binary => format!("${parameter}::{cast}"),
+    }
+}
+
+/// What COPY has to be told of the rows.
+fn copy_format(form: Form) -> &'static str {
+    match form {
+        Form::Text => "",
+        Form::Binary => " (FORMAT binary)",
+    }
 }
 
 fn column(table: &Table, column: usize) -> String {
@@ -265,9 +283,9 @@ fn column(table: &Table, column: usize) -> String {
 }
 
 /// Rows go straight into the table, identity columns as they come ("COPY FROM" in PostgreSQL's documentation).
-fn copy(table: &Table, columns: &[usize]) -> String {
+fn copy(table: &Table, columns: &[usize], form: Form) -> String {
     let names: Vec<_> = columns.iter().map(|&c| column(table, c)).collect();
-    format!("COPY {} ({}) FROM STDIN", quoted_table(&table.name), names.join(", "))
+    format!("COPY {} ({}) FROM STDIN{}", quoted_table(&table.name), names.join(", "), copy_format(form))
 }
 
 fn insert(table: &Table, values: Values<'_>, suffix: &str) -> String {
@@ -280,7 +298,7 @@ fn insert(table: &Table, values: Values<'_>, suffix: &str) -> String {
         quoted_table(&table.name),
         names.join(", "),
         row.join(", "),
-        values.from("FROM"),
+        values.from(table, "FROM"),
     )
 }
 
@@ -324,7 +342,7 @@ fn update(table: &Table, values: Values<'_>) -> String {
         "UPDATE {} AS t SET {}{} WHERE {}",
         quoted_table(&table.name),
         set.join(", "),
-        values.from("FROM"),
+        values.from(table, "FROM"),
         by_key(table, values),
     )
 }
@@ -333,43 +351,45 @@ fn delete(table: &Table, values: Values<'_>) -> String {
     format!(
         "DELETE FROM {} AS t{} WHERE {}",
         quoted_table(&table.name),
-        values.from("USING"),
+        values.from(table, "USING"),
         by_key(table, values),
     )
 }
 
 /// The columns of one row, each set to a single parameter from `$1` on, and how many parameters that takes. What only
 /// DEFAULT may update keeps its parameter and is not set.
-fn assignments(table: &Table, columns: &ColumnSet) -> (String, usize) {
+fn assignments(table: &Table, columns: &ColumnSet, form: Form) -> (String, usize) {
     let columns: Vec<_> = columns.iter().collect();
     let set: Vec<_> = columns
         .iter()
         .enumerate()
         .filter(|(_, c)| !table.columns[**c].identity_always)
-        .map(|(p, &c)| format!("{} = {}", column(table, c), single(table, c, p + 1)))
+        .map(|(p, &c)| format!("{} = {}", column(table, c), single(table, c, p + 1, form)))
         .collect();
     (set.join(", "), columns.len())
 }
 
 /// The new values first, then the old key.
-fn rekey(table: &Table, columns: &ColumnSet) -> (String, usize) {
-    let (set, written) = assignments(table, columns);
+fn rekey(table: &Table, columns: &ColumnSet, form: Form) -> (String, usize) {
+    let (set, written) = assignments(table, columns, form);
     let key = table.key.iter().enumerate();
-    let matching: Vec<_> =
-        key.map(|(p, &c)| format!("{} = {}", column(table, c), single(table, c, written + p + 1))).collect();
+    let matching: Vec<_> = key
+        .map(|(p, &c)| format!("{} = {}", column(table, c), single(table, c, written + p + 1, form)))
+        .collect();
     let sql = format!("UPDATE {} SET {set} WHERE {}", quoted_table(&table.name), matching.join(" AND "));
     (sql, written + table.key.len())
 }
 
 /// Finds one row with exactly these values, among equals any. Compared as text: some types have no equality, and the
 /// cast there and back gives both sides the same spelling. Parameters from `first`, one per column that is written.
-fn one_row(table: &Table, first: usize) -> (String, usize) {
+fn one_row(table: &Table, first: usize, form: Form) -> (String, usize) {
     let stored: Vec<_> = (0..table.columns.len()).filter(|&c| !table.columns[c].generated).collect();
     let matching: Vec<_> = stored
         .iter()
         .enumerate()
         .map(|(p, &c)| {
-            format!("{}::text IS NOT DISTINCT FROM ({})::text", column(table, c), single(table, c, first + p))
+            let value = single(table, c, first + p, form);
+            format!("{}::text IS NOT DISTINCT FROM ({value})::text", column(table, c))
         })
         .collect();
     let name = quoted_table(&table.name);
@@ -382,106 +402,17 @@ fn one_row(table: &Table, first: usize) -> (String, usize) {
 }
 
 /// The new values first, then all old values.
-fn update_keyless(table: &Table, columns: &ColumnSet) -> (String, usize) {
-    let (set, written) = assignments(table, columns);
-    let (matching, parameters) = one_row(table, written + 1);
+fn update_keyless(table: &Table, columns: &ColumnSet, form: Form) -> (String, usize) {
+    let (set, written) = assignments(table, columns, form);
+    let (matching, parameters) = one_row(table, written + 1, form);
     let sql = format!("UPDATE {} SET {set} WHERE {matching}", quoted_table(&table.name));
     (sql, written + parameters)
 }
 
-fn delete_keyless(table: &Table) -> (String, usize) {
-    let (matching, parameters) = one_row(table, 1);
+fn delete_keyless(table: &Table, form: Form) -> (String, usize) {
+    let (matching, parameters) = one_row(table, 1, form);
     (format!("DELETE FROM {} WHERE {matching}", quoted_table(&table.name)), parameters)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::vocabulary::row::{Cell, RowBuilder};
-    use crate::vocabulary::schema::{Column, ColumnKind};
-
-    fn table(key: Vec<usize>) -> Table {
-        let column = |name, type_name| Column::of_type(name, type_name, ColumnKind::Text);
-        let columns = vec![column("id", "uuid"), column("we\"ird", "text"), column("n", "numeric(12,2)")];
-        Table::new(TableName::new("public", "My Table"), columns, key)
-    }
-
-    fn columns(present: &[usize]) -> ColumnSet {
-        let mut row = RowBuilder::new(3);
-        present.iter().for_each(|&c| row.set(c, Cell::Null));
-        ColumnSet::present_in(&row.finish())
-    }
-
-    #[test]
-    fn names_are_quoted_and_values_are_cast_parameters() {
-        let (sql, parameters) =
-            Shape::Arrays(Verb::Insert(columns(&[0, 1, 2]))).sql(&table(vec![0]), Stage(1));
-        assert_eq!(parameters, 3);
-        assert_eq!(
-            sql,
-            "INSERT INTO \"public\".\"My Table\" (\"id\", \"we\"\"ird\", \"n\") \
-             SELECT u.c0::uuid, u.c1::text, u.c2::numeric FROM unnest($1, $2, $3) AS u (c0, c1, c2)"
-        );
-    }
-
-    #[test]
-    fn an_update_writes_only_the_columns_that_the_event_carries() {
-        let (sql, parameters) = Shape::Arrays(Verb::Update(columns(&[0, 2]))).sql(&table(vec![0]), Stage(1));
-        assert_eq!(parameters, 2);
-        assert_eq!(
-            sql,
-            "UPDATE \"public\".\"My Table\" AS t SET \"n\" = u.c1::numeric \
-             FROM unnest($1, $2) AS u (c0, c1) WHERE t.\"id\" = u.c0::uuid"
-        );
-    }
-
-    #[test]
-    fn one_row_is_written_and_found_by_single_parameters() {
-        let (sql, parameters) =
-            Shape::OneChecked(Verb::Update(columns(&[0, 2]))).sql(&table(vec![0]), Stage(1));
-        assert_eq!(parameters, 2);
-        assert_eq!(
-            sql,
-            "WITH touched AS (UPDATE \"public\".\"My Table\" AS t SET \"n\" = $2::text::numeric \
-             WHERE t.\"id\" = $1::text::uuid RETURNING 1) SELECT replicator.expect(1, count(*)) FROM touched"
-        );
-    }
-
-    #[test]
-    fn staged_rows_have_the_types_of_the_table() {
-        let (table, verb) = (table(vec![0]), Verb::Update(columns(&[0, 2])));
-        assert_eq!(
-            stage(&table, &verb, Stage(7)),
-            "CREATE TEMPORARY TABLE IF NOT EXISTS pg_temp.stage_7 ON COMMIT DELETE ROWS \
-             AS SELECT \"id\" AS c0, \"n\" AS c1 FROM \"public\".\"My Table\" WITH NO DATA"
-        );
-        assert_eq!(
-            Shape::Staged(verb).sql(&table, Stage(7)),
-            (
-                "UPDATE \"public\".\"My Table\" AS t SET \"n\" = u.c1 FROM pg_temp.stage_7 AS u \
-                 WHERE t.\"id\" = u.c0"
-                    .to_owned(),
-                0
-            )
-        );
-    }
-
-    #[test]
-    fn a_key_change_sets_the_key_and_looks_for_the_old_one() {
-        let (sql, parameters) = Shape::One(Verb::Rekey(columns(&[0, 1]))).sql(&table(vec![0]), Stage(1));
-        assert_eq!(parameters, 3);
-        assert_eq!(
-            sql,
-            "UPDATE \"public\".\"My Table\" SET \"id\" = $1::text::uuid, \"we\"\"ird\" = $2::text::text \
-             WHERE \"id\" = $3::text::uuid"
-        );
-    }
-
-    #[test]
-    fn a_keyless_row_is_found_by_all_its_values_and_only_once() {
-        let (sql, parameters) = Shape::One(Verb::DeleteKeyless).sql(&table(vec![]), Stage(1));
-        assert_eq!(parameters, 3);
-        assert!(sql.contains("LIMIT 1"), "{sql}");
-        assert_eq!(sql.matches("IS NOT DISTINCT FROM").count(), 3);
-    }
-}
+mod tests;

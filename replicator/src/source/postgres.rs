@@ -22,6 +22,7 @@ mod slot;
 mod socket;
 mod stream;
 mod tls;
+mod types;
 mod wire;
 
 use std::path::Path;
@@ -40,7 +41,8 @@ pub use settings::{PostgresSettings, SLOT_NAME_MAX, ensure_source};
 pub use slot::{
     CreatedSlot, Lifetime, Slot, SlotSnapshot, copy_slot, create_slot, drop_lost_slot, drop_slot, find_slot,
 };
-pub use stream::{ReplicationStream, StreamOptions, ValueFormat};
+pub use stream::{ReplicationStream, StreamOptions};
+pub use types::wire_types;
 
 use self::error::{Phase, classify};
 use self::wire::{Answer, Transport, Wire};

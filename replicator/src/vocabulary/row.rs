@@ -1,9 +1,18 @@
-//! Rows: the values of one table row, in PostgreSQL's text form, packed into one allocation.
+//! Rows: the values of one table row, in one of PostgreSQL's two forms, packed into one allocation.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
 use super::schema::{Filler, Table};
+
+/// In which form a row has its values: one for all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// As the types' input functions read them, in UTF-8.
+    Text,
+    /// As the types' receive functions read them.
+    Binary,
+}
 
 /// One column's value in a [`Row`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,18 +24,35 @@ pub enum Cell<'a> {
     Null,
     /// The value as PostgreSQL's input function of the column's type reads it.
     Text(&'a str),
+    /// The value as PostgreSQL's receive function of the column's type reads it ([`Column::wire`](super::schema::Column::wire)).
+    Binary(&'a [u8]),
+}
+
+impl<'a> Cell<'a> {
+    /// What a statement carries of a value; none for NULL, and for a value that is absent.
+    pub fn bytes(self) -> Option<&'a [u8]> {
+        match self {
+            Cell::Text(text) => Some(text.as_bytes()),
+            Cell::Binary(bytes) => Some(bytes),
+            Cell::Null | Cell::Absent => None,
+        }
+    }
 }
 
 /// The values of a table's columns in the order of [`Table::columns`], in one allocation: a row is held for each change on its
 /// way, by the hundred thousand.
 ///
-/// A mark for each column stands before the text, and tells its state and where its text ends; the text of one column begins
+/// A mark for each column stands before the values, and tells its state and where its value ends; the value of one column begins
 /// where that of the one before ends. Marks are written in bytes below 128, which makes of it all a valid `str` that no access
-/// has to check again.
-#[derive(Clone)]
-pub struct Row {
-    packed: Box<str>,
-    width: usize,
+/// has to check again, where the values are text.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Row(Packed);
+
+// Each row has one form only, so that equal rows are equal here.
+#[derive(Clone, PartialEq, Eq)]
+enum Packed {
+    Text { width: u32, packed: Box<str> },
+    Binary { width: u32, packed: Box<[u8]> },
 }
 
 /// Bytes of a mark: 33 bits of position and 2 of state, 7 in each.
@@ -35,16 +61,55 @@ const MARK: usize = 5;
 // What a mark says of its column.
 const ABSENT: u64 = 0;
 const NULL: u64 = 1;
-const TEXT: u64 = 2;
+const VALUE: u64 = 2;
 
-/// The mark of a column whose text, if it has one, ends so many bytes behind the marks.
+/// The mark of a column whose value, if it has one, ends so many bytes behind the marks.
 fn mark(state: u64, end: usize) -> [u8; MARK] {
-    // At most 2^33: a row's text is shorter than twice PostgreSQL's largest message.
+    // At most 2^33: a row's values are shorter than twice PostgreSQL's largest message.
     let packed = (end as u64) << 2 | state;
     std::array::from_fn(|i| (packed >> (7 * i) & 0x7f) as u8)
 }
 
 impl Row {
+    /// A row of these values, in the order of the columns.
+    ///
+    /// # Panics
+    /// When a value has the other form.
+    pub fn new(form: Form, cells: &[Cell<'_>]) -> Row {
+        let width = u32::try_from(cells.len()).expect("a table has at most 1600 columns");
+        let values: usize = cells.iter().filter_map(|cell| cell.bytes()).map(<[u8]>::len).sum();
+        // Exactly: what is left over would stay held for as long as the row.
+        let mut packed = Vec::with_capacity(cells.len() * MARK + values);
+        let mut end = 0;
+        for cell in cells {
+            let (state, length) = match (cell, form) {
+                (Cell::Absent, _) => (ABSENT, 0),
+                (Cell::Null, _) => (NULL, 0),
+                (Cell::Text(text), Form::Text) => (VALUE, text.len()),
+                (Cell::Binary(bytes), Form::Binary) => (VALUE, bytes.len()),
+                (cell, form) => panic!("{cell:?} in a row whose form is {form:?}"),
+            };
+            end += length;
+            packed.extend_from_slice(&mark(state, end));
+        }
+        cells.iter().filter_map(|cell| cell.bytes()).for_each(|bytes| packed.extend_from_slice(bytes));
+        Row(match form {
+            Form::Text => {
+                let packed = String::from_utf8(packed).expect("marks are ASCII, and the rest was text");
+                Packed::Text { width, packed: packed.into_boxed_str() }
+            }
+            Form::Binary => Packed::Binary { width, packed: packed.into_boxed_slice() },
+        })
+    }
+
+    /// In which form it has its values.
+    pub fn form(&self) -> Form {
+        match self.0 {
+            Packed::Text { .. } => Form::Text,
+            Packed::Binary { .. } => Form::Binary,
+        }
+    }
+
     /// The value of a column.
     ///
     /// # Panics
@@ -56,22 +121,41 @@ impl Row {
             NULL => Cell::Null,
             _ => {
                 let start = column.checked_sub(1).map_or(0, |before| self.read_mark(before).1);
-                let text = self.width * MARK;
-                Cell::Text(&self.packed[text + start..text + end])
+                let values = self.width() * MARK;
+                match &self.0 {
+                    Packed::Text { packed, .. } => Cell::Text(&packed[values + start..values + end]),
+                    Packed::Binary { packed, .. } => Cell::Binary(&packed[values + start..values + end]),
+                }
             }
         }
     }
 
+    /// All values in the order of the columns.
+    fn cells(&self) -> Vec<Cell<'_>> {
+        (0..self.width()).map(|column| self.cell(column)).collect()
+    }
+
+    fn packed(&self) -> &[u8] {
+        match &self.0 {
+            Packed::Text { packed, .. } => packed.as_bytes(),
+            Packed::Binary { packed, .. } => packed,
+        }
+    }
+
     fn read_mark(&self, column: usize) -> (u64, usize) {
-        assert!(column < self.width, "a column of this table");
-        let bytes = &self.packed.as_bytes()[column * MARK..(column + 1) * MARK];
-        let packed = bytes.iter().rev().fold(0u64, |packed, byte| packed << 7 | u64::from(*byte));
+        assert!(column < self.width(), "a column of this table");
+        let bytes: &[u8; MARK] =
+            self.packed()[column * MARK..].first_chunk().expect("a mark for each column");
+        let [a, b, c, d, e] = bytes.map(u64::from);
+        let packed = a | b << 7 | c << 14 | d << 21 | e << 28;
         (packed & 3, (packed >> 2) as usize)
     }
 
     /// How many columns the row has.
     pub fn width(&self) -> usize {
-        self.width
+        match self.0 {
+            Packed::Text { width, .. } | Packed::Binary { width, .. } => width as usize,
+        }
     }
 
     /// Whether every column of the table that can be written has a value here, or needs none.
@@ -81,48 +165,28 @@ impl Row {
         columns.all(|(i, c)| c.generated || self.cell(i) != Cell::Absent || may_lack(i))
     }
 
-    /// This row with the values of `newer` laid over it; what `newer` does not carry stays.
+    /// This row with the values of `newer`, which has the same form, laid over it; what `newer` does not carry stays.
     ///
     /// Coalescing field by field is what keeps a large value that an earlier update wrote when a later one, which leaves
     /// it unchanged, arrives without it.
     pub fn overlaid_with(&self, newer: &Row) -> Row {
         debug_assert_eq!(self.width(), newer.width(), "rows of one table");
-        let cells = (0..self.width()).map(|column| match newer.cell(column) {
-            Cell::Absent => self.cell(column),
-            cell => cell,
-        });
-        Row::pack(cells)
+        let mut cells = newer.cells();
+        for (column, cell) in cells.iter_mut().enumerate().filter(|(_, cell)| **cell == Cell::Absent) {
+            *cell = self.cell(column);
+        }
+        Row::new(self.form(), &cells)
     }
 
     /// Only the values of the given columns, in their order: the key of the row.
     pub fn project(&self, columns: &[usize]) -> Key {
-        Key(Row::pack(columns.iter().map(|&column| self.cell(column))))
+        let cells: Vec<_> = columns.iter().map(|&column| self.cell(column)).collect();
+        Key(Row::new(self.form(), &cells))
     }
 
     /// Bytes held, roughly; for limits.
     pub fn size_bytes(&self) -> usize {
-        self.packed.len() + ALLOCATION + size_of::<Row>()
-    }
-
-    /// A row of these cells, in the order of the columns.
-    fn pack<'c>(cells: impl ExactSizeIterator<Item = Cell<'c>> + Clone) -> Row {
-        let width = cells.len();
-        let text = |cell| if let Cell::Text(text) = cell { text } else { "" };
-        let bytes: usize = cells.clone().map(|cell| text(cell).len()).sum();
-        // Exactly: what is left over would stay held for as long as the row.
-        let mut packed = String::with_capacity(width * MARK + bytes);
-        let mut end = 0;
-        for cell in cells.clone() {
-            end += text(cell).len();
-            let state = match cell {
-                Cell::Absent => ABSENT,
-                Cell::Null => NULL,
-                Cell::Text(_) => TEXT,
-            };
-            mark(state, end).into_iter().for_each(|byte| packed.push(char::from(byte)));
-        }
-        cells.for_each(|cell| packed.push_str(text(cell)));
-        Row { packed: packed.into_boxed_str(), width }
+        self.packed().len() + ALLOCATION + size_of::<Row>()
     }
 }
 
@@ -131,18 +195,9 @@ const ALLOCATION: usize = 16;
 
 impl fmt::Debug for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries((0..self.width()).map(|column| self.cell(column))).finish()
+        f.debug_list().entries(self.cells()).finish()
     }
 }
-
-// Each row has one form only.
-impl PartialEq for Row {
-    fn eq(&self, other: &Self) -> bool {
-        self.width == other.width && self.packed == other.packed
-    }
-}
-
-impl Eq for Row {}
 
 /// The values of a table's key columns, in the order of [`Table::key`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,12 +205,17 @@ pub struct Key(pub Row);
 
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        for column in 0..self.0.width() {
-            match self.0.cell(column) {
-                Cell::Text(text) => text.hash(state),
-                Cell::Null => state.write_u8(1),
-                Cell::Absent => state.write_u8(2),
-            }
+        (0..self.0.width()).for_each(|column| self.0.cell(column).hash(state));
+    }
+}
+
+impl Hash for Cell<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self {
+            Cell::Text(text) => text.hash(state),
+            Cell::Binary(bytes) => bytes.hash(state),
+            Cell::Null => state.write_u8(1),
+            Cell::Absent => state.write_u8(2),
         }
     }
 }
@@ -168,7 +228,7 @@ enum Slot {
     Text { start: usize, end: usize },
 }
 
-/// Builds a [`Row`]; columns may come in any order, those never set are [`Cell::Absent`].
+/// Builds a [`Row`] of text; columns may come in any order, those never set are [`Cell::Absent`].
 #[derive(Debug)]
 pub struct RowBuilder {
     text: String,
@@ -187,16 +247,20 @@ impl RowBuilder {
     }
 
     /// Sets a column to a value that already exists as text.
+    ///
+    /// # Panics
+    /// When the value is binary: rows of such values need no builder ([`Row::new`]).
     pub fn set(&mut self, column: usize, cell: Cell<'_>) {
-        match cell {
-            Cell::Absent => self.cells[column] = Slot::Absent,
-            Cell::Null => self.cells[column] = Slot::Null,
+        self.cells[column] = match cell {
+            Cell::Absent => Slot::Absent,
+            Cell::Null => Slot::Null,
             Cell::Text(text) => {
                 let start = self.text.len();
                 self.text.push_str(text);
-                self.cells[column] = Slot::Text { start, end: self.text.len() };
+                Slot::Text { start, end: self.text.len() }
             }
-        }
+            Cell::Binary(_) => panic!("a binary value in a row of text"),
+        };
     }
 
     /// Sets a column to what the closure appends; it stays as it was when that fails.
@@ -222,11 +286,12 @@ impl RowBuilder {
     /// The row.
     pub fn finish(self) -> Row {
         let text = &self.text;
-        Row::pack(self.cells.iter().map(|&cell| match cell {
+        let cells = self.cells.iter().map(|&cell| match cell {
             Slot::Absent => Cell::Absent,
             Slot::Null => Cell::Null,
             Slot::Text { start, end } => Cell::Text(&text[start..end]),
-        }))
+        });
+        Row::new(Form::Text, &cells.collect::<Vec<_>>())
     }
 }
 
@@ -249,6 +314,26 @@ mod tests {
         assert_eq!(row.cell(1), Cell::Null);
         assert_eq!(row.cell(2), Cell::Absent);
         assert_eq!(row.cell(3), Cell::Text("x"));
+    }
+
+    #[test]
+    fn binary_values_are_kept_as_they_are_whatever_their_bytes() {
+        let cells = [Cell::Binary(&[0, 255, 0x80]), Cell::Null, Cell::Absent, Cell::Binary(&[])];
+        let row = Row::new(Form::Binary, &cells);
+        assert_eq!((row.form(), row.cells()), (Form::Binary, cells.to_vec()));
+        assert_eq!(row.project(&[3, 0]).0, Row::new(Form::Binary, &[cells[3], cells[0]]));
+        let newer = [Cell::Absent, Cell::Binary(b"x"), Cell::Absent, Cell::Null];
+        let newest = [cells[0], newer[1], Cell::Absent, Cell::Null];
+        assert_eq!(row.overlaid_with(&Row::new(Form::Binary, &newer)), Row::new(Form::Binary, &newest));
+        // The same bytes as text are another value, as a row and as a key.
+        let text = self::row(&[Cell::Text("x")]);
+        assert_ne!(text, Row::new(Form::Binary, &[Cell::Binary(b"x")]));
+    }
+
+    #[test]
+    #[should_panic = "in a row whose form is"]
+    fn a_row_has_one_form() {
+        Row::new(Form::Binary, &[Cell::Binary(b"x"), Cell::Text("x")]);
     }
 
     #[test]

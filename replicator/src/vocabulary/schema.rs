@@ -113,6 +113,36 @@ pub enum Shape {
     Circle,
 }
 
+/// The type whose binary form the values of a column have, where that form means the same on every server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WireType {
+    /// `pg_type.oid` of a type that every PostgreSQL has, domains followed to what they are made of. Enumerations, whose binary
+    /// form is the label, have that of `anyenum`, all of them.
+    pub oid: u32,
+    /// Whether it is an array: such values of many rows don't fit into one array.
+    pub is_array: bool,
+}
+
+/// The types of one server that have a [`WireType`], by `pg_type.oid`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WireTypes(pub HashMap<u32, WireType>);
+
+impl WireTypes {
+    /// From the answer to `wire_types.sql`, each column as text; none when it can't be understood.
+    pub fn read<'a>(rows: impl Iterator<Item = [Option<&'a str>; 3]>) -> Option<Self> {
+        let read = |[oid, wire, is_array]: [Option<&str>; 3]| {
+            let wire = WireType { oid: wire?.parse().ok()?, is_array: is_array? == "true" };
+            Some((oid?.parse().ok()?, wire))
+        };
+        rows.map(read).collect::<Option<_>>().map(WireTypes)
+    }
+
+    /// The form of a type; none when it differs from server to server.
+    pub fn of(&self, oid: u32) -> Option<WireType> {
+        self.0.get(&oid).copied()
+    }
+}
+
 /// One column of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {
@@ -124,6 +154,8 @@ pub struct Column {
     pub cast: String,
     /// How its values arrive.
     pub kind: ColumnKind,
+    /// What its values are in binary; none where only their text means the same on leader and replica.
+    pub wire: Option<WireType>,
     /// `GENERATED ALWAYS AS (...) STORED`: computed on the replica, never written.
     pub generated: bool,
     /// `GENERATED ALWAYS AS IDENTITY`: inserts need `OVERRIDING SYSTEM VALUE`.
@@ -144,6 +176,7 @@ impl Column {
             type_name: type_name.to_owned(),
             cast: type_name.split('(').next().unwrap_or_default().to_owned(),
             kind,
+            wire: None,
             generated: false,
             identity_always: false,
         }

@@ -11,6 +11,7 @@ use crate::status::StatusCell;
 use crate::vocabulary::lsn::CommitLsn;
 use crate::vocabulary::offset::PartitionNames;
 use crate::vocabulary::parcel::{CommitPoint, ReplicaPhase};
+use crate::vocabulary::schema::Catalog;
 
 /// How often it is looked whether there is a better lane. A replica that has reached, now, where that lane stood this long
 /// ago is behind by no more than it reads in this time: far less than its queue there will hold.
@@ -46,6 +47,11 @@ enum Change {
 }
 
 impl Course {
+    /// The replica's tables, as the lanes know them.
+    pub(super) fn catalog(&self) -> &Arc<Catalog> {
+        &self.start.catalog
+    }
+
     /// Begins from where the replica stands.
     ///
     /// # Errors

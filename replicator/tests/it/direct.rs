@@ -14,9 +14,10 @@ use anyhow::Context as _;
 use e2e::postgres::{Cluster, Kind, Role};
 use replicator::decode::pgoutput::{Column, Decoder, Frame, Message, OldRow, RelationId, Tuple};
 use replicator::source::postgres::{
-    Lifetime, ReplicationConnection, ReplicationStream, SlotSnapshot, StreamOptions, ValueFormat, create_slot,
+    Lifetime, ReplicationConnection, ReplicationStream, SlotSnapshot, StreamOptions, create_slot,
 };
 use replicator::vocabulary::lsn::{CommitLsn, Lsn};
+use replicator::vocabulary::row::Form;
 use tokio_postgres::{Client, Config};
 
 /// How long a test waits for what has to come.
@@ -83,7 +84,7 @@ impl Leader {
 fn options() -> StreamOptions {
     StreamOptions {
         publications: vec!["everything".to_owned()],
-        values: ValueFormat::Text,
+        values: Form::Text,
         streaming: false,
         messages: true,
     }

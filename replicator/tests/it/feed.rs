@@ -118,6 +118,7 @@ pub(crate) async fn feed_as(
         fences: checkpoint.fences.clone(),
         repeats: vec![],
         streaming: false,
+        binary: true,
         limits: limits(options.parcel_changes),
     };
     let mut core = LaneCore::new(start, decoder, options.prefix.to_owned())?;

@@ -6,6 +6,7 @@ mod control;
 mod direct;
 mod events;
 mod feed;
+mod forms;
 mod golden;
 mod golden_lossy;
 mod missing_rows;

@@ -16,6 +16,7 @@ use replicator::vocabulary::parcel::{Parcel, ParcelEnd};
 use tokio_postgres::Client;
 
 use crate::apply::{Fixture, transaction};
+use crate::forms::change_in_binary;
 
 /// Balances above this are refused by a constraint that only the replica has.
 const TOO_MUCH: &str = "1000.00";
@@ -219,6 +220,32 @@ async fn a_change_without_its_row_is_kept_and_names_it() -> anyhow::Result<()> {
     assert_eq!((entry.sqlstate.as_deref(), entry.offset), (None, 4));
     assert!(entry.message.contains("found no row with this id"), "{}", entry.message);
     assert!(!entry.after.as_deref().unwrap_or_default().contains("balance"), "absent is not null: {entry:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn changes_in_binary_are_kept_as_text_and_followed_by_key_all_the_same() -> anyhow::Result<()> {
+    let (mut f, superuser) = keeping(100).await?;
+    let refused = change_in_binary(&superuser, insert(&f, "1", TOO_MUCH, 0)?).await?;
+    let taken = change_in_binary(&superuser, insert(&f, "2", "1.00", 1)?).await?;
+    assert_eq!(f.applier.apply(&[&transaction(0x100, vec![refused, taken])]).await?.quarantined, 1);
+    let follows = change_in_binary(&superuser, update(&f, "1", "5.00", 2)?).await?;
+    assert_eq!(f.applier.apply(&[&transaction(0x200, vec![follows])]).await?.quarantined, 1);
+    // Another daemon reads keys that were kept as text.
+    take_over(&mut f).await?;
+    let follows = change_in_binary(&superuser, update(&f, "1", "6.00", 3)?).await?;
+    let gone = change_in_binary(&superuser, delete(&f, "2", 4)?).await?;
+    assert_eq!(f.applier.apply(&[&transaction(0x300, vec![follows, gone])]).await?.quarantined, 1);
+    assert_eq!(accounts(&f).await?, "");
+    let found = entries(&f).await?;
+    assert_eq!(found.iter().map(|entry| entry.offset).collect::<Vec<_>>(), [0, 2, 3]);
+    assert_eq!(found[0].key.as_deref(), Some("{\"id\":\"1\"}"));
+    let after = found[0].after.as_deref().unwrap_or_default();
+    assert!(after.contains("\"balance\":\"1000.00\"") && after.contains("\"owner\":\"owner\""), "{after}");
+
+    superuser.batch_execute("ALTER TABLE accounts DROP CONSTRAINT modest").await?;
+    let again = review::retry(session(&f).await?, &[]).await?;
+    assert_eq!((again.applied.len(), accounts(&f).await?.as_str()), (3, "1=6.00"));
     Ok(())
 }
 

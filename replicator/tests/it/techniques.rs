@@ -13,11 +13,12 @@ use replicator::vocabulary::change::{Change, Operation};
 use replicator::vocabulary::lsn::{CommitLsn, Lsn, Xid};
 use replicator::vocabulary::offset::{PartitionIndex, PartitionNames, Place};
 use replicator::vocabulary::parcel::{CommitPoint, Committed, Parcel, ParcelEnd, ReplicaPhase};
-use replicator::vocabulary::row::{Cell, Row, RowBuilder};
+use replicator::vocabulary::row::{Cell, Form, Row, RowBuilder};
 use replicator::vocabulary::schema::Table;
 use tokio_postgres::Client;
 
 use crate::feed::acquire;
+use crate::forms;
 
 /// Texts that a format might trip over.
 const TEXTS: [&str; 6] = ["plain", "", "\\N", "a\tb\\c\r\nd", "\\.", "'\"ü{},\u{1}"];
@@ -85,6 +86,14 @@ impl Fixture {
         self.applier = Some(applier);
         let rows = "SELECT coalesce(string_agg(t::text, E'\n' ORDER BY id), '') FROM public.\"Mixed\" t";
         Ok((self.superuser.query_one(rows, &[]).await?.get(0), in_source_order))
+    }
+
+    async fn in_binary(&self, history: &[Operation]) -> anyhow::Result<Vec<Operation>> {
+        let mut converted = Vec::with_capacity(history.len());
+        for operation in history {
+            converted.push(forms::in_binary(&self.superuser, &self.table, operation).await?);
+        }
+        Ok(converted)
     }
 
     fn parcel(&mut self, operations: &[Operation]) -> Parcel {
@@ -177,7 +186,7 @@ impl Random {
 }
 
 #[tokio::test]
-async fn every_technique_leaves_the_rows_of_source_order() -> anyhow::Result<()> {
+async fn every_technique_leaves_the_rows_of_source_order_in_both_forms() -> anyhow::Result<()> {
     let mut f = Fixture::new().await?;
     let singly = Cutoffs { singly: usize::MAX, copy: usize::MAX, stage: usize::MAX };
     let techniques = [
@@ -191,16 +200,22 @@ async fn every_technique_leaves_the_rows_of_source_order() -> anyhow::Result<()>
     for seed in 0..6 {
         let mut random = Random(seed);
         let history = random.history(400);
+        let in_binary = f.in_binary(&history).await?;
         let mut expected: Option<String> = None;
-        for cutoffs in techniques {
-            let (rows, in_source_order) = f
-                .apply(&history, cutoffs, &mut random)
-                .await
-                .with_context(|| format!("seed {seed}, {cutoffs:?}"))?;
-            assert_eq!(in_source_order, 0, "seed {seed}, {cutoffs:?}: the technique itself worked");
-            assert!(!rows.is_empty(), "seed {seed} leaves rows");
-            let expected = expected.get_or_insert_with(|| rows.clone());
-            assert_eq!(&rows, expected, "seed {seed}, {cutoffs:?}");
+        for (form, history) in [(Form::Text, &history), (Form::Binary, &in_binary)] {
+            for cutoffs in techniques {
+                let (rows, in_source_order) = f
+                    .apply(history, cutoffs, &mut random)
+                    .await
+                    .with_context(|| format!("seed {seed}, {form:?}, {cutoffs:?}"))?;
+                assert_eq!(
+                    in_source_order, 0,
+                    "seed {seed}, {form:?}, {cutoffs:?}: the technique itself worked"
+                );
+                assert!(!rows.is_empty(), "seed {seed} leaves rows");
+                let expected = expected.get_or_insert_with(|| rows.clone());
+                assert_eq!(&rows, expected, "seed {seed}, {form:?}, {cutoffs:?}");
+            }
         }
     }
     Ok(())

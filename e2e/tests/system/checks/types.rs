@@ -54,22 +54,78 @@ async fn through_the_connector(system: &System, leader: &Client, families: &[Fam
     outcome
 }
 
-/// Streamed, and then copied: the first replica is filled anew.
+/// Streamed, in binary as long as all tables have types for which that will do, as text when one has not, and then copied: the
+/// first replica is filled anew.
 async fn straight(system: &System, leader: &Client, families: &[Family]) -> anyhow::Result<()> {
-    // Kept out of line however small, so that an update of another column leaves them out.
-    let external = types::quoted(LARGE.name);
-    for column in LARGE.columns {
-        let column = types::quoted(column.sql_type);
-        let alter = format!("ALTER TABLE {external} ALTER {column} SET STORAGE external");
-        // Types that are never stored out of line refuse it.
-        leader.batch_execute(&alter).await.ok();
+    let in_binary = portable(leader, families).await?;
+    let sql: String = in_binary.iter().map(Family::table_sql).collect();
+    for service in REPLICAS.into_iter().chain(["leader"]) {
+        session(system, service).await?.batch_execute(&format!("{sql}{}", grants())).await?;
     }
-    leader.batch_execute(&format!("ALTER TABLE {external} SET (toast_tuple_target = 128)")).await?;
+    let is_large = |family: &&Family| family.name.contains(LARGE.name);
+    for family in families.iter().chain(&in_binary).filter(is_large) {
+        keep_out_of_line(leader, family).await?;
+    }
+    fill_and_compare(system, leader, &in_binary).await.context("in binary")?;
+    ensure!(streams_in_binary(leader).await? == [true], "the stream is not in binary");
     fill_and_compare(system, leader, families).await?;
+    ensure!(streams_in_binary(leader).await? == [false], "the stream is still in binary");
     let rebuilt = command_line::replicator(system, &["rebuild", REPLICAS[0], "--wait"])?;
     command_line::expect(&rebuilt, 0)?;
     system.await_replicas().await?;
     compare(system, leader, families).await.context("after a copy")
+}
+
+/// The families' columns of which the binary form means the same on every server, as tables of their own.
+async fn portable(leader: &Client, families: &[Family]) -> anyhow::Result<Vec<Family>> {
+    let query = "SELECT a.attname::text FROM pg_attribute a
+                 JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_type b ON b.oid = t.typbasetype
+                 WHERE a.attrelid = $1::text::regclass
+                   AND (t.typtype = 'e' OR coalesce(b.oid, t.oid) < 16384 AND t.typname !~ '^_?reg')";
+    let mut portable = Vec::new();
+    for family in families {
+        let rows = leader.query(query, &[&types::quoted(family.name)]).await?;
+        let names: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
+        let columns = family.columns.iter().filter(|column| names.contains(&column.sql_type));
+        // The families of a test live as long as its process.
+        let columns: &'static [types::Column] = Vec::leak(columns.copied().collect());
+        if !columns.is_empty() {
+            let name = String::leak(format!("{} in binary", family.name));
+            portable.push(Family { name, columns });
+        }
+    }
+    let left_out = families.iter().map(|f| f.columns.len()).sum::<usize>()
+        - portable.iter().map(|f| f.columns.len()).sum::<usize>();
+    ensure!(left_out > 0, "nothing is left that has to come as text");
+    Ok(portable)
+}
+
+/// Values are kept out of line however small, so that an update of another column leaves them out.
+async fn keep_out_of_line(leader: &Client, family: &Family) -> anyhow::Result<()> {
+    let table = types::quoted(family.name);
+    for column in family.columns {
+        let column = types::quoted(column.sql_type);
+        let alter = format!("ALTER TABLE {table} ALTER {column} SET STORAGE external");
+        // Types that are never stored out of line refuse it.
+        leader.batch_execute(&alter).await.ok();
+    }
+    leader.batch_execute(&format!("ALTER TABLE {table} SET (toast_tuple_target = 128)")).await?;
+    Ok(())
+}
+
+/// Of each stream of the leader's, whether its values come in binary.
+async fn streams_in_binary(leader: &Client) -> anyhow::Result<Vec<bool>> {
+    let query = "SELECT query LIKE '%binary ''true''%' FROM pg_stat_activity
+                 WHERE backend_type = 'walsender' AND query LIKE 'START_REPLICATION%'";
+    let mut answers = Vec::new();
+    // Lanes become one again a moment after the last replica has caught up.
+    wait::until("the replicas to share a stream", PATIENCE, async || {
+        let rows = leader.query(query, &[]).await.map_err(|error| error.to_string())?;
+        answers = rows.iter().map(|row| row.get(0)).collect();
+        if answers.len() == 1 { Ok(()) } else { Err(format!("{} streams", answers.len())) }
+    })
+    .await?;
+    Ok(answers)
 }
 
 async fn session(system: &System, service: &str) -> anyhow::Result<Client> {
@@ -90,16 +146,20 @@ fn schema(families: &[Family]) -> String {
         .collect();
     sql.push_str(&format!("CREATE SCHEMA {SCHEMA};\n{}\n", types::TYPES));
     families.iter().for_each(|family| sql.push_str(&family.table_sql()));
-    for role in ["replicator", "debezium"] {
-        // Each side has one of them.
-        sql.push_str(&format!(
+    sql + &grants()
+}
+
+fn grants() -> String {
+    // Each side has one of them.
+    let grant = |role| {
+        format!(
             "DO $$ BEGIN IF EXISTS (SELECT FROM pg_roles WHERE rolname = '{role}') THEN
                  GRANT USAGE ON SCHEMA {SCHEMA} TO {role};
                  GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON ALL TABLES IN SCHEMA {SCHEMA} TO {role};
              END IF; END $$;\n"
-        ));
-    }
-    sql
+        )
+    };
+    ["replicator", "debezium"].into_iter().map(grant).collect()
 }
 
 async fn connector(system: &System) -> anyhow::Result<Value> {

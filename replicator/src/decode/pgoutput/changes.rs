@@ -6,14 +6,24 @@ use std::sync::Arc;
 use super::{Column, OldRow, Relation, RelationId, Tuple};
 use crate::decode::{DecodeError, ValueError};
 use crate::vocabulary::change::Operation;
-use crate::vocabulary::row::{Cell, Key, Row, RowBuilder};
-use crate::vocabulary::schema::{Catalog, Filler, Table, TableName};
+use crate::vocabulary::row::{Cell, Form, Key, Row};
+use crate::vocabulary::schema::{Catalog, Filler, Table, TableName, WireTypes};
+
+/// How the stream's values come.
+#[derive(Debug, Clone)]
+pub enum Values {
+    /// As text.
+    Text,
+    /// In binary. Of these types of the leader's, that form means the same on every server.
+    Binary(Arc<WireTypes>),
+}
 
 /// The leader's tables as its stream has described them, against those of a replica.
 #[derive(Debug)]
 pub struct Tables {
     catalog: Arc<Catalog>,
     excluded: Arc<HashSet<String>>,
+    values: Values,
     relations: HashMap<RelationId, Known>,
 }
 
@@ -32,6 +42,7 @@ enum Known {
 #[derive(Debug)]
 struct Mapping {
     table: Arc<Table>,
+    form: Form,
     /// For each value the replica's column; none for one that the replica computes itself.
     columns: Box<[Option<usize>]>,
     /// What new rows get in columns that the leader does not send.
@@ -42,8 +53,15 @@ struct Mapping {
 
 impl Tables {
     /// No relation is known yet. `excluded`: tables, as `schema.table`, that the replica does not get.
-    pub fn new(catalog: Arc<Catalog>, excluded: impl IntoIterator<Item = String>) -> Self {
-        Tables { catalog, excluded: Arc::new(excluded.into_iter().collect()), relations: HashMap::new() }
+    pub fn new(catalog: Arc<Catalog>, excluded: impl IntoIterator<Item = String>, values: Values) -> Self {
+        let excluded = Arc::new(excluded.into_iter().collect());
+        Tables { catalog, excluded, values, relations: HashMap::new() }
+    }
+
+    /// From now on values come so, and every table is described again before its next change.
+    pub fn reconnected(&mut self, values: Values) {
+        self.values = values;
+        self.relations.clear();
     }
 
     /// The same replica's, with no relation known yet. A streamed transaction describes its own, and sees changes of their
@@ -52,6 +70,7 @@ impl Tables {
         Tables {
             catalog: Arc::clone(&self.catalog),
             excluded: Arc::clone(&self.excluded),
+            values: self.values.clone(),
             relations: HashMap::new(),
         }
     }
@@ -77,7 +96,7 @@ impl Tables {
                 let name = TableName::new(relation.schema, relation.name);
                 Known::Refused(DecodeError::UnknownTable(name))
             }
-            Some(table) => match Mapping::new(table, relation) {
+            Some(table) => match Mapping::new(table, relation, &self.values) {
                 Ok(mapping) => Known::Table(mapping),
                 Err(error) => Known::Refused(error),
             },
@@ -104,11 +123,11 @@ impl Tables {
         new: Tuple<'_>,
     ) -> Result<Option<(Arc<Table>, Operation)>, DecodeError> {
         let Some(mapping) = self.mapping(relation)? else { return Ok(None) };
-        let mut row = mapping.row(new)?;
+        let mut cells = mapping.cells(new)?;
         for (column, filler) in &mapping.fillers {
-            row.set(*column, filler.as_deref().map_or(Cell::Null, Cell::Text));
+            cells[*column] = filler.as_deref().map_or(Cell::Null, Cell::Text);
         }
-        Ok(Some((Arc::clone(&mapping.table), Operation::Insert(row.finish()))))
+        Ok(Some((Arc::clone(&mapping.table), Operation::Insert(Row::new(mapping.form, &cells)))))
     }
 
     /// New values for a row.
@@ -123,17 +142,18 @@ impl Tables {
     ) -> Result<Option<(Arc<Table>, Operation)>, DecodeError> {
         let Some(mapping) = self.mapping(relation)? else { return Ok(None) };
         let table = &mapping.table;
-        let mut row = mapping.row(new)?;
+        let mut cells = mapping.cells(new)?;
         let operation = match old {
             old if !table.has_key() => {
                 let Some(OldRow::Full(old)) = old else {
                     return Err(DecodeError::NoOldRow(table.name.clone()));
                 };
-                Operation::UpdateKeyless { old: mapping.row(old)?.finish(), new: row.finish() }
+                let new = Row::new(mapping.form, &cells);
+                Operation::UpdateKeyless { old: mapping.row(old)?, new }
             }
             None => {
                 mapping.check_identity()?;
-                let row = row.finish();
+                let row = Row::new(mapping.form, &cells);
                 mapping.check_key(&row)?;
                 Operation::Update(row)
             }
@@ -143,15 +163,15 @@ impl Tables {
                     OldRow::Key(tuple) => (tuple, false),
                     OldRow::Full(tuple) => (tuple, true),
                 };
-                let before = mapping.row(tuple)?.finish();
+                let before = mapping.cells(tuple)?;
                 // What is left out of the new row has not changed. A key alone has NULL for everything else.
-                for column in 0..before.width() {
-                    if !row.is_set(column) && (is_full || table.key.contains(&column)) {
-                        row.set(column, before.cell(column));
+                for (column, cell) in cells.iter_mut().enumerate() {
+                    if *cell == Cell::Absent && (is_full || table.key.contains(&column)) {
+                        *cell = before[column];
                     }
                 }
-                let old = mapping.key(&before)?;
-                let row = row.finish();
+                let old = mapping.key(&Row::new(mapping.form, &before))?;
+                let row = Row::new(mapping.form, &cells);
                 if mapping.key(&row)? == old { Operation::Update(row) } else { Operation::Rekey { old, row } }
             }
         };
@@ -172,9 +192,9 @@ impl Tables {
         let operation = match old {
             OldRow::Key(tuple) | OldRow::Full(tuple) if table.has_key() => {
                 mapping.check_identity()?;
-                Operation::Delete(mapping.key(&mapping.row(tuple)?.finish())?)
+                Operation::Delete(mapping.key(&mapping.row(tuple)?)?)
             }
-            OldRow::Full(tuple) => Operation::DeleteKeyless(mapping.row(tuple)?.finish()),
+            OldRow::Full(tuple) => Operation::DeleteKeyless(mapping.row(tuple)?),
             OldRow::Key(_) => return Err(DecodeError::NoOldRow(table.name.clone())),
         };
         Ok(Some((Arc::clone(table), operation)))
@@ -190,11 +210,13 @@ impl Tables {
 }
 
 impl Mapping {
-    fn new(table: &Arc<Table>, relation: &Relation<'_>) -> Result<Self, DecodeError> {
+    fn new(table: &Arc<Table>, relation: &Relation<'_>, values: &Values) -> Result<Self, DecodeError> {
         let mut sent = vec![false; table.columns.len()];
         let mut told = vec![false; table.columns.len()];
         let mut columns = Vec::with_capacity(relation.columns().len());
         let mut unknown = Vec::new();
+        // The first column whose values can't be taken in binary.
+        let mut unportable = None;
         for theirs in relation.columns() {
             let Some(column) = table.column(theirs.name) else {
                 unknown.push(theirs.name.to_owned());
@@ -203,7 +225,13 @@ impl Mapping {
             sent[column] = true;
             told[column] = theirs.is_key;
             // Since PostgreSQL 18 a publication may send them; the replica computes them itself.
-            columns.push((!table.columns[column].generated).then_some(column));
+            let own = Some(&table.columns[column]).filter(|own| !own.generated);
+            columns.push(own.map(|_| column));
+            if let (Values::Binary(types), Some(own)) = (values, own)
+                && (own.wire.is_none() || types.of(theirs.type_oid) != own.wire)
+            {
+                unportable.get_or_insert(column);
+            }
         }
         let mut missing = Vec::new();
         let mut fillers = Vec::new();
@@ -211,34 +239,54 @@ impl Mapping {
             match table.filler(column) {
                 _ if table.columns[column].generated => {}
                 Some(Filler::Nothing) => {}
-                Some(Filler::Value(value)) => fillers.push((column, value.clone())),
+                Some(Filler::Value(value)) => {
+                    if matches!(values, Values::Binary(_)) && value.is_some() {
+                        // What stands in for it is text.
+                        unportable.get_or_insert(column);
+                    }
+                    fillers.push((column, value.clone()));
+                }
                 None => missing.push(table.columns[column].name.clone()),
             }
         }
         if !unknown.is_empty() || !missing.is_empty() {
             return Err(DecodeError::Shape { table: table.name.clone(), unknown, missing });
         }
+        if let Some(column) = unportable {
+            let column = table.columns[column].name.clone();
+            return Err(DecodeError::NotPortable { table: table.name.clone(), column });
+        }
+        let form = match values {
+            Values::Text => Form::Text,
+            Values::Binary(_) => Form::Binary,
+        };
         let untold = table.key.iter().copied().find(|&column| !told[column]);
-        Ok(Mapping { table: Arc::clone(table), columns: columns.into(), fillers, untold })
+        Ok(Mapping { table: Arc::clone(table), form, columns: columns.into(), fillers, untold })
     }
 
-    fn row(&self, tuple: Tuple<'_>) -> Result<RowBuilder, DecodeError> {
+    fn row(&self, tuple: Tuple<'_>) -> Result<Row, DecodeError> {
+        Ok(Row::new(self.form, &self.cells(tuple)?))
+    }
+
+    /// The values in the order of the replica's columns, where they lie.
+    fn cells<'t>(&self, tuple: Tuple<'t>) -> Result<Vec<Cell<'t>>, DecodeError> {
         if tuple.width() != self.columns.len() {
             return Err(DecodeError::OutOfOrder("a row has another number of columns than its relation"));
         }
-        let mut row = RowBuilder::with_capacity(self.table.columns.len(), tuple.size_bytes());
+        let mut cells = vec![Cell::Absent; self.table.columns.len()];
         for (target, value) in self.columns.iter().zip(tuple.columns()) {
             let Some(column) = *target else { continue };
-            match value {
-                Column::Null => row.set(column, Cell::Null),
-                Column::Unchanged => {}
-                Column::Text(bytes) => row.set(column, Cell::Text(self.text(column, bytes)?)),
-                Column::Binary(_) => {
-                    return Err(DecodeError::OutOfOrder("a value is binary, although text was asked for"));
+            cells[column] = match (value, self.form) {
+                (Column::Null, _) => Cell::Null,
+                (Column::Unchanged, _) => Cell::Absent,
+                (Column::Text(bytes), Form::Text) => Cell::Text(self.text(column, bytes)?),
+                (Column::Binary(bytes), Form::Binary) => Cell::Binary(bytes),
+                (Column::Text(_) | Column::Binary(_), _) => {
+                    return Err(DecodeError::OutOfOrder("a value has another form than was asked for"));
                 }
-            }
+            };
         }
-        Ok(row)
+        Ok(cells)
     }
 
     fn text<'a>(&self, column: usize, bytes: &'a [u8]) -> Result<&'a str, DecodeError> {
@@ -256,7 +304,7 @@ impl Mapping {
 
     /// Whether the row has a value in every column of the key.
     fn check_key(&self, row: &Row) -> Result<(), DecodeError> {
-        match self.table.key.iter().find(|&&column| !matches!(row.cell(column), Cell::Text(_))) {
+        match self.table.key.iter().find(|&&column| row.cell(column).bytes().is_none()) {
             Some(&column) => Err(DecodeError::IncompleteKey {
                 table: self.table.name.clone(),
                 column: self.table.columns[column].name.clone(),
@@ -282,7 +330,7 @@ mod tests {
     use super::*;
     use crate::decode::pgoutput::model::{Model, Old, Value, relation};
     use crate::decode::pgoutput::{Message, decode};
-    use crate::vocabulary::schema::{Column as TableColumn, TableName};
+    use crate::vocabulary::schema::{Column as TableColumn, TableName, WireType};
 
     const POSTS: u32 = 7;
 
@@ -299,7 +347,8 @@ mod tests {
     }
 
     fn described(key: Vec<usize>, columns: &[(bool, &str)], excluded: &[&str]) -> Tables {
-        let mut tables = Tables::new(catalog(key), excluded.iter().map(|&name| name.to_owned()));
+        let excluded = excluded.iter().map(|&name| name.to_owned());
+        let mut tables = Tables::new(catalog(key), excluded, Values::Text);
         let bytes = relation(POSTS, "posts", columns).encode(None);
         let Ok(Message::Relation { relation, .. }) = decode(&bytes, false) else { panic!("a relation") };
         tables.describe(&relation);
@@ -319,9 +368,7 @@ mod tests {
     }
 
     fn row(cells: [Cell<'_>; 4]) -> Row {
-        let mut row = RowBuilder::new(4);
-        cells.into_iter().enumerate().for_each(|(i, cell)| row.set(i, cell));
-        row.finish()
+        Row::new(Form::Text, &cells)
     }
 
     fn key(id: &str) -> Key {
@@ -340,6 +387,47 @@ mod tests {
         let updated = operation(&tables, &Model::Update(POSTS, None, vec![text(""), text("1")])).unwrap();
         let expected = row([Cell::Text("1"), Cell::Text(""), Cell::Absent, Cell::Absent]);
         assert_eq!(updated, Some(Operation::Update(expected)));
+    }
+
+    #[test]
+    fn binary_values_pass_as_they_are_where_both_sides_have_the_type_and_nowhere_else() {
+        let of = |oid| Some(WireType { oid, is_array: false });
+        let mut columns = ["id", "body"].map(TableColumn::text).to_vec();
+        (columns[0].wire, columns[1].wire) = (of(23), of(25));
+        let table = Table::new(TableName::new("public", "posts"), columns, vec![0]);
+        let tables = |table: &Table, types: &[(u32, u32)]| {
+            let types = types.iter().filter_map(|&(oid, wire)| Some((oid, of(wire)?)));
+            let values = Values::Binary(Arc::new(WireTypes(types.collect())));
+            let mut tables = Tables::new(Arc::new(Catalog::new([table.clone()])), [], values);
+            let bytes = relation(POSTS, "posts", IN_ORDER).encode(None);
+            let Ok(Message::Relation { relation, .. }) = decode(&bytes, false) else { panic!("a relation") };
+            tables.describe(&relation);
+            tables
+        };
+        // The relation's columns are all of the leader's type 25.
+        let values = vec![Value::Binary(vec![0, 0, 0, 1]), Value::Binary(vec![0xff])];
+        let insert = Model::Insert(POSTS, values);
+        let refused = |table: &Table, types: &[(u32, u32)]| match operation(&tables(table, types), &insert) {
+            Err(DecodeError::NotPortable { column, .. }) => column,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(refused(&table, &[(25, 25)]), "id", "another type");
+        assert_eq!(refused(&table, &[]), "id", "one that means something else on each server");
+        let mut same = table.clone();
+        same.columns[0].wire = of(25);
+        let cells = [Cell::Binary(&[0, 0, 0, 1]), Cell::Binary(&[0xff])];
+        let expected = Operation::Insert(Row::new(Form::Binary, &cells));
+        assert_eq!(operation(&tables(&same, &[(25, 25)]), &insert), Ok(Some(expected)));
+        let as_text = Model::Insert(POSTS, vec![text("1"), text("a")]);
+        assert!(matches!(operation(&tables(&same, &[(25, 25)]), &as_text), Err(DecodeError::OutOfOrder(_))));
+        // What stands in for a column that old changes lack is text.
+        let mut added = TableColumn::text("added");
+        added.wire = of(25);
+        let grown = Table::new(same.name.clone(), [same.columns.clone(), vec![added]].concat(), vec![0]);
+        let with_value = grown.clone().with_filler("added", Filler::Value(Some("old".to_owned())));
+        assert_eq!(refused(&with_value, &[(25, 25)]), "added");
+        let with_null = grown.with_filler("added", Filler::Value(None));
+        assert!(operation(&tables(&with_null, &[(25, 25)]), &insert).is_ok());
     }
 
     #[test]
@@ -400,7 +488,7 @@ mod tests {
         assert_eq!(operation(&described(vec![0], columns, &["public.posts"]), &insert), Ok(None));
         let missing = operation(&described(vec![0], &[(true, "id")], &[]), &insert).unwrap_err();
         assert!(missing.to_string().contains("no value for \"body\""), "{missing}");
-        let nowhere = operation(&Tables::new(catalog(vec![0]), []), &insert).unwrap_err();
+        let nowhere = operation(&Tables::new(catalog(vec![0]), [], Values::Text), &insert).unwrap_err();
         assert_eq!(nowhere, DecodeError::UndescribedRelation(POSTS));
     }
 }

@@ -126,6 +126,7 @@ fn texts(row: &Row) -> Vec<String> {
         Cell::Text(text) => text.to_owned(),
         Cell::Null => "NULL".to_owned(),
         Cell::Absent => "absent".to_owned(),
+        Cell::Binary(bytes) => format!("{bytes:?}"),
     };
     (0..row.width()).map(text).collect()
 }

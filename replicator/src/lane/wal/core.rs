@@ -8,7 +8,7 @@ use super::super::builder::ParcelBuilder;
 use super::super::{LaneError, LaneStart};
 use super::streams::{Ended, Refusal, Streams, discard};
 use crate::decode::DecodeError;
-use crate::decode::pgoutput::{Decoder, Keepalive, Message, Tables, WalData};
+use crate::decode::pgoutput::{Decoder, Keepalive, Message, Tables, Values, WalData};
 use crate::vocabulary::change::{Change, Operation};
 use crate::vocabulary::lsn::{CommitLsn, Lsn, Xid};
 use crate::vocabulary::offset::{self, PartitionIndex, PartitionNames, Place};
@@ -50,8 +50,8 @@ struct Open {
 }
 
 impl WalCore {
-    /// A core for a replica that has everything up to `position`.
-    pub(super) fn new(start: LaneStart, position: Lsn, excluded: Vec<String>) -> Self {
+    /// A core for a replica that has everything up to `position`, of a stream whose values come as `values` says.
+    pub(super) fn new(start: LaneStart, position: Lsn, excluded: Vec<String>, values: Values) -> Self {
         let names = PartitionNames::default();
         names.add(offset::wal());
         let fenced_until = start.fences.end();
@@ -63,7 +63,7 @@ impl WalCore {
         WalCore {
             names,
             decoder: Decoder::new(),
-            tables: Tables::new(Arc::clone(&start.catalog), excluded),
+            tables: Tables::new(Arc::clone(&start.catalog), excluded, values),
             streams: Streams::new(start.limits),
             builder: ParcelBuilder::new(start.limits, start.snapshots, start.fences),
             open: None,
@@ -96,18 +96,22 @@ impl WalCore {
     }
 
     /// Another connection goes on where this one stood: it describes its tables anew.
-    pub(super) fn reconnected(&mut self) {
+    pub(super) fn reconnected(&mut self, values: Values) {
         self.decoder = Decoder::new();
+        self.tables.reconnected(values);
     }
 
     /// Takes in a message.
     ///
     /// # Errors
     /// When it can't be understood, or the replica can't have what it says; [`LaneError::Unstreamable`] when the replica may have
-    /// it once the transaction has ended.
+    /// it once the transaction has ended, [`LaneError::NotPortable`] when it may have it as text.
     pub(super) fn accept(&mut self, data: &WalData<'_>) -> Result<Option<Parcel>, LaneError> {
         self.take(data).map_err(|refusal| match refusal {
             Refusal::Unstreamable(xid, why) => LaneError::Unstreamable { xid, why },
+            Refusal::Message(DecodeError::NotPortable { table, column }) => {
+                LaneError::NotPortable { table, column }
+            }
             Refusal::Message(error) => {
                 LaneError::Change { at: self.names.describe(self.place(data.start)), error: Box::new(error) }
             }
@@ -195,7 +199,10 @@ impl WalCore {
         let Some(tables) = self.streams.tables() else { return Ok(None) };
         // Its table may be one that the transaction itself has made or altered, which the replica gets after the commit.
         let change = row_change(tables, message)
-            .map_err(|error| Refusal::Unstreamable(xid, error.to_string()))?
+            .map_err(|error| match error {
+                DecodeError::NotPortable { .. } => Refusal::Message(error),
+                _ => Refusal::Unstreamable(xid, error.to_string()),
+            })?
             .map(|(table, operation)| Change { table, operation, place })
             .filter(|change| !self.builder.is_in_copy(change, Some(xid)));
         change.map_or(Ok(None), |change| self.streams.push(by, change))

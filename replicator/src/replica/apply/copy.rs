@@ -1,7 +1,4 @@
-//! Many rows through `COPY … FROM STDIN`, in PostgreSQL's text format and in chunks.
-//!
-//! The text format, because the type's own input function reads it, whatever the type, and because the binary format was
-//! not faster into a table: 2.4 against 2.7 microseconds per row at 2 000 rows, 2.5 against 2.9 at 10 000.
+//! Many rows through `COPY … FROM STDIN`, in chunks, in the format in which their values are.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::SinkExt as _;
@@ -9,7 +6,7 @@ use tokio_postgres::{Client, Statement};
 
 use crate::replica::ReplicaError;
 use crate::replica::bind::Cells;
-use crate::vocabulary::row::Cell;
+use crate::vocabulary::row::{Cell, Form};
 
 /// A chunk is sent when it has grown to this many bytes; one row may exceed it. Between 8 kB and 1 MB the size made no
 /// difference.
@@ -24,24 +21,39 @@ pub(super) async fn copy<T: Cells>(
     statement: &Statement,
     rows: &[T],
     columns: &[usize],
+    form: Form,
 ) -> Result<u64, ReplicaError> {
     let failed = |source| ReplicaError::Postgres { action: "copy rows", source };
     let sink = client.copy_in::<_, Bytes>(statement).await.map_err(failed)?;
     let mut sink = std::pin::pin!(sink);
+    if form == Form::Binary {
+        sink.feed(Bytes::from_static(HEADER)).await.map_err(failed)?;
+    }
     let mut rest = rows;
     while !rest.is_empty() {
         // On an error the sink is dropped, which makes the server give the transaction up.
-        let (chunk, tail) = next_chunk(rest, columns, CHUNK_BYTES)?;
+        let (chunk, tail) = next_chunk(rest, columns, form, CHUNK_BYTES)?;
         sink.feed(chunk).await.map_err(failed)?;
         rest = tail;
+    }
+    if form == Form::Binary {
+        sink.feed(Bytes::from_static(TRAILER)).await.map_err(failed)?;
     }
     sink.finish().await.map_err(failed)
 }
 
-/// The first rows as text, and those that did not fit.
+/// What stands before the rows in the binary format ("File Formats" of COPY in PostgreSQL's documentation): its signature, no flags,
+/// no extension.
+const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+
+/// What stands behind them there.
+const TRAILER: &[u8] = &(-1_i16).to_be_bytes();
+
+/// The first rows as COPY takes them, and those that did not fit.
 fn next_chunk<'a, T: Cells>(
     rows: &'a [T],
     columns: &[usize],
+    form: Form,
     limit: usize,
 ) -> Result<(Bytes, &'a [T]), ReplicaError> {
     // Room for a last row of usual width.
@@ -50,13 +62,38 @@ fn next_chunk<'a, T: Cells>(
     while let Some((row, tail)) = rest.split_first()
         && out.len() < limit
     {
-        push_row(&mut out, row, columns)?;
+        match form {
+            Form::Text => push_text(&mut out, row, columns)?,
+            Form::Binary => push_binary(&mut out, row, columns)?,
+        }
         rest = tail;
     }
     Ok((out.freeze(), rest))
 }
 
-fn push_row(out: &mut BytesMut, row: &impl Cells, columns: &[usize]) -> Result<(), ReplicaError> {
+const LACKS: ReplicaError = ReplicaError::Plan("a row lacks a column that is to be copied");
+
+const OTHER_FORM: ReplicaError = ReplicaError::Plan("rows of both forms in one COPY");
+
+/// The number of values, then each as its length and bytes; NULL has length -1.
+fn push_binary(out: &mut BytesMut, row: &impl Cells, columns: &[usize]) -> Result<(), ReplicaError> {
+    let too_many = |_| ReplicaError::Plan("more columns, or a larger value, than PostgreSQL has");
+    out.put_i16(i16::try_from(columns.len()).map_err(too_many)?);
+    for &column in columns {
+        match row.cell(column) {
+            Cell::Binary(bytes) => {
+                out.put_i32(i32::try_from(bytes.len()).map_err(too_many)?);
+                out.put_slice(bytes);
+            }
+            Cell::Null => out.put_i32(-1),
+            Cell::Absent => return Err(LACKS),
+            Cell::Text(_) => return Err(OTHER_FORM),
+        }
+    }
+    Ok(())
+}
+
+fn push_text(out: &mut BytesMut, row: &impl Cells, columns: &[usize]) -> Result<(), ReplicaError> {
     for (position, &column) in columns.iter().enumerate() {
         if position > 0 {
             out.put_u8(b'\t');
@@ -64,7 +101,8 @@ fn push_row(out: &mut BytesMut, row: &impl Cells, columns: &[usize]) -> Result<(
         match row.cell(column) {
             Cell::Text(text) => push_escaped(out, text.as_bytes()),
             Cell::Null => out.put_slice(b"\\N"),
-            Cell::Absent => return Err(ReplicaError::Plan("a row lacks a column that is to be copied")),
+            Cell::Absent => return Err(LACKS),
+            Cell::Binary(_) => return Err(OTHER_FORM),
         }
     }
     out.put_u8(b'\n');
@@ -113,24 +151,36 @@ mod tests {
             &[Cell::Text("a\\N\tb"), Cell::Null, Cell::Text("")],
             &[Cell::Text("\\."), Cell::Text("\r\n\u{b}ü"), Cell::Text("\\N")],
         ]);
-        let (chunk, rest) = next_chunk(&rows, &[0, 1, 2], 1 << 10).expect("all columns are there");
+        let (chunk, rest) =
+            next_chunk(&rows, &[0, 1, 2], Form::Text, 1 << 10).expect("all columns are there");
         assert!(rest.is_empty());
         let lines = "a\\\\N\\tb\t\\N\t\n\\\\.\t\\r\\n\u{b}ü\t\\\\N\n";
         assert_eq!(std::str::from_utf8(&chunk).expect("text"), lines);
     }
 
     #[test]
+    fn in_binary_a_row_is_its_width_and_then_lengths_and_bytes() {
+        let cells = [Cell::Binary(&[0, 9]), Cell::Null, Cell::Binary(b"")];
+        let rows = [Cow::Owned(Row::new(Form::Binary, &cells))];
+        let (chunk, rest) =
+            next_chunk(&rows, &[0, 1, 2], Form::Binary, 1 << 10).expect("all columns are there");
+        assert!(rest.is_empty());
+        assert_eq!(&chunk[..], b"\0\x03\0\0\0\x02\0\x09\xff\xff\xff\xff\0\0\0\0");
+        assert!(matches!(next_chunk(&rows, &[0], Form::Text, 6), Err(ReplicaError::Plan(_))));
+    }
+
+    #[test]
     fn a_chunk_ends_with_the_row_that_fills_it() {
         let rows = rows(&[&[Cell::Text("1234")], &[Cell::Text("5678")], &[Cell::Text("9")]]);
-        let (first, rest) = next_chunk(&rows, &[0], 6).expect("all columns are there");
+        let (first, rest) = next_chunk(&rows, &[0], Form::Text, 6).expect("all columns are there");
         assert_eq!((&first[..], rest.len()), (&b"1234\n5678\n"[..], 1));
-        let (last, rest) = next_chunk(rest, &[0], 6).expect("all columns are there");
+        let (last, rest) = next_chunk(rest, &[0], Form::Text, 6).expect("all columns are there");
         assert_eq!((&last[..], rest.len()), (&b"9\n"[..], 0));
     }
 
     #[test]
     fn a_column_that_the_event_does_not_carry_is_not_copied_as_null() {
         let rows = rows(&[&[Cell::Absent]]);
-        assert!(matches!(next_chunk(&rows, &[0], 6), Err(ReplicaError::Plan(_))));
+        assert!(matches!(next_chunk(&rows, &[0], Form::Text, 6), Err(ReplicaError::Plan(_))));
     }
 }

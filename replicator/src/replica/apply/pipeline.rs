@@ -69,7 +69,9 @@ impl<'a> Ready<'a> {
                 (None, Some(sql::stage(table, verb, session.stage(table, verb))))
             }
             Request::EmptyStage(table, verb) => (None, Some(sql::empty(session.stage(table, verb)))),
-            Request::Prepared { table, shape, .. } => (Some(session.prepare(table, shape).await?), None),
+            Request::Prepared { table, shape, rows } => {
+                (Some(session.prepare(table, shape, rows.form()).await?), None)
+            }
         };
         Ok(Ready { request, statement, sql })
     }
@@ -108,10 +110,11 @@ impl<'a> Ready<'a> {
                     return client.execute_raw(statement, &parameters).await.map_err(failed);
                 }
                 match rows {
-                    Rows::Whole(rows) => copy(client, statement, rows, &columns).await,
+                    Rows::Whole(all) => copy(client, statement, all, &columns, rows.form()).await,
                     // A key has its columns in the order in which the table names them.
                     Rows::Keys(keys) => {
-                        copy(client, statement, keys, &(0..columns.len()).collect::<Vec<_>>()).await
+                        let all: Vec<_> = (0..columns.len()).collect();
+                        copy(client, statement, keys, &all, rows.form()).await
                     }
                     Rows::Of(_) => Err(ReplicaError::Plan("one row by COPY")),
                 }

@@ -3,17 +3,16 @@
 
 use std::collections::BTreeMap;
 
-use crate::vocabulary::change::{Change, Operation};
+use crate::vocabulary::change::Operation;
 use crate::vocabulary::row::{Cell, Key, Row, RowBuilder};
 use crate::vocabulary::schema::Table;
 
-/// The three documents of a change: key, before, after.
-pub(super) fn of_change(change: &Change) -> [Option<String>; 3] {
-    let table = &change.table;
+/// The three documents of an operation whose values are text: key, before, after.
+pub(super) fn of_operation(table: &Table, operation: &Operation) -> [Option<String>; 3] {
     let row = |row: &Row| Some(of_cells(table, 0..table.columns.len(), row));
     let key = |key: &Key| Some(of_cells(table, table.key.iter().copied(), &key.0));
     let key_of = |row: &Row| table.has_key().then(|| row.project(&table.key)).as_ref().and_then(key);
-    match &change.operation {
+    match operation {
         Operation::Insert(new) | Operation::Copy(new) | Operation::Update(new) => {
             [key_of(new), None, row(new)]
         }
@@ -32,7 +31,7 @@ fn of_cells(table: &Table, columns: impl Iterator<Item = usize>, cells: &Row) ->
         .filter_map(|(position, column)| {
             let name = table.columns[column].name.as_str();
             match cells.cell(position) {
-                Cell::Absent => None,
+                Cell::Absent | Cell::Binary(_) => None,
                 Cell::Null => Some((name, None)),
                 Cell::Text(text) => Some((name, Some(text))),
             }
@@ -79,7 +78,6 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::vocabulary::offset::{PartitionIndex, Place};
     use crate::vocabulary::schema::{Column, TableName};
 
     fn table(key: Vec<usize>) -> Arc<Table> {
@@ -115,9 +113,7 @@ mod tests {
         ];
         for (table, operations) in [(keyed, &operations[..]), (keyless, &keyless_operations[..])] {
             for operation in operations {
-                let place = Place { partition: PartitionIndex(0), offset: 0 };
-                let change = Change { table: Arc::clone(&table), operation: operation.clone(), place };
-                let [key, before, after] = of_change(&change);
+                let [key, before, after] = of_operation(&table, operation);
                 let documents = [key.as_deref(), before.as_deref(), after.as_deref()];
                 assert_eq!(to_operation(&table, operation.name(), documents).as_ref(), Ok(operation));
             }

@@ -17,6 +17,7 @@ use crate::decode::pgoutput::{Decoder, Frame, Message, StatusUpdate};
 use crate::vocabulary::leader::LeaderRun;
 use crate::vocabulary::lsn::{Lsn, Xid};
 use crate::vocabulary::parcel::Committed;
+use crate::vocabulary::row::Form;
 
 /// How far before its end a commit record is looked for at first. Most have some hundred bytes; one that drops very many
 /// tables, or ends very many subtransactions, is found at the second try, from where the slot begins.
@@ -102,7 +103,7 @@ async fn look(
     let name = settings.temporary_slot();
     copy_slot(&mut connection, &settings.slot, &name).await?;
     // Not while they run: what has not committed is of no interest.
-    let options = settings.stream_options(false);
+    let options = settings.stream_options(false, Form::Text);
     let mut stream = connection.start(&name, from, &options).await?;
     let mut decoder = Decoder::new();
     loop {

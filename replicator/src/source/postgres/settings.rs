@@ -3,11 +3,12 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
 
-use super::stream::{StreamOptions, ValueFormat};
+use super::stream::StreamOptions;
 use super::{
     Lifetime, PostgresSourceError, PublishedTables, ReplicationConnection, SlotSnapshot, create_publication,
     create_slot, drop_lost_slot, find_publication, find_slot,
 };
+use crate::vocabulary::row::Form;
 
 /// How long the name of the durable slot may be: PostgreSQL's limit of 63, less what the names of copies have behind it.
 pub const SLOT_NAME_MAX: usize = 46;
@@ -28,19 +29,16 @@ pub struct PostgresSettings {
     pub streaming: bool,
     /// `logical_decoding_work_mem` of a session that does so: from where on they come early.
     pub streaming_work_mem: String,
+    /// Whether values may come in binary, where all tables have types for which that is possible.
+    pub binary: bool,
     /// Tables, as `schema.table`, that are published and the replicas don't get.
     pub exclude_tables: Vec<String>,
 }
 
 impl PostgresSettings {
     /// What the stream carries. `streaming`: also of transactions that still run.
-    pub fn stream_options(&self, streaming: bool) -> StreamOptions {
-        StreamOptions {
-            publications: vec![self.publication.clone()],
-            values: ValueFormat::Text,
-            streaming,
-            messages: false,
-        }
+    pub fn stream_options(&self, streaming: bool, values: Form) -> StreamOptions {
+        StreamOptions { publications: vec![self.publication.clone()], values, streaming, messages: false }
     }
 
     /// A session that may stream; with `streaming`, also transactions that still run.

@@ -10,26 +10,18 @@ use super::wire::{Raw, notice};
 use super::{ReplicationConnection, slot};
 use crate::decode::pgoutput::{Frame, StatusUpdate, decode_frame};
 use crate::vocabulary::lsn::Lsn;
+use crate::vocabulary::row::Form;
 
 /// How long stopping may take. A walsender in the midst of a transaction sends that one to its end first.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
-
-/// How values come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ValueFormat {
-    /// As their types' output functions print them.
-    Text,
-    /// As their types' send functions give them; as text where a type has none.
-    Binary,
-}
 
 /// What the stream carries, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamOptions {
     /// The publications whose tables and operations are wanted.
     pub publications: Vec<String>,
-    /// How values come.
-    pub values: ValueFormat,
+    /// How values come; as text, too, where a type has no send function.
+    pub values: Form,
     /// Whether transactions larger than the session's `logical_decoding_work_mem` come while they run (protocol 2). Without,
     /// everything comes after its commit (protocol 1).
     pub streaming: bool,
@@ -43,7 +35,7 @@ impl StreamOptions {
         let names = slot::literal(&names.join(","));
         let streaming =
             if self.streaming { "proto_version '2', streaming 'on'" } else { "proto_version '1'" };
-        let binary = if self.values == ValueFormat::Binary { ", binary 'true'" } else { "" };
+        let binary = if self.values == Form::Binary { ", binary 'true'" } else { "" };
         let messages = if self.messages { ", messages 'true'" } else { "" };
         let slot = slot::identifier(slot);
         format!(
@@ -272,7 +264,7 @@ mod tests {
     fn the_command_quotes_its_names_and_asks_for_what_is_wanted() {
         let options = StreamOptions {
             publications: vec!["a".to_owned(), "it's \"b\"".to_owned()],
-            values: ValueFormat::Binary,
+            values: Form::Binary,
             streaming: true,
             messages: true,
         };
@@ -281,7 +273,7 @@ mod tests {
             "START_REPLICATION SLOT \"s\" LOGICAL 1/2 (proto_version '2', streaming 'on', binary 'true', messages 'true', \
              publication_names '\"a\",\"it''s \"\"b\"\"\"')"
         );
-        let plain = StreamOptions { values: ValueFormat::Text, streaming: false, messages: false, ..options };
+        let plain = StreamOptions { values: Form::Text, streaming: false, messages: false, ..options };
         assert!(plain.command("s", Lsn(0)).contains("LOGICAL 0/0 (proto_version '1', publication_names"));
     }
 }

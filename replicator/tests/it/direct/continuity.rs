@@ -45,6 +45,7 @@ impl<'a> Replica<'a> {
             work_mem: "64MB".to_owned(),
             streaming: true,
             streaming_work_mem: "64kB".to_owned(),
+            binary: true,
             exclude_tables: Vec::new(),
         };
         let none = Followed { leader: None, last: Some(last), watermark: last.lsn.0 };

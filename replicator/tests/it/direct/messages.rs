@@ -1,7 +1,8 @@
 //! What comes through the stream.
 
-use replicator::source::postgres::{StreamOptions, ValueFormat};
+use replicator::source::postgres::StreamOptions;
 use replicator::vocabulary::lsn::Lsn;
+use replicator::vocabulary::row::Form;
 
 use super::{Leader, options};
 
@@ -47,7 +48,7 @@ async fn every_kind_of_change_comes_in_the_order_of_the_leader() -> anyhow::Resu
 async fn binary_values_are_what_the_types_send() -> anyhow::Result<()> {
     let leader = Leader::start().await?;
     leader.sql.batch_execute("INSERT INTO items VALUES (258, 'ab', 1.5, '2000-01-01 00:00:01+00')").await?;
-    let binary = StreamOptions { values: ValueFormat::Binary, ..options() };
+    let binary = StreamOptions { values: Form::Binary, ..options() };
     let mut reader = leader.stream_with(&[], Lsn(0), &binary).await?;
     let lines = reader.until("commit").await?;
     let numeric = "x00020000000000010001\u{31}388";

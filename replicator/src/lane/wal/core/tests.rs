@@ -3,6 +3,7 @@
 mod streams;
 
 use super::*;
+use crate::decode::pgoutput::Values;
 use crate::decode::pgoutput::model::{Model, Value, relation};
 use crate::lane::LaneLimits;
 use crate::vocabulary::fence::{Fence, Fences};
@@ -23,6 +24,7 @@ fn core(phase: ReplicaPhase, fences: Fences) -> WalCore {
         fences,
         repeats: vec![],
         streaming: true,
+        binary: true,
         limits: LaneLimits {
             queue_records: 1,
             queue_bytes: 1,
@@ -31,7 +33,7 @@ fn core(phase: ReplicaPhase, fences: Fences) -> WalCore {
             channel_bytes: 1,
         },
     };
-    let mut core = WalCore::new(start, Lsn(100), vec![]);
+    let mut core = WalCore::new(start, Lsn(100), vec![], Values::Text);
     let relation = relation(POSTS, "posts", &[(true, "id")]);
     assert!(feed(&mut core, 100, &relation).is_none());
     core
