@@ -26,10 +26,11 @@ const SETTINGS: &str = "
     SET tcp_keepalives_count = 3";
 
 /// Both sides are asked this. A type that a server numbered itself, or a value that is the number of another catalog row
-/// (`regclass`), means something else on the other one; its text form does not.
+/// (`regclass`), means something else on the other one; its text form does not. An empty `int2vector` or `oidvector` is sent as what
+/// its receive function refuses (PostgreSQL 15).
 const COLUMNS: &str = "
     SELECT a.attname::text,
-           CASE WHEN t.oid < 16384 AND t.typsend <> 0 AND t.typname !~ '^_?(reg|aclitem)' THEN t.oid::bigint END,
+           CASE WHEN t.oid < 16384 AND t.typsend <> 0 AND t.typname !~ '^_?(reg|aclitem|int2vector|oidvector)' THEN t.oid::bigint END,
            a.attgenerated <> '', c.relkind = 'p'
     FROM pg_attribute a
     JOIN pg_class c ON c.oid = a.attrelid

@@ -81,7 +81,7 @@ async fn portable(leader: &Client, families: &[Family]) -> anyhow::Result<Vec<Fa
     let query = "SELECT a.attname::text FROM pg_attribute a
                  JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_type b ON b.oid = t.typbasetype
                  WHERE a.attrelid = $1::text::regclass
-                   AND (t.typtype = 'e' OR coalesce(b.oid, t.oid) < 16384 AND t.typname !~ '^_?reg')";
+                   AND (t.typtype = 'e' OR coalesce(b.oid, t.oid) < 16384 AND t.typname !~ '^_?(reg|int2vector|oidvector)')";
     let mut portable = Vec::new();
     for family in families {
         let rows = leader.query(query, &[&types::quoted(family.name)]).await?;
