@@ -60,6 +60,9 @@ pub(super) struct Topology {
     pub(super) arrows: Vec<Arrow>,
 }
 
+/// Half the width of the words on an arrow, as wide as they usually are ("105 ms") and a margin: what their middle keeps from a box.
+const HALF_WORDS: usize = 36;
+
 /// The height of a box.
 pub(super) const BOX_HEIGHT: usize = 62;
 
@@ -94,7 +97,7 @@ pub(super) fn wide(chain: &[(Part, Flow)], replicas: &[(Part, Flow)]) -> Topolog
         let path = format!("M{from} {middle}C{bend} {middle} {bend} {centre} {} {centre}", to - 8);
         // Beside the end of its own arrow, where the arrows are apart, on the side that the arrow does not come from.
         let beside = if centre > middle { centre + 22 } else { centre - 12 };
-        arrows.push(Arrow { path, flow: flow.clone(), x: (bend + 2 * to) / 3, y: beside });
+        arrows.push(Arrow { path, flow: flow.clone(), x: to - HALF_WORDS, y: beside });
     }
     Topology { width: WIDTH, height, box_width, nodes, arrows }
 }
@@ -151,6 +154,9 @@ mod tests {
             ] {
                 assert_eq!(picture.nodes.len(), chain + replicas, "{name}");
                 assert_eq!(picture.arrows.len(), chain - 1 + replicas, "{name}");
+                let last = picture.nodes.iter().map(|node| node.x).max().unwrap_or_default();
+                let is_clear = |arrow: &Arrow| arrow.x + HALF_WORDS <= last;
+                assert!(name == "tall" || picture.arrows.iter().all(is_clear), "words behind a box");
                 for (index, node) in picture.nodes.iter().enumerate() {
                     assert!(node.x + picture.box_width <= picture.width, "{name} {chain}+{replicas}");
                     assert!(node.y + BOX_HEIGHT <= picture.height, "{name} {chain}+{replicas}");
