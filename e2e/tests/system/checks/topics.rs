@@ -1,6 +1,7 @@
 //! Where the topics end, on the status page: as the broker has it, and moving with what is written.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use e2e::wait;
@@ -12,10 +13,15 @@ use crate::system::{Login, PATIENCE, System};
 /// Posts that are written: records of their topic, one each.
 const WRITES: i64 = 5;
 
+/// How often the replicator and then the web application learn where topics end.
+const TOLD_EVERY: Duration = Duration::from_secs(1);
+
 const POSTS: &str = "app.public.posts";
 
 pub(super) async fn ends(system: Rc<System>) -> anyhow::Result<()> {
     system.await_replicas().await?;
+    // Nobody writes now, but the end may have been told before the last record of an earlier check came.
+    tokio::time::sleep(3 * TOLD_EVERY).await;
     let before = await_all_read(&system, 0).await?;
     for n in 0..WRITES {
         let post = json!({ "user_id": "topics", "content": format!("number {n}") });
