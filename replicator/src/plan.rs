@@ -23,8 +23,7 @@ pub use step::{ColumnSet, Step, StepKind};
 use crate::vocabulary::change::{Change, Operation};
 use crate::vocabulary::schema::Table;
 
-/// Folds the changes and batches what is left.
-/// The changes have their values in one form, those of a lane.
+/// Folds the changes, whose values have one form, as those of a lane do, and batches what is left.
 pub fn plan<'a>(changes: &[&'a Change]) -> Vec<Step<'a>> {
     let mut steps = Vec::new();
     let mut pending: Vec<(Arc<Table>, Pending<'_>)> = Vec::new();

@@ -194,9 +194,10 @@ async fn connect(
     {
         return Err(PostgresSourceError::StartedAnew);
     }
-    let values = match manner.binary {
-        true => Values::Binary(Arc::new(wire_types(&mut connection).await?)),
-        false => Values::Text,
+    let values = if manner.binary {
+        Values::Binary(Arc::new(wire_types(&mut connection).await?))
+    } else {
+        Values::Text
     };
     Ok(Connected { connection, values })
 }

@@ -141,10 +141,29 @@ fn type_behind(table: &Table, column: usize) -> Result<String, ReplicaError> {
     let column = &table.columns[column];
     let oid = column.wire.ok_or(ReplicaError::Plan("a binary value of a type that has none"))?.oid;
     Ok(match Type::from_oid(oid) {
-        // Every enumeration's form is the label.
-        Some(Type::ANYENUM) => "pg_catalog.text".to_owned(),
+        // Their form is their text: an enumeration's the label, and that of char(n) with the spaces that a cast to text would cut.
+        Some(Type::ANYENUM | Type::BPCHAR) => "pg_catalog.text".to_owned(),
         Some(ty) => format!("pg_catalog.{}", quoted(ty.name())),
         // One that PostgreSQL got after the driver was written. The column's own will do, unless it is a domain that refuses.
         None => column.cast.clone(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vocabulary::schema::{Column, TableName, WireType};
+
+    #[test]
+    fn a_value_is_read_as_the_type_behind_its_column_and_keeps_its_spaces() {
+        let behind = |oid| {
+            let wire = Some(WireType { oid, is_array: false });
+            let column = Column { wire, ..Column::text("c") };
+            type_behind(&Table::new(TableName::new("public", "t"), vec![column], vec![]), 0).unwrap()
+        };
+        assert_eq!(behind(Type::INT8.oid()), "pg_catalog.\"int8\"");
+        assert_eq!(behind(Type::CHAR.oid()), "pg_catalog.\"char\"");
+        assert_eq!(behind(Type::ANYENUM.oid()), "pg_catalog.text");
+        assert_eq!(behind(Type::BPCHAR.oid()), "pg_catalog.text");
+    }
 }
