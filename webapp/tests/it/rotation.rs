@@ -1,5 +1,6 @@
 //! Who is chosen for a read, and who is not.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -51,15 +52,19 @@ async fn each_run_has_a_strategy_and_a_rotation_of_its_own() -> anyhow::Result<(
 #[tokio::test]
 async fn a_replica_that_is_slow_for_one_run_gets_fewer_of_its_reads() -> anyhow::Result<()> {
     let site = Site::start().await?;
-    let slow = [("replica-2".to_owned(), Duration::from_millis(30))];
+    // Long beside any read of a busy machine, and below the read's own time-out.
+    let slow = [("replica-2".to_owned(), Duration::from_millis(400))];
     let database = site.state().database();
     let rotation = Rotation::new(Strategy::LeastInFlight, 1);
     let options =
         ReadOptions { preference: Preference::Any, rotation: &rotation, delays: &slow, without: None };
-    // Four callers, each asking again when it has an answer.
+    // Four callers share the reads, each asking again when it has an answer: who waits for the slow replica takes no further
+    // part, so the shares follow from how long the replicas take.
+    let left = Cell::new(200_usize);
     let caller = async || {
         let mut mine = vec![0; REPLICAS.len()];
-        for _ in 0..50 {
+        while let Some(rest) = left.get().checked_sub(1) {
+            left.set(rest);
             let answer = database.read_with(&WhoAnswers, options).await?;
             mine[place(&answer.served)?] += 1;
         }
@@ -67,6 +72,7 @@ async fn a_replica_that_is_slow_for_one_run_gets_fewer_of_its_reads() -> anyhow:
     };
     let by_caller = futures_util::future::try_join_all((0..4).map(|_| caller())).await?;
     let of = |index: usize| by_caller.iter().map(|mine| mine[index]).sum::<usize>();
+    ensure!(of(0) + of(1) + of(2) == 200, "{by_caller:?}");
     ensure!(of(1) * 3 < of(0).min(of(2)), "{by_caller:?}");
     // Nobody else notices: the common rotation goes on with equal shares.
     ensure!(Run(Strategy::RoundRobin, &[]).counts(&site, 10, 3).await? == [10, 10, 10]);
