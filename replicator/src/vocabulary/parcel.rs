@@ -71,7 +71,8 @@ pub struct CommitPoint {
     pub copies: Vec<TableCopy>,
     /// Whether snapshots are complete from here on.
     pub state: ReplicaPhase,
-    /// When the transaction was where on its way. It tells people where time went, and decides nothing.
+    /// When the transaction was where on its way. It tells people where time went, and decides
+    /// nothing but how long a worker waits for more to commit together.
     pub passage: Passage,
 }
 
@@ -79,6 +80,12 @@ impl CommitPoint {
     /// The watermark from here on; none when it stays where it is.
     pub fn watermark(&self) -> Option<CommitLsn> {
         self.transaction.map(|transaction| transaction.lsn).or(self.reached.map(|reached| reached.lsn))
+    }
+
+    /// How long after its commit the transaction was sent, in milliseconds; none where that is not known. Negative when a clock
+    /// was set back, or the connector's is behind the leader's.
+    pub fn sent_after_ms(&self) -> Option<i64> {
+        Some(self.passage.sent_at_ms?.saturating_sub(self.transaction?.committed_at_ms))
     }
 }
 
