@@ -165,7 +165,7 @@ impl Applier {
         let mut applied = Applied::nothing();
         for parcel in parcels {
             if let ParcelEnd::Commit(point) = &parcel.end {
-                advance.add(point, parcel.changes.len(), &self.names);
+                advance.add(point, parcel.changes.len());
                 applied.add(point, parcel.changes.len());
             }
         }
@@ -195,7 +195,7 @@ impl Applier {
             && advance.is_one_statement()
         {
             let ready = Ready::new(&mut self.session, lone).await?;
-            return ready.send_with(&self.session, self.checkpoint.parameters(advance)).await;
+            return ready.send_with(&self.session, self.checkpoint.parameters(advance, &self.names)).await;
         }
         let requests = self.prepare(wanted).await?;
         let counted = requests.iter().any(|r| r.request().must_touch().is_some());
@@ -272,7 +272,7 @@ impl Applier {
 
     async fn write_checkpoint(&self, advance: &Advance) -> Result<u64, ReplicaError> {
         let failed = |source| ReplicaError::Postgres { action: "write the checkpoint", source };
-        self.checkpoint.write(&self.session, advance).await.map_err(failed)?;
+        self.checkpoint.write(&self.session, advance, &self.names).await.map_err(failed)?;
         Ok(0)
     }
 
@@ -321,7 +321,7 @@ impl Applier {
     pub async fn commit_open(&mut self, point: &CommitPoint) -> Result<Applied, ReplicaError> {
         let done = self.open.take().unwrap_or_default().done;
         let mut advance = Advance::default();
-        advance.add(point, done.changes, &self.names);
+        advance.add(point, done.changes);
         quarantine::assign(&self.session, &done.kept, point.transaction).await?;
         self.commit(&advance).await?;
         let mut applied = Applied::nothing();

@@ -10,21 +10,21 @@ use tokio_postgres::types::{FromSql, IsNull, Kind, ToSql, Type, to_sql_checked};
 
 use crate::vocabulary::row::{Cell, Key, Row};
 
-/// Something that has a cell at a position.
+/// Something that is sent as a row.
 pub trait Cells: fmt::Debug + Sync {
-    /// The cell.
-    fn cell(&self, position: usize) -> Cell<'_>;
+    /// Its values.
+    fn row(&self) -> &Row;
 }
 
 impl Cells for Cow<'_, Row> {
-    fn cell(&self, position: usize) -> Cell<'_> {
-        Row::cell(self, position)
+    fn row(&self) -> &Row {
+        self
     }
 }
 
 impl Cells for &Key {
-    fn cell(&self, position: usize) -> Cell<'_> {
-        self.0.cell(position)
+    fn row(&self) -> &Row {
+        &self.0
     }
 }
 
@@ -89,7 +89,7 @@ fn array<T: Cells>(
     out.put_i32(i32::try_from(rows.len())?);
     out.put_i32(1);
     for row in rows {
-        match value(row.cell(position), element)? {
+        match value(row.row().cell(position), element)? {
             Some(bytes) => {
                 out.put_i32(i32::try_from(bytes.len())?);
                 out.put_slice(bytes);

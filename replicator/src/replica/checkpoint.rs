@@ -1,6 +1,6 @@
 //! The contract schema: ownership, and how far this replica is.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use tokio_postgres::Statement;
@@ -13,7 +13,7 @@ use super::sql;
 use crate::vocabulary::fence::{Fence, Fences};
 use crate::vocabulary::leader::LeaderRun;
 use crate::vocabulary::lsn::{CommitLsn, Lsn, Xid};
-use crate::vocabulary::offset::{self, Offsets, PartitionNames, TopicPartitionParseError};
+use crate::vocabulary::offset::{self, Offsets, PartitionIndex, PartitionNames, TopicPartitionParseError};
 use crate::vocabulary::parcel::{CommitPoint, Committed, ReplicaPhase, TableCopy};
 use crate::vocabulary::schema::TableName;
 
@@ -252,10 +252,9 @@ pub struct CheckpointWriter {
 #[derive(Debug, Default)]
 pub struct Advance {
     phase: ReplicaPhase,
-    watermark: Option<String>,
-    xid: Option<i64>,
+    watermark: Option<CommitLsn>,
     committed_at_ms: Option<i64>,
-    offsets: Offsets,
+    offsets: BTreeMap<PartitionIndex, i64>,
     transactions: i64,
     changes: i64,
     last_commit: Option<Committed>,
@@ -264,20 +263,19 @@ pub struct Advance {
 
 impl Advance {
     /// Adds a commit point. Points are added in source order.
-    pub fn add(&mut self, point: &CommitPoint, changes: usize, names: &PartitionNames) {
+    pub fn add(&mut self, point: &CommitPoint, changes: usize) {
         self.phase = point.state;
         if let Some(transaction) = point.transaction {
-            self.watermark = Some(transaction.lsn.to_string());
+            self.watermark = Some(transaction.lsn);
             self.last_commit = Some(transaction);
-            self.xid = Some(i64::from(transaction.xid.0));
             self.committed_at_ms = Some(transaction.committed_at_ms);
             self.transactions += 1;
         } else if let Some(reached) = point.reached {
-            self.watermark = Some(reached.lsn.to_string());
+            self.watermark = Some(reached.lsn);
             self.committed_at_ms = Some(reached.at_ms);
         }
         self.changes += i64::try_from(changes).unwrap_or(i64::MAX);
-        self.offsets.extend(point.offsets.iter().map(|(partition, offset)| (names.get(*partition), *offset)));
+        self.offsets.extend(point.offsets.iter().copied());
         self.copies.extend(point.copies.iter().cloned());
     }
 
@@ -323,7 +321,12 @@ impl CheckpointWriter {
     /// # Errors
     /// When another daemon has taken over (SQLSTATE RP001), the watermark would go back (RP002), the replica was paused
     /// (RP004), or a rebuild was asked for (RP005).
-    pub async fn write(&self, session: &Session, advance: &Advance) -> Result<(), tokio_postgres::Error> {
+    pub async fn write(
+        &self,
+        session: &Session,
+        advance: &Advance,
+        names: &PartitionNames,
+    ) -> Result<(), tokio_postgres::Error> {
         let client = session.client();
         for copy in &advance.copies {
             let state = if copy.done { "live" } else { "copying" };
@@ -333,23 +336,30 @@ impl CheckpointWriter {
                 .execute(&self.copied, &[&copy.table.schema, &copy.table.name, &state, &lsn, &rows])
                 .await?;
         }
-        client.execute_raw(&self.advance, &self.parameters(advance)).await?;
+        client.execute_raw(&self.advance, &self.parameters(advance, names)).await?;
         Ok(())
     }
 
     /// The parameters of [`sql::advance`].
-    pub(super) fn parameters(&self, advance: &Advance) -> [Option<String>; sql::ADVANCE_PARAMETERS] {
+    pub(super) fn parameters(
+        &self,
+        advance: &Advance,
+        names: &PartitionNames,
+    ) -> [Option<String>; sql::ADVANCE_PARAMETERS] {
+        let last = advance.last_commit;
+        let offsets: Offsets =
+            advance.offsets.iter().map(|(partition, offset)| (names.get(*partition), *offset)).collect();
         [
             Some(self.epoch.to_string()),
             Some(advance.phase.as_str().to_owned()),
-            advance.watermark.clone(),
-            advance.xid.map(|xid| xid.to_string()),
+            advance.watermark.map(|lsn| lsn.to_string()),
+            last.map(|last| last.xid.0.to_string()),
             advance.committed_at_ms.map(|ms| ms.to_string()),
-            Some(offset::to_json(&advance.offsets)),
+            Some(offset::to_json(&offsets)),
             Some(advance.transactions.to_string()),
             Some(advance.changes.to_string()),
-            advance.last_commit.map(|last| last.lsn.to_string()),
-            advance.last_commit.map(|last| last.committed_at_ms.to_string()),
+            last.map(|last| last.lsn.to_string()),
+            last.map(|last| last.committed_at_ms.to_string()),
         ]
     }
 }

@@ -116,23 +116,45 @@ impl Row {
     /// When the column is not one of the table that the row was built for.
     pub fn cell(&self, column: usize) -> Cell<'_> {
         let (state, end) = self.read_mark(column);
-        match state {
-            ABSENT => Cell::Absent,
-            NULL => Cell::Null,
-            _ => {
-                let start = column.checked_sub(1).map_or(0, |before| self.read_mark(before).1);
-                let values = self.width() * MARK;
-                match &self.0 {
-                    Packed::Text { packed, .. } => Cell::Text(&packed[values + start..values + end]),
-                    Packed::Binary { packed, .. } => Cell::Binary(&packed[values + start..values + end]),
-                }
-            }
-        }
+        self.value(state, self.start(column), end)
+    }
+
+    /// The values of these columns, in their order. Cheaper than [`cell`](Self::cell) for each where one column follows another:
+    /// its value begins where the last one ended.
+    ///
+    /// # Panics
+    /// As [`cell`](Self::cell).
+    pub fn select<'a>(
+        &'a self,
+        columns: impl IntoIterator<Item = usize> + 'a,
+    ) -> impl Iterator<Item = Cell<'a>> {
+        let mut next = (0, 0);
+        columns.into_iter().map(move |column| {
+            let start = if column == next.0 { next.1 } else { self.start(column) };
+            let (state, end) = self.read_mark(column);
+            next = (column + 1, end);
+            self.value(state, start, end)
+        })
     }
 
     /// All values in the order of the columns.
     fn cells(&self) -> Vec<Cell<'_>> {
-        (0..self.width()).map(|column| self.cell(column)).collect()
+        self.select(0..self.width()).collect()
+    }
+
+    /// Where a column's value begins, behind the marks.
+    fn start(&self, column: usize) -> usize {
+        column.checked_sub(1).map_or(0, |before| self.read_mark(before).1)
+    }
+
+    fn value(&self, state: u64, start: usize, end: usize) -> Cell<'_> {
+        let values = self.width() * MARK;
+        match (state, &self.0) {
+            (ABSENT, _) => Cell::Absent,
+            (NULL, _) => Cell::Null,
+            (_, Packed::Text { packed, .. }) => Cell::Text(&packed[values + start..values + end]),
+            (_, Packed::Binary { packed, .. }) => Cell::Binary(&packed[values + start..values + end]),
+        }
     }
 
     fn packed(&self) -> &[u8] {
@@ -180,7 +202,7 @@ impl Row {
 
     /// Only the values of the given columns, in their order: the key of the row.
     pub fn project(&self, columns: &[usize]) -> Key {
-        let cells: Vec<_> = columns.iter().map(|&column| self.cell(column)).collect();
+        let cells: Vec<_> = self.select(columns.iter().copied()).collect();
         Key(Row::new(self.form(), &cells))
     }
 
@@ -373,5 +395,16 @@ mod tests {
         let many: Vec<String> = (0..1600).map(|i| i.to_string()).collect();
         let row = row(&many.iter().map(|text| Cell::Text(text)).collect::<Vec<_>>());
         assert!(many.iter().enumerate().all(|(i, text)| row.cell(i) == Cell::Text(text)));
+        assert_eq!(row.cells(), many.iter().map(|text| Cell::Text(text)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn columns_are_selected_in_any_order_and_more_than_once() {
+        let cells = [Cell::Text("ab"), Cell::Absent, Cell::Null, Cell::Text(""), Cell::Text("cde")];
+        let row = row(&cells);
+        for columns in [&[0, 1, 2, 3, 4][..], &[4, 3, 2, 1, 0], &[3, 4, 0, 0, 1, 4], &[2], &[]] {
+            let selected: Vec<_> = row.select(columns.iter().copied()).collect();
+            assert_eq!(selected, columns.iter().map(|&c| cells[c]).collect::<Vec<_>>(), "{columns:?}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use tokio_postgres::{Client, Statement};
 
 use crate::replica::ReplicaError;
 use crate::replica::bind::Cells;
-use crate::vocabulary::row::{Cell, Form};
+use crate::vocabulary::row::{Cell, Form, Row};
 
 /// A chunk is sent when it has grown to this many bytes; one row may exceed it. Between 8 kB and 1 MB the size made no
 /// difference.
@@ -63,8 +63,8 @@ fn next_chunk<'a, T: Cells>(
         && out.len() < limit
     {
         match form {
-            Form::Text => push_text(&mut out, row, columns)?,
-            Form::Binary => push_binary(&mut out, row, columns)?,
+            Form::Text => push_text(&mut out, row.row(), columns)?,
+            Form::Binary => push_binary(&mut out, row.row(), columns)?,
         }
         rest = tail;
     }
@@ -76,11 +76,11 @@ const LACKS: ReplicaError = ReplicaError::Plan("a row lacks a column that is to 
 const OTHER_FORM: ReplicaError = ReplicaError::Plan("rows of both forms in one COPY");
 
 /// The number of values, then each as its length and bytes; NULL has length -1.
-fn push_binary(out: &mut BytesMut, row: &impl Cells, columns: &[usize]) -> Result<(), ReplicaError> {
+fn push_binary(out: &mut BytesMut, row: &Row, columns: &[usize]) -> Result<(), ReplicaError> {
     let too_many = |_| ReplicaError::Plan("more columns, or a larger value, than PostgreSQL has");
     out.put_i16(i16::try_from(columns.len()).map_err(too_many)?);
-    for &column in columns {
-        match row.cell(column) {
+    for cell in row.select(columns.iter().copied()) {
+        match cell {
             Cell::Binary(bytes) => {
                 out.put_i32(i32::try_from(bytes.len()).map_err(too_many)?);
                 out.put_slice(bytes);
@@ -93,12 +93,12 @@ fn push_binary(out: &mut BytesMut, row: &impl Cells, columns: &[usize]) -> Resul
     Ok(())
 }
 
-fn push_text(out: &mut BytesMut, row: &impl Cells, columns: &[usize]) -> Result<(), ReplicaError> {
-    for (position, &column) in columns.iter().enumerate() {
+fn push_text(out: &mut BytesMut, row: &Row, columns: &[usize]) -> Result<(), ReplicaError> {
+    for (position, cell) in row.select(columns.iter().copied()).enumerate() {
         if position > 0 {
             out.put_u8(b'\t');
         }
-        match row.cell(column) {
+        match cell {
             Cell::Text(text) => push_escaped(out, text.as_bytes()),
             Cell::Null => out.put_slice(b"\\N"),
             Cell::Absent => return Err(LACKS),
@@ -134,7 +134,7 @@ mod tests {
     use std::borrow::Cow;
 
     use super::*;
-    use crate::vocabulary::row::{Row, RowBuilder};
+    use crate::vocabulary::row::RowBuilder;
 
     fn rows(cells: &[&[Cell<'_>]]) -> Vec<Cow<'static, Row>> {
         let row = |cells: &&[Cell<'_>]| {
