@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -42,6 +42,9 @@ pub(crate) struct Options {
     /// Connections that ask at the same time.
     #[arg(long, value_delimiter = ',', default_value = "1,8,32")]
     connections: Vec<u64>,
+    /// What is read: a row, a post with its comments and likes, a list.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "row,post,list")]
+    reads: Vec<Workload>,
     /// Seconds for which each is measured.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
@@ -64,6 +67,44 @@ pub(crate) struct Options {
     web: web::Settings,
 }
 
+/// What is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Workload {
+    /// A post alone.
+    Row,
+    /// A post with its comments and likes.
+    Post,
+    /// The newest posts.
+    List,
+}
+
+impl Workload {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Row => "row",
+            Self::Post => "post",
+            Self::List => "list",
+        }
+    }
+
+    fn question(self, posts: u64) -> Question {
+        match self {
+            Self::Row => Question::Row { posts },
+            Self::Post => Question::Post { posts },
+            Self::List => Question::List,
+        }
+    }
+
+    /// pgbench's own read is one of a row, so it is beside those.
+    fn ways(self) -> &'static [Way] {
+        match self {
+            Self::Row => &[Way::Web, Way::Pgbench, Way::SelectOnly, Way::SelectPrepared],
+            Self::Post | Self::List => &[Way::Web, Way::Pgbench],
+        }
+    }
+}
+
 /// How a read gets there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 enum Way {
@@ -84,7 +125,7 @@ enum Way {
 /// One measurement of reads.
 #[derive(Debug, Clone, Serialize)]
 struct Reads {
-    workload: &'static str,
+    workload: Workload,
     way: Way,
     connections: u64,
     per_second: f64,
@@ -183,23 +224,18 @@ impl Bench<'_> {
     async fn measure(&self) -> anyhow::Result<Figures> {
         let mut figures = Figures::default();
         let (fresh, fresh_peak) = self.web.memory_mib()?;
-        let row = Question::Row { posts: self.options.posts };
-        let post = Question::Post { posts: self.options.posts };
-        for question in [row, post, Question::List] {
+        for &workload in &self.options.reads {
+            let question = workload.question(self.options.posts);
             load::run(self.web.port(), question, 8, Until::Requests(WARMING)).await?;
         }
         for _ in 0..self.options.repeat {
             for &connections in &self.options.connections {
-                for (workload, question, ways) in [
-                    ("row", row, &[Way::Web, Way::Pgbench, Way::SelectOnly, Way::SelectPrepared][..]),
-                    ("post", post, &[Way::Web, Way::Pgbench]),
-                    ("list", Question::List, &[Way::Web, Way::Pgbench]),
-                ] {
-                    for &way in ways {
-                        let reads = self.reads(workload, question, way, connections).await;
-                        let reads = reads
-                            .with_context(|| format!("{workload}, {way:?}, {connections} connections"))?;
-                        println!("{workload}, {way:?}, {connections} connections: {:.0}/s", reads.per_second);
+                for &workload in &self.options.reads {
+                    for &way in workload.ways() {
+                        let what = format!("{}, {way:?}, {connections} connections", workload.name());
+                        let reads = self.reads(workload, way, connections).await;
+                        let reads = reads.with_context(|| what.clone())?;
+                        println!("{what}: {:.0}/s", reads.per_second);
                         figures.reads.push(reads);
                     }
                 }
@@ -208,25 +244,20 @@ impl Bench<'_> {
         }
         if self.options.requests > 0 {
             figures.memory.push(Memory { requests: 0, resident: fresh, peak: fresh_peak });
-            figures.memory.extend(self.memory(row).await?);
+            figures.memory.extend(self.memory(Workload::Row.question(self.options.posts)).await?);
         }
         Ok(figures)
     }
 
-    async fn reads(
-        &self,
-        workload: &'static str,
-        question: Question,
-        way: Way,
-        connections: u64,
-    ) -> anyhow::Result<Reads> {
+    async fn reads(&self, workload: Workload, way: Way, connections: u64) -> anyhow::Result<Reads> {
         let time = Duration::from_secs(self.options.seconds);
-        let script = match (way, question) {
+        let question = workload.question(self.options.posts);
+        let script = match (way, workload) {
             (Way::SelectOnly, _) => Script::SelectOnly,
             (Way::SelectPrepared, _) => Script::SelectPrepared,
-            (_, Question::Row { .. }) => Script::Row,
-            (_, Question::Post { .. }) => Script::Post,
-            (_, Question::List) => Script::List,
+            (_, Workload::Row) => Script::Row,
+            (_, Workload::Post) => Script::Post,
+            (_, Workload::List) => Script::List,
         };
         let before = self.used()?;
         let (requests, per_second, latency) = if way == Way::Web {

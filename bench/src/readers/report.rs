@@ -1,6 +1,6 @@
 //! The report of `readers`: medians, and the ratios that the targets are about.
 
-use super::{Demo, Figures, Memory, Options, Reads, Way};
+use super::{Demo, Figures, Memory, Options, Reads, Way, Workload};
 use crate::environment::Environment;
 use crate::plot::{Bar, Bars, Figure, Group, Line, Lines, Panel};
 use crate::report::{Report, Table};
@@ -56,7 +56,7 @@ pub(super) fn write(
 }
 
 /// What was measured alike, in the order of the first turn.
-fn kinds(reads: &[Reads]) -> Vec<(&'static str, u64, Way)> {
+fn kinds(reads: &[Reads]) -> Vec<(Workload, u64, Way)> {
     let mut found = Vec::new();
     for one in reads {
         let kind = (one.workload, one.connections, one.way);
@@ -69,7 +69,7 @@ fn kinds(reads: &[Reads]) -> Vec<(&'static str, u64, Way)> {
 
 fn spread(
     reads: &[Reads],
-    (workload, connections, way): (&str, u64, Way),
+    (workload, connections, way): (Workload, u64, Way),
     value: fn(&Reads) -> f64,
 ) -> Option<Spread> {
     let alike = reads
@@ -101,7 +101,7 @@ fn reads(reads: &[Reads]) -> Table {
         };
         // pgbench's own read is measured beside that of a row.
         let beside = |way| match way {
-            Way::SelectOnly | Way::SelectPrepared => "row",
+            Way::SelectOnly | Way::SelectPrepared => Workload::Row,
             Way::Web | Way::Pgbench => workload,
         };
         let rate = |way| spread(reads, (beside(way), connections, way), |one| one.per_second);
@@ -110,7 +110,7 @@ fn reads(reads: &[Reads]) -> Table {
             _ => "-".to_owned(),
         };
         table.row(vec![
-            workload.to_owned(),
+            workload.name().to_owned(),
             connections.to_string(),
             way.name().to_owned(),
             text(|one| one.per_second, 0),
@@ -157,7 +157,7 @@ fn memory(memory: &[Memory]) -> Table {
 }
 
 fn figure(figures: &Figures) -> Figure {
-    let panel = |title: &str, unit: &str, workload: &str, value: fn(&Reads) -> f64| {
+    let panel = |title: &str, unit: &str, workload: Workload, value: fn(&Reads) -> f64| {
         let mut groups: Vec<Group> = Vec::new();
         for kind @ (_, connections, way) in
             kinds(&figures.reads).into_iter().filter(|kind| kind.0 == workload)
@@ -184,10 +184,10 @@ fn figure(figures: &Figures) -> Figure {
         title: "readers: over HTTP, and straight on one replica".to_owned(),
         known: WAYS,
         panels: vec![
-            panel("a row", "reads/s", "row", |one| one.per_second),
-            panel("a row, p99", "ms", "row", |one| one.p99),
-            panel("a post with its comments", "reads/s", "post", |one| one.per_second),
-            panel("a list of 20", "reads/s", "list", |one| one.per_second),
+            panel("a row", "reads/s", Workload::Row, |one| one.per_second),
+            panel("a row, p99", "ms", Workload::Row, |one| one.p99),
+            panel("a post with its comments", "reads/s", Workload::Post, |one| one.per_second),
+            panel("a list of 20", "reads/s", Workload::List, |one| one.per_second),
             Panel::Lines(memory),
         ],
     }
@@ -200,7 +200,7 @@ mod tests {
 
     fn one(way: Way, connections: u64, per_second: f64) -> Reads {
         let cpu = Cpu { web: 50.0, replicas: 40.0, generator: 10.0, others: 1.0 };
-        Reads { workload: "row", way, connections, per_second, p50: 0.5, p99: 1.5, cpu }
+        Reads { workload: Workload::Row, way, connections, per_second, p50: 0.5, p99: 1.5, cpu }
     }
 
     #[test]
@@ -211,7 +211,7 @@ mod tests {
             one(Way::Pgbench, 8, 8000.0),
             one(Way::SelectOnly, 8, 12000.0),
             one(Way::SelectPrepared, 8, 15000.0),
-            Reads { workload: "post", ..one(Way::Web, 8, 4500.0) },
+            Reads { workload: Workload::Post, ..one(Way::Web, 8, 4500.0) },
             one(Way::Web, 8, 5000.0),
             one(Way::Web, 8, 7000.0),
         ];
