@@ -20,6 +20,7 @@ use tower_http::compression::predicate::{DefaultPredicate, Predicate, SizeAbove}
 use crate::error::Problem;
 use crate::page::error_page;
 use crate::state::AppState;
+use crate::telemetry::RequestMeters;
 use crate::visit::Visit;
 
 /// Nothing but our own style, script, images and addresses; no inline code; no framing.
@@ -52,7 +53,7 @@ pub async fn around(State(state): State<AppState>, mut request: Request, next: N
     let for_programs = is_api
         || std::path::Path::new(path).extension().is_some_and(|e| e == "json")
         || wants_json(request.headers());
-    let mut response = match Visit::begin(state, &request) {
+    let mut response = match Visit::begin(state.clone(), &request) {
         Ok(visit) => {
             request.extensions_mut().insert(visit.clone());
             let mut response = next.run(request).await;
@@ -62,7 +63,7 @@ pub async fn around(State(state): State<AppState>, mut request: Request, next: N
         Err(error) => with_problem(error.into_response(), None, for_programs),
     };
     set_headers(response.headers_mut(), is_api);
-    labels.record(started, response.status());
+    labels.record(state.request_meters(), started, response.status());
     response
 }
 
@@ -84,7 +85,7 @@ fn set_headers(headers: &mut HeaderMap, is_api: bool) {
 /// What a request is measured by: its route, never its address, whose ids would make a time series each.
 struct Labels {
     method: &'static str,
-    route: String,
+    route: Option<MatchedPath>,
 }
 
 impl Labels {
@@ -98,13 +99,12 @@ impl Labels {
             // A method that somebody made up must not become a time series.
             _ => "other",
         };
-        let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
-        Self { method, route: route.to_owned() }
+        Self { method, route: request.extensions().get::<MatchedPath>().cloned() }
     }
 
-    fn record(self, started: Instant, status: StatusCode) {
-        metrics::histogram!("http_server_request_duration_seconds", "method" => self.method, "route" => self.route, "status" => status.as_str().to_owned())
-            .record(started.elapsed().as_secs_f64());
+    fn record(&self, meters: &RequestMeters, started: Instant, status: StatusCode) {
+        let route = self.route.as_ref().map_or("none", MatchedPath::as_str);
+        meters.of(self.method, route, status).record(started.elapsed().as_secs_f64());
     }
 }
 

@@ -46,6 +46,28 @@ struct Shared {
     key: Key,
     written_cookie: String,
     seen_cookie: String,
+    /// What was last made of a state that somebody was shown. Callers at the same time are shown the same state, mostly, and
+    /// to sign a cookie costs more than all else that a session does.
+    last_seen: Mutex<Option<(Token, HeaderValue)>>,
+}
+
+impl Shared {
+    fn signed(&self, name: &str, token: Token) -> Option<HeaderValue> {
+        let cookie = lasting(Cookie::new(name.to_owned(), token.to_string()));
+        let jar = SignedCookieJar::new(self.key.clone()).add(cookie);
+        jar.into_response().headers().get(SET_COOKIE).cloned()
+    }
+
+    /// The cookie of a caller who was shown this state.
+    fn seen(&self, state: Token) -> Option<HeaderValue> {
+        let mut last = self.last_seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, made)) = last.as_ref().filter(|(of, _)| *of == state) {
+            return Some(made.clone());
+        }
+        let made = self.signed(&self.seen_cookie, state)?;
+        *last = Some((state, made.clone()));
+        Some(made)
+    }
 }
 
 impl Sessions {
@@ -57,6 +79,7 @@ impl Sessions {
             key,
             written_cookie: format!("session_{port}"),
             seen_cookie: format!("seen_{port}"),
+            last_seen: Mutex::default(),
         }))
     }
 
@@ -95,7 +118,7 @@ impl Sessions {
         }
         let log = Mutex::new(Log { tokens, ..Log::default() });
         let keeps_token = header.is_some();
-        Ok(Session(Arc::new(Inner { sessions: self.clone(), brought, keeps_token, jar, log })))
+        Ok(Session(Arc::new(Inner { sessions: self.clone(), brought, keeps_token, log })))
     }
 }
 
@@ -112,7 +135,6 @@ struct Inner {
     /// What the cookies said.
     brought: Tokens,
     keeps_token: bool,
-    jar: SignedCookieJar,
     log: Mutex<Log>,
 }
 
@@ -222,28 +244,23 @@ impl Session {
     /// Only those that have changed.
     fn set_cookies(&self, tokens: &Tokens, headers: &mut HeaderMap) {
         let (shared, brought) = (&self.0.sessions.0, &self.0.brought);
-        let mut changed = Vec::new();
-        for (name, before, now) in [
-            (&shared.written_cookie, brought.written, tokens.written),
-            (&shared.seen_cookie, brought.seen, tokens.seen),
-        ] {
-            if before != now {
-                changed.push((name.clone(), now));
-            }
+        let mut set = |cookie: Option<HeaderValue>| headers.extend(cookie.map(|cookie| (SET_COOKIE, cookie)));
+        // One that stands for nothing would cost every following request a question to the leader, so it goes.
+        if brought.written != tokens.written {
+            let name = &shared.written_cookie;
+            set(tokens.written.map_or_else(|| removal(name), |token| shared.signed(name, token)));
         }
-        if changed.is_empty() {
-            return;
+        if brought.seen != tokens.seen {
+            set(tokens.seen.map_or_else(|| removal(&shared.seen_cookie), |token| shared.seen(token)));
         }
-        let mut jar = self.0.jar.clone();
-        for (name, now) in changed {
-            let cookie = lasting(Cookie::new(name, now.map(|token| token.to_string()).unwrap_or_default()));
-            // One that stands for nothing would cost every following request a question to the leader.
-            jar = if now.is_some() { jar.add(cookie) } else { jar.remove(cookie) };
-        }
-        let response = jar.into_response();
-        let cookies = response.headers().get_all(SET_COOKIE).iter();
-        headers.extend(cookies.map(|cookie| (SET_COOKIE, cookie.clone())));
     }
+}
+
+/// What makes a browser forget this cookie.
+fn removal(name: &str) -> Option<HeaderValue> {
+    let mut cookie = lasting(Cookie::new(name.to_owned(), ""));
+    cookie.make_removal();
+    HeaderValue::from_str(&cookie.encoded().to_string()).ok()
 }
 
 /// A cookie for the whole site, that scripts can't read and other sites' forms don't bring.

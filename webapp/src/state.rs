@@ -16,6 +16,7 @@ use crate::demo::Runs;
 use crate::model::changes::Changes;
 use crate::sampler::Sampler;
 use crate::session::Sessions;
+use crate::telemetry::RequestMeters;
 
 /// The application's shared parts.
 pub struct App {
@@ -25,6 +26,7 @@ pub struct App {
     runs: Runs,
     arrivals: Arrivals,
     changes: Mutex<Changes>,
+    request_meters: RequestMeters,
     /// Of the present replicas, and what ends it.
     sampler: RwLock<(Arc<Sampler>, CancellationToken)>,
     shutdown: CancellationToken,
@@ -50,6 +52,7 @@ impl AppState {
             runs: Runs::default(),
             arrivals: Arrivals::default(),
             changes: Mutex::default(),
+            request_meters: RequestMeters::default(),
             sampler: RwLock::new((Arc::new(Sampler::new(config)?), shutdown.child_token())),
             shutdown,
         })))
@@ -133,6 +136,11 @@ impl App {
     /// The latest transactions.
     pub fn changes(&self) -> MutexGuard<'_, Changes> {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What requests are measured with.
+    pub(crate) fn request_meters(&self) -> &RequestMeters {
+        &self.request_meters
     }
 
     /// The demo's runs.

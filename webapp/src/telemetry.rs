@@ -1,8 +1,11 @@
 //! Logs and metrics.
 
+use std::collections::HashMap;
 use std::io::IsTerminal;
-use std::sync::OnceLock;
+use std::sync::{OnceLock, PoisonError, RwLock};
 
+use axum::http::StatusCode;
+use metrics::Histogram;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
@@ -32,6 +35,27 @@ pub fn start_logging(config: &LogConfig) -> Result<(), ConfigError> {
 pub fn metrics() -> PrometheusHandle {
     static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
     METRICS.get_or_init(install_metrics).clone()
+}
+
+/// The histograms of requests, by method, route and status. Looked up in the recorder once, where that costs a request more
+/// than to be measured: its labels would be copied and compared each time.
+#[derive(Default)]
+pub(crate) struct RequestMeters(RwLock<HashMap<String, ByOutcome>>);
+
+type ByOutcome = HashMap<(&'static str, StatusCode), Histogram>;
+
+impl RequestMeters {
+    pub(crate) fn of(&self, method: &'static str, route: &str, status: StatusCode) -> Histogram {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.get(route).and_then(|outcomes| outcomes.get(&(method, status))) {
+            return known.clone();
+        }
+        drop(known);
+        let meter = metrics::histogram!("http_server_request_duration_seconds", "method" => method, "route" => route.to_owned(), "status" => status.as_str().to_owned());
+        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        all.entry(route.to_owned()).or_default().insert((method, status), meter.clone());
+        meter
+    }
 }
 
 fn install_metrics() -> PrometheusHandle {
