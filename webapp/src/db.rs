@@ -23,6 +23,7 @@ pub mod queries;
 pub mod replica;
 pub mod route;
 pub mod set;
+mod shared;
 pub mod statement;
 pub mod token;
 

@@ -97,7 +97,18 @@ pub fn limits(timeouts: &Timeouts, access: Access) -> (Duration, Duration) {
     (Duration::from_millis(statement), Duration::from_millis(timeouts.connect_ms))
 }
 
-/// Judges what came of an exchange that was given `limit`. A connection that is late or broken is closed: what it was
+/// What came of an exchange that was given `limit`.
+///
+/// # Errors
+/// When the exchange failed, or the time was up.
+pub fn judge<T>(
+    outcome: Result<Result<T, tokio_postgres::Error>, tokio::time::error::Elapsed>,
+    limit: Duration,
+) -> Result<T, DbError> {
+    outcome.map_or_else(|_| Err(DbError::TooSlow(limit)), |answer| answer.map_err(DbError::from))
+}
+
+/// Judges what came of an exchange, as [`judge`] does. A connection that is late or broken is closed: what it was
 /// asked may still be running, and its answer must not meet the next caller.
 ///
 /// # Errors
@@ -107,8 +118,7 @@ pub fn settle<T>(
     outcome: Result<Result<T, tokio_postgres::Error>, tokio::time::error::Elapsed>,
     limit: Duration,
 ) -> Result<T, DbError> {
-    let result =
-        outcome.map_or_else(|_| Err(DbError::TooSlow(limit)), |answer| answer.map_err(DbError::from));
+    let result = judge(outcome, limit);
     if matches!(&result, Err(error) if error.spoils_connection()) {
         drop(Object::take(connection));
     }

@@ -11,10 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::DbError;
 use super::lsn::Lsn;
-use super::pool::{Access, BadUrl, Target, limits, settle};
+use super::pool::{Access, BadUrl, Target, judge, limits};
 use super::progress::{Progress, Texts, part};
 use super::route::ReplicaView;
 use super::set::Signals;
+use super::shared::{Session, Shared};
 use super::statement::Read;
 use crate::config::{Config, ConnectionUrl, ReplicaConfig};
 
@@ -52,6 +53,7 @@ pub struct Replica {
     name: String,
     url: ConnectionUrl,
     pool: Pool,
+    shared: Shared,
     read_limit: Duration,
     lag_max: Option<Duration>,
     in_flight: AtomicUsize,
@@ -113,6 +115,7 @@ impl Replica {
             name: replica.name.clone(),
             url: replica.url.clone(),
             pool: target.pool(config.replica_pool)?,
+            shared: Shared::default(),
             read_limit,
             lag_max: config.health.lag_max_ms.map(Duration::from_millis),
             in_flight: AtomicUsize::new(0),
@@ -253,10 +256,16 @@ impl Replica {
     }
 
     async fn exchange<R: Read>(&self, read: &R, limit: Duration) -> Result<(Progress, R::Output), DbError> {
-        let connection = self.pool.get().await?;
-        let outcome = tokio::time::timeout(limit, ask(&connection, &self.texts.of(R::SQL), read)).await;
-        settle(connection, outcome, limit)?
-            .ok_or_else(|| DbError::Unreachable("replicator.progress is empty".to_owned()))
+        let session = match R::IS_BRIEF {
+            true => self.shared.join(&self.pool).await?,
+            false => Arc::new(Session::alone(self.pool.get().await?)),
+        };
+        let outcome = tokio::time::timeout(limit, ask(&session, &self.texts.of(R::SQL), read)).await;
+        let answer = judge(outcome, limit);
+        if answer.as_ref().is_err_and(DbError::spoils_connection) {
+            session.spoil();
+        }
+        answer?.ok_or_else(|| DbError::Unreachable("replicator.progress is empty".to_owned()))
     }
 
     /// Notes where the replica stands, without a word on its health.

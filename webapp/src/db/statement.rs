@@ -15,6 +15,8 @@ pub trait Read: Send + Sync {
     type Output: Send;
     /// The statement; prepared once per connection.
     const SQL: &'static str;
+    /// It touches few rows, by a key, whatever the parameters are: it may share a session with others that do.
+    const IS_BRIEF: bool = false;
 
     /// The values of `$1`, `$2`, ...
     fn params(&self) -> Params<'_>;

@@ -15,6 +15,7 @@ mod program;
 mod push;
 mod reload;
 mod rotation;
+mod sharing;
 mod site;
 mod status;
 mod tokens;

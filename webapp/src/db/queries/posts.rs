@@ -179,6 +179,7 @@ impl Read for StoredPost {
     type Output = Option<Post>;
     const SQL: &'static str =
         "SELECT id, user_id, content, created_at, updated_at, version FROM posts WHERE id = $1";
+    const IS_BRIEF: bool = true;
 
     fn params(&self) -> Params<'_> {
         vec![&self.0]
