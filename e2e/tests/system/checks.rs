@@ -13,6 +13,7 @@ mod lanes;
 mod operating;
 mod pages;
 mod peer_failures;
+mod pictures;
 mod reading;
 mod registration;
 mod rows;

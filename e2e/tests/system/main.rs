@@ -16,6 +16,7 @@
 //! | `E2E_CONNECT_KILL_ROWS` | 20000 | rows of each of these transactions |
 //! | `E2E_CONSISTENCY_SECONDS` | 20 | how long 8 writers and 8 readers with tokens are checked while replicas are stopped, killed and rebuilt |
 //! | `E2E_WATCH_SECONDS` | 20 | how long a status page stays open whose costs are looked at |
+//! | `E2E_PICTURES` | | `all` keeps pictures of each page in each outage in light and dark at both widths, instead of one of these |
 //! | `E2E_CHAOS_MINUTES` | 2 | how long faults are injected |
 //! | `E2E_CHAOS_RATE` | 60 | transactions per second of the load beside them |
 //! | `E2E_SEED` | the time | seed of the load and of the moments of the kills; printed, so that a run can be repeated |

@@ -156,7 +156,10 @@ impl Browser {
     /// The whole page as a picture (PNG).
     pub(crate) async fn picture(&self) -> anyhow::Result<Vec<u8>> {
         let whole = json!({ "format": "png", "captureBeyondViewport": true });
+        // The picture leaves out the scroll bar, and would leave out as much of a page that is laid out without one.
+        self.chromium("Emulation.setScrollbarsHidden", &json!({ "hidden": true })).await?;
         let answer = self.chromium("Page.captureScreenshot", &whole).await?;
+        self.chromium("Emulation.setScrollbarsHidden", &json!({ "hidden": false })).await?;
         let encoded = answer["data"].as_str().context("read the picture")?;
         base64::engine::general_purpose::STANDARD.decode(encoded).context("decode the picture")
     }

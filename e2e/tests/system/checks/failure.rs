@@ -8,6 +8,7 @@ use anyhow::{Context, ensure};
 use e2e::wait;
 
 use super::pages::{self, ENTER, tab_to};
+use super::pictures;
 use crate::system::{PATIENCE, System};
 use crate::webdriver::Browser;
 
@@ -29,7 +30,7 @@ pub(super) async fn by_its_buttons(system: Rc<System>) -> anyhow::Result<()> {
         press(&browser, "Take replica-2 away", by_keyboard).await?;
         await_pressed(&browser, true).await?;
         let left = await_reads(&browser, READS / 3).await?;
-        pages::keep_picture(&system, &browser, "failure-while-away").await?;
+        pictures::keep(&system, &browser, "failure-while-away").await?;
         press(&browser, "Take replica-2 away", by_keyboard).await?;
         await_pressed(&browser, false).await?;
         browser.await_text("Belief = truth").await?;

@@ -1,8 +1,6 @@
 //! Every page, in every state that the system can be in, as a browser shows it: the right sentence, no error, nothing that
 //! leaves the site, and nothing that somebody can't use (axe).
 
-use std::fs;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +8,7 @@ use anyhow::{Context, ensure};
 use e2e::wait;
 use serde_json::{Value, json};
 
+use super::pictures::{self, LOOKS};
 use crate::settings::Source;
 use crate::system::{PATIENCE, REPLICAS, System};
 use crate::webdriver::Browser;
@@ -28,9 +27,6 @@ pub(super) const ENTER: &str = "\u{e007}";
 const RIGHT: &str = "\u{e014}";
 const DOWN: &str = "\u{e015}";
 const END: &str = "\u{e010}";
-
-/// Widths and colours in which a page is looked at.
-const LOOKS: [(u32, &str); 4] = [(1280, "light"), (1280, "dark"), (320, "light"), (320, "dark")];
 
 /// All kinds of pages. The last one does not exist: its page must be as good as the others.
 pub(super) fn pages(run: &str) -> Vec<(&'static str, String)> {
@@ -54,8 +50,7 @@ pub(super) fn pages(run: &str) -> Vec<(&'static str, String)> {
 
 /// Each page in light and dark, narrow and wide, with axe; and a picture of each for people to look at.
 pub(super) async fn accessible(system: Rc<System>) -> anyhow::Result<()> {
-    let (_, run) = system.get("webapp", "/api/demo?reads=1000").await?;
-    let run = run["id"].as_str().context("find the run's id")?.to_owned();
+    let run = pictures::run(&system).await?;
     let browser = Browser::open().await?;
     browser.visit(&system.http_url("webapp", "/")?).await?;
     browser.run("document.querySelector('main').append(document.createElement('select'))").await?;
@@ -78,7 +73,10 @@ pub(super) async fn accessible(system: Rc<System>) -> anyhow::Result<()> {
     let unexpected: Vec<&String> = errors.iter().filter(|error| !error.contains("404")).collect();
     ensure!(unexpected.is_empty(), "the console shows {unexpected:?}");
     browser.close().await?;
-    println!("  {looked} looks with axe: nothing serious; pictures in {}", pictures(&system).display());
+    println!(
+        "  {looked} looks with axe: nothing serious; pictures in {}",
+        pictures::folder(&system).display()
+    );
     Ok(())
 }
 
@@ -86,12 +84,10 @@ pub(super) async fn accessible(system: Rc<System>) -> anyhow::Result<()> {
 pub(super) async fn look(system: &System, browser: &Browser, name: &str) -> anyhow::Result<Vec<String>> {
     let mut findings = Vec::new();
     for (width, colours) in LOOKS {
-        browser.look_like(width, colours).await?;
-        findings
-            .extend(examine(browser).await?.into_iter().map(|f| format!("{name} {width} {colours}: {f}")));
-        let beyond = browser.run(BEYOND_THE_EDGE).await?;
-        ensure!(beyond == json!([]), "{name} at {width} px is wider than the window: {beyond}");
-        keep_picture(system, browser, &format!("{name}-{width}-{colours}")).await?;
+        let name = format!("{name}-{width}-{colours}");
+        pictures::show(browser, &name, (width, colours)).await?;
+        findings.extend(examine(browser).await?.into_iter().map(|finding| format!("{name}: {finding}")));
+        pictures::keep(system, browser, &name).await?;
     }
     Ok(findings)
 }
@@ -159,15 +155,17 @@ pub(super) async fn outages(system: Rc<System>) -> anyhow::Result<()> {
         (vec!["replicator"], "The replicator does not answer"),
     ];
     if system.source() == Source::Kafka {
-        outages.push((vec!["broker"], "something wants attention"));
+        outages.push((vec!["broker"], "The broker is down"));
+        outages.push((vec!["connect"], "Kafka Connect does not answer"));
     }
+    let run = pictures::run(&system).await?;
     let browser = Browser::open().await?;
     browser.visit(&system.http_url("webapp", "/status")?).await?;
     for (services, sentence) in outages {
         for service in &services {
             system.service("stop", service).await?;
         }
-        let during = during(&system, &browser, &services, sentence).await;
+        let during = during(&system, &browser, &services, sentence, &run).await;
         for service in &services {
             system.service("start", service).await?;
         }
@@ -185,11 +183,16 @@ pub(super) async fn outages(system: Rc<System>) -> anyhow::Result<()> {
     browser.close().await
 }
 
-async fn during(system: &System, browser: &Browser, services: &[&str], sentence: &str) -> anyhow::Result<()> {
+async fn during(
+    system: &System,
+    browser: &Browser,
+    services: &[&str],
+    sentence: &str,
+    run: &str,
+) -> anyhow::Result<()> {
     browser.await_text(sentence).await?;
     let findings = examine(browser).await?;
     ensure!(findings.is_empty(), "axe found {}", findings.join("; "));
-    keep_picture(system, browser, &format!("status-without-{}", services.join("-"))).await?;
     let mut slowest = Duration::ZERO;
     for (name, path) in pages("00000000-0000-7000-8000-000000000000") {
         let started = Instant::now();
@@ -200,21 +203,23 @@ async fn during(system: &System, browser: &Browser, services: &[&str], sentence:
         slowest = slowest.max(took);
         ensure!(status != 500 && text.contains("</html>"), "{name} answered {status}: {text}");
         ensure!(took < ANSWER_WITHIN, "{name} took {took:?}");
+        // Said before somebody types, and not after.
+        let is_warned = text.contains("nothing can be saved now");
+        ensure!(name != "write" || is_warned == (*services == ["leader"]), "{name} is silent: {text}");
     }
-    println!("  without {}: the slowest page took {slowest:.1?}", services.join(", "));
+    let looked = Instant::now();
+    pictures::of_every_page(system, run, &format!("without-{}", services.join("-"))).await?;
+    println!(
+        "  without {}: the slowest page took {slowest:.1?}; pictures of all in {:.1?}",
+        services.join(", "),
+        looked.elapsed()
+    );
     Ok(())
 }
 
 /// Requests of the page that went elsewhere.
 const OTHER_ORIGINS: &str = "return performance.getEntriesByType('resource').map((entry) => entry.name)
     .filter((name) => new URL(name).origin !== location.origin)";
-
-/// What makes the page wider than its window; what scrolls by itself does not.
-const BEYOND_THE_EDGE: &str = "const root = document.documentElement;
-    if (root.scrollWidth <= root.clientWidth) return [];
-    return [...document.querySelectorAll('body *')].filter((element) =>
-        element.getBoundingClientRect().right > root.clientWidth && !element.closest('.scroll'))
-        .slice(0, 5).map((element) => element.outerHTML.slice(0, 120))";
 
 /// What axe finds serious or critical, a line for each place.
 async fn examine(browser: &Browser) -> anyhow::Result<Vec<String>> {
@@ -228,18 +233,6 @@ async fn examine(browser: &Browser) -> anyhow::Result<Vec<String>> {
     let found = browser.run_until_done(&script).await.context("run axe")?;
     let found = found.as_array().context("read axe's findings")?;
     Ok(found.iter().filter_map(Value::as_str).map(str::to_owned).collect())
-}
-
-fn pictures(system: &System) -> PathBuf {
-    let folder = system.state();
-    folder.parent().unwrap_or(&folder).join("screenshots").join(system.source().mode())
-}
-
-/// Keeps a picture of the present page for people to look at.
-pub(super) async fn keep_picture(system: &System, browser: &Browser, name: &str) -> anyhow::Result<()> {
-    let folder = pictures(system);
-    fs::create_dir_all(&folder).context("make the folder for pictures")?;
-    fs::write(folder.join(format!("{name}.png")), browser.picture().await?).context("keep a picture")
 }
 
 /// Opens the status page in two tabs' worth of streams and shows that they cost the databases nothing.

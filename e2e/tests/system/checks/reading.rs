@@ -2,11 +2,11 @@
 
 use std::rc::Rc;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use e2e::wait;
 use serde_json::json;
 
-use super::pages;
+use super::{pages, pictures};
 use crate::system::{ADMIN_TOKEN, PATIENCE, System};
 use crate::webdriver::Browser;
 
@@ -41,8 +41,7 @@ const DRAWN: &str = r#"
 
 /// Without style sheets the order of each page makes sense, and with them it is the same.
 pub(super) async fn without_styles(system: Rc<System>) -> anyhow::Result<()> {
-    let (_, run) = system.get("webapp", "/api/demo?reads=1000").await?;
-    let run = run["id"].as_str().context("find the run's id")?.to_owned();
+    let run = pictures::run(&system).await?;
     let browser = Browser::open().await?;
     browser.look_like(320, "light").await?;
     let mut wrong = Vec::new();
@@ -54,7 +53,7 @@ pub(super) async fn without_styles(system: Rc<System>) -> anyhow::Result<()> {
                 wrong.push(format!("{name}: {found}"));
             }
         }
-        pages::keep_picture(&system, &browser, &format!("{name}-without-styles")).await?;
+        pictures::keep(&system, &browser, &format!("{name}-without-styles")).await?;
     }
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     // The scripts can find something: a heading of the third level behind one of the first.
