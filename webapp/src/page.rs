@@ -1,5 +1,6 @@
 //! What all pages have in common.
 
+mod served;
 pub mod theme;
 
 use std::time::Duration;
@@ -11,6 +12,7 @@ use axum::response::{Html, IntoResponse, Response};
 
 use crate::assets::{ADDRESSES, Addresses};
 use crate::db::Served;
+use crate::db::route::strategy::Strategy;
 use crate::error::{AppError, Problem};
 use crate::model::status::{Level, Sample};
 use crate::visit::Visit;
@@ -30,6 +32,12 @@ pub struct Chrome {
     pub pill: String,
     /// Who answered, if a database did.
     pub served: Option<Served>,
+    /// How replicas are chosen.
+    pub strategy: Strategy,
+    /// This reader has written something, and every page has it.
+    pub has_written: bool,
+    /// The leader did not answer when it was last looked at.
+    pub is_leader_down: bool,
     /// The name to fill in.
     pub name: String,
 }
@@ -37,50 +45,45 @@ pub struct Chrome {
 impl Chrome {
     /// The frame of a page in `section`, after all reads are made.
     pub fn new(section: &'static str, visit: &Visit) -> Self {
+        let sample = visit.sample();
         Self {
             assets: &ADDRESSES,
             section,
             path: visit.path().to_owned(),
             theme: visit.theme(),
             // A page without it is better than none.
-            pill: pill(&visit.sample()).unwrap_or_default(),
+            pill: pill(&sample).unwrap_or_default(),
             served: visit.served(),
+            strategy: visit.strategy(),
+            has_written: visit.session().tokens().written.is_some(),
+            is_leader_down: sample.leader.failure.is_some(),
             name: visit.name().to_owned(),
         }
     }
 
     /// "Read from replica-2 · 0.8 ms · complete up to 0.4 s ago", for the foot of the page.
     pub fn served_words(&self) -> Option<String> {
-        self.served.as_ref().map(served_words)
+        self.served.as_ref().map(served::who)
     }
 
-    /// What everybody should know now.
+    /// "Why replica-2? Because it was next in turn.", beside it.
+    pub fn why_words(&self) -> Option<String> {
+        self.served.as_ref().map(|served| served::why(served, self.strategy, self.has_written))
+    }
+
+    /// What everybody should know now: before somebody writes at length, that it can't be saved.
     pub fn banner(&self) -> Option<String> {
+        if self.is_leader_down && self.section == "posts" {
+            return Some(
+                "The leader can't be reached, so nothing can be saved now. Reading goes on.".to_owned(),
+            );
+        }
         let reason = self.served.as_ref()?.fallback.filter(|reason| reason.is_degraded())?;
         Some(format!(
             "Reading from the leader: {}. Everything works, but the leader carries it all.",
             reason.sentence()
         ))
     }
-}
-
-fn served_words(served: &Served) -> String {
-    let took = format!("{:.1} ms", served.duration.as_secs_f64() * 1000.0);
-    let mut words = match (served.fallback, served.lag) {
-        (Some(reason), _) => format!("Read from the leader: {} · {took}", reason.sentence()),
-        (None, Some(_)) if served.by == crate::db::leader::Leader::NAME => {
-            format!("Answered by the leader · {took} · up to date")
-        }
-        (None, lag) => {
-            let fresh =
-                lag.map_or_else(|| "age unknown".to_owned(), |lag| format!("complete up to {}", ago(lag)));
-            format!("Read from {} · {took} · {fresh}", served.by)
-        }
-    };
-    if !served.waited.is_zero() {
-        words.push_str(&format!(" · waited {} ms for your write to arrive", served.waited.as_millis()));
-    }
-    words
 }
 
 #[derive(Template)]
@@ -143,6 +146,9 @@ pub fn error_page(problem: Problem, visit: Option<&Visit>) -> Response {
         theme: Theme::default(),
         pill: String::new(),
         served: None,
+        strategy: Strategy::default(),
+        has_written: false,
+        is_leader_down: false,
         name: String::new(),
     };
     let title = match problem.status {
@@ -197,30 +203,6 @@ pub(crate) mod filters {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::db::route::FallbackReason;
-
-    fn served() -> Served {
-        Served {
-            by: "replica-2".to_owned(),
-            fallback: None,
-            duration: Duration::from_micros(800),
-            waited: Duration::ZERO,
-            lag: Some(Duration::from_millis(400)),
-            retried: false,
-        }
-    }
-
-    #[test]
-    fn who_answered_is_said_in_words() {
-        assert_eq!(served_words(&served()), "Read from replica-2 · 0.8 ms · complete up to 0.4 s ago");
-        let waited = Served { waited: Duration::from_millis(12), lag: None, ..served() };
-        assert_eq!(
-            served_words(&waited),
-            "Read from replica-2 · 0.8 ms · age unknown · waited 12 ms for your write to arrive"
-        );
-        let behind = Served { fallback: Some(FallbackReason::Behind), ..served() };
-        assert_eq!(served_words(&behind), "Read from the leader: no replica had your write yet · 0.8 ms");
-    }
 
     #[test]
     fn ages_have_a_fitting_unit() {

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::arrivals::Arrival;
 use crate::db::Served;
+use crate::db::route::strategy::Strategy;
 use crate::db::statement::{Read, Write};
 use crate::error::AppError;
 use crate::extract::QueryFields;
@@ -105,6 +106,11 @@ impl Visit {
     /// Who answered last.
     pub fn served(&self) -> Option<Served> {
         self.0.session.served()
+    }
+
+    /// How replicas are chosen for ordinary reads.
+    pub fn strategy(&self) -> Strategy {
+        self.0.state.database().replicas().rotation().strategy()
     }
 
     /// The caller's session, for reads that demand less.

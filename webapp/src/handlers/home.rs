@@ -126,7 +126,13 @@ fn branches(sample: &Sample) -> Vec<(Part, Flow)> {
         let part =
             Part { href: format!("/status/replicas/{}", row.0.name), ..part(&row.0.name, state, level) };
         let moves = level == Level::Ok && row.0.rate.is_some_and(|rate| rate >= 0.05);
-        let words = if row.0.is_caught_up() { row.delay() } else { row.behind() };
+        // What was known of one that does not answer is not so now, and its box says the rest.
+        let behind = row.0.behind.filter(|behind| row.0.facts.now().is_some() && !behind.is_caught_up());
+        let words = match behind {
+            Some(behind) => words::span(behind.time),
+            None if row.0.is_caught_up() => row.delay(),
+            None => "—".to_owned(),
+        };
         (part, Flow { words, moves })
     };
     sample.replicas.iter().cloned().map(Row).map(branch).collect()
@@ -140,13 +146,16 @@ fn figures(sample: &Sample) -> Vec<(&'static str, String)> {
     let behind = |behind: crate::model::status::Behind| {
         if behind.is_caught_up() { "Caught up".to_owned() } else { words::span(behind.time) }
     };
+    // Nobody is slower than one that is away, whatever was known of it before.
+    let is_one_down = sample.replicas.iter().any(|replica| replica.facts.failure.is_some());
+    let slowest = if is_one_down { "Down".to_owned() } else { worst.map_or_else(unknown, behind) };
     vec![
         (
             "Row changes on the leader",
             sample.leader_rate.map_or_else(unknown, |rate| format!("{} /s", words::rate(rate))),
         ),
         ("Applied, all replicas", applied.map_or_else(unknown, |rate| format!("{} /s", words::rate(rate)))),
-        ("The slowest replica", worst.map_or_else(unknown, behind)),
+        ("The slowest replica", slowest),
         ("Replicas that answer reads", format!("{} of {}", sample.in_rotation(), sample.replicas.len())),
     ]
 }

@@ -118,10 +118,11 @@ impl Sample {
         self.replicas.iter().filter(|replica| replica.rotation.is_ok()).count()
     }
 
-    /// Checks that want somebody's attention, the worst first.
+    /// Checks that want somebody's attention, the worst first; of these, those first that come with what ends them: the
+    /// others are often only what follows.
     pub fn complaints(&self) -> Vec<&Check> {
         let mut found: Vec<&Check> = self.checks.iter().filter(|check| check.level > Level::Ok).collect();
-        found.sort_by_key(|check| std::cmp::Reverse(check.level));
+        found.sort_by_key(|check| (std::cmp::Reverse(check.level), check.fix.is_none()));
         found
     }
 
@@ -175,7 +176,7 @@ impl Sample {
             let out: Vec<&str> =
                 self.replicas.iter().filter(|r| r.rotation.is_err()).map(|r| r.name.as_str()).collect();
             return format!(
-                "{serving} of {all} replicas answer reads. {} left out; nobody has to notice.",
+                "{serving} of {all} replicas answer reads. {} left out; readers notice nothing.",
                 words::are(&out)
             );
         }
@@ -201,6 +202,13 @@ impl Sample {
         let all = self.replicas.len();
         if self.leader.failure.is_some() {
             return (Level::Error, "Leader down".to_owned());
+        }
+        // Replicas stay caught up for a while when nothing comes any more: that is not what somebody has to know then.
+        let is_broken = |slug| self.checks.iter().any(|c| c.slug == slug && c.level == Level::Error);
+        let way =
+            [("replicator", "Replicator down"), ("broker", "Broker down"), ("connector", "Connector down")];
+        if let Some((_, words)) = way.into_iter().find(|(slug, _)| is_broken(*slug)) {
+            return (Level::Error, words.to_owned());
         }
         (self.level(), format!("{} of {all} caught up", self.caught_up()))
     }

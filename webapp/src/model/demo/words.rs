@@ -35,8 +35,8 @@ impl Experiment {
     pub fn hypothesis(self) -> &'static str {
         match self {
             Self::Spread => {
-                "Each replica answers its share. Round-robin promises a spread of at most 1; chance does not, and that is \
-                 no fault of it."
+                "Which replica answers each read? By round-robin it is the next one in turn, so the shares differ by 1 at \
+                 most. Shares by chance differ more, and that is no fault."
             }
             Self::Failure => {
                 "While the reads go on, one replica is taken out of the rotation. The others share its reads from that mark \

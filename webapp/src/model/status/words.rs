@@ -66,6 +66,12 @@ pub fn are(names: &[&str]) -> String {
     }
 }
 
+/// "the leader can't be reached" as a sentence of its own begins.
+pub fn sentence(clause: &str) -> String {
+    let mut characters = clause.chars();
+    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,6 +82,11 @@ mod tests {
         assert_eq!([of(3), of(38), of(1240), of(61_000)], ["3.0 ms", "38 ms", "1.2 s", "1 min"]);
         assert_eq!([of(7_200_000), of(200_000_000)], ["2 h", "2 days"]);
         assert_eq!(span(Duration::from_micros(450)), "0.5 ms");
+    }
+
+    #[test]
+    fn a_clause_becomes_a_sentence() {
+        assert_eq!([sentence("the leader is away"), sentence("")], ["The leader is away", ""]);
     }
 
     #[test]

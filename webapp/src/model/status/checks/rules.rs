@@ -282,7 +282,7 @@ fn applying_check(name: &str, slug: &str, facts: &ReplicaFacts, worker: Option<&
             _ => None,
         }
     {
-        let cause = worker.cause.clone().unwrap_or_else(|| "It gives no reason.".to_owned());
+        let cause = worker.cause.as_deref().map_or_else(|| "It gives no reason.".to_owned(), words::sentence);
         let check = not_ok(level, format!("{name} is {}", worker.state), cause);
         return worker.hint.clone().map_or_else(|| check.clone(), |hint| check.clone().mended_by(hint));
     }

@@ -2,7 +2,7 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::model::lsn::Lsn;
-use crate::model::status::Behind;
+use crate::model::status::{Behind, Sample};
 
 fn leader() -> LeaderFacts {
     LeaderFacts {
@@ -189,7 +189,7 @@ fn the_worker_tells_the_cause_and_the_way_out() {
     };
     let checks = of_replica(replica(Ok(facts()), 0), Some(worker));
     let check = checks.iter().find(|check| check.slug == "replica-1-applying").unwrap();
-    assert_eq!((check.cause.as_deref(), check.fix.as_deref()), (Some("column x is missing"), Some("add it")));
+    assert_eq!((check.cause.as_deref(), check.fix.as_deref()), (Some("Column x is missing"), Some("add it")));
 }
 
 #[test]
@@ -219,4 +219,26 @@ fn the_way_out_names_the_configured_address() {
     assert_eq!(fix("PAUSED", "PAUSED"), format!("curl -X PUT '{address}/resume'"));
     let restart = format!("curl -X POST '{address}/restart?includeTasks=true&onlyFailed=true'");
     assert_eq!((fix("RUNNING", "FAILED"), fix("FAILED", "RUNNING")), (restart.clone(), restart));
+}
+
+#[test]
+fn what_can_be_ended_comes_before_what_only_follows() {
+    let idle =
+        LeaderFacts { slots: vec![SlotFacts { active: false, ..leader().slots[0].clone() }], ..leader() };
+    let (leader, replicator) = (seen(Ok(idle)), seen(Err("Nothing listens there.")));
+    let replicas = vec![replica(Ok(facts()), 0)];
+    let sample = Sample {
+        seq: 1,
+        at: Timestamp::UNIX_EPOCH,
+        checks: judge(&leader, Some(&replicator), None, None, &replicas, &context()),
+        leader,
+        leader_rate: None,
+        replicator: Some(replicator),
+        connector: None,
+        broker: None,
+        replicas,
+    };
+    let slugs: Vec<&str> = sample.complaints().iter().map(|check| check.slug.as_str()).collect();
+    assert_eq!(slugs, ["replicator", "slot-replicator"]);
+    assert_eq!(sample.pill(), (Level::Error, "Replicator down".to_owned()));
 }
