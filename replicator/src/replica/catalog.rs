@@ -12,9 +12,10 @@ use crate::vocabulary::schema::{ArrayKind, Catalog, Column, ColumnKind, Shape, T
 pub async fn load(client: &Client) -> Result<Catalog, ReplicaError> {
     let failed = |source| ReplicaError::Postgres { action: "read the catalog", source };
     let types = client.query(include_str!("wire_types.sql"), &[]).await.map_err(failed)?;
-    let types = WireTypes::read(types.iter().map(|row| [row.get(0), row.get(1), row.get(2)]));
+    let types = WireTypes::read(types.iter().map(|row| [row.get(0), row.get(1), row.get(2)]))
+        .ok_or_else(|| ReplicaError::Contract("pg_type lists a type in an unknown way".to_owned()))?;
     let rows = client.query(include_str!("catalog.sql"), &[]).await.map_err(failed)?;
-    Ok(assemble(&rows, &types.unwrap_or_default()))
+    Ok(assemble(&rows, &types))
 }
 
 /// The name in a row's first two columns.

@@ -178,7 +178,7 @@ impl Quarantine {
         let table = &change.table;
         let client = session.client();
         let as_text = form::in_text(client, table, &change.operation).await?;
-        let [key, before, after] = document::of_operation(table, &as_text);
+        let [key, before, after] = document::of_operation(table, &as_text)?;
         let row = client
             .query_one(
                 "INSERT INTO replicator.quarantine

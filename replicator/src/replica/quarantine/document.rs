@@ -3,42 +3,48 @@
 
 use std::collections::BTreeMap;
 
+use crate::replica::ReplicaError;
 use crate::vocabulary::change::Operation;
 use crate::vocabulary::row::{Cell, Key, Row, RowBuilder};
 use crate::vocabulary::schema::Table;
 
-/// The three documents of an operation whose values are text: key, before, after.
-pub(super) fn of_operation(table: &Table, operation: &Operation) -> [Option<String>; 3] {
-    let row = |row: &Row| Some(of_cells(table, 0..table.columns.len(), row));
-    let key = |key: &Key| Some(of_cells(table, table.key.iter().copied(), &key.0));
-    let key_of = |row: &Row| table.has_key().then(|| row.project(&table.key)).as_ref().and_then(key);
-    match operation {
+/// The three documents of an operation: key, before, after.
+///
+/// # Errors
+/// When its values are not text: a document without them would be taken for a change that does not carry them.
+pub(super) fn of_operation(
+    table: &Table,
+    operation: &Operation,
+) -> Result<[Option<String>; 3], ReplicaError> {
+    let row = |row: &Row| of_cells(table, 0..table.columns.len(), row).map(Some);
+    let key = |key: &Key| of_cells(table, table.key.iter().copied(), &key.0).map(Some);
+    let key_of = |row: &Row| if table.has_key() { key(&row.project(&table.key)) } else { Ok(None) };
+    Ok(match operation {
         Operation::Insert(new) | Operation::Copy(new) | Operation::Update(new) => {
-            [key_of(new), None, row(new)]
+            [key_of(new)?, None, row(new)?]
         }
-        Operation::Rekey { old, row: new } => [key(old), None, row(new)],
-        Operation::Delete(old) => [key(old), None, None],
-        Operation::UpdateKeyless { old, new } => [None, row(old), row(new)],
-        Operation::DeleteKeyless(old) => [None, row(old), None],
+        Operation::Rekey { old, row: new } => [key(old)?, None, row(new)?],
+        Operation::Delete(old) => [key(old)?, None, None],
+        Operation::UpdateKeyless { old, new } => [None, row(old)?, row(new)?],
+        Operation::DeleteKeyless(old) => [None, row(old)?, None],
         Operation::Truncate | Operation::Clear => [None, None, None],
-    }
+    })
 }
 
-/// `cells` holds a value for each of `columns`, in that order.
-fn of_cells(table: &Table, columns: impl Iterator<Item = usize>, cells: &Row) -> String {
-    let members: BTreeMap<&str, Option<&str>> = columns
-        .enumerate()
-        .filter_map(|(position, column)| {
-            let name = table.columns[column].name.as_str();
-            match cells.cell(position) {
-                Cell::Absent | Cell::Binary(_) => None,
-                Cell::Null => Some((name, None)),
-                Cell::Text(text) => Some((name, Some(text))),
-            }
-        })
-        .collect();
+/// `row` holds a value for each of `columns`, in that order.
+fn of_cells(table: &Table, columns: impl Iterator<Item = usize>, row: &Row) -> Result<String, ReplicaError> {
+    let mut members: BTreeMap<&str, Option<&str>> = BTreeMap::new();
+    for (column, cell) in columns.zip(row.select(0..row.width())) {
+        let value = match cell {
+            Cell::Absent => continue,
+            Cell::Null => None,
+            Cell::Text(text) => Some(text),
+            Cell::Binary(_) => return Err(ReplicaError::Plan("a binary value for the quarantine")),
+        };
+        members.insert(&table.columns[column].name, value);
+    }
     // Strings and nulls only: it can't fail.
-    serde_json::to_string(&members).unwrap_or_default()
+    Ok(serde_json::to_string(&members).unwrap_or_default())
 }
 
 /// The operation that the documents of an entry describe.
@@ -78,6 +84,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::vocabulary::row::Form;
     use crate::vocabulary::schema::{Column, TableName};
 
     fn table(key: Vec<usize>) -> Arc<Table> {
@@ -113,11 +120,21 @@ mod tests {
         ];
         for (table, operations) in [(keyed, &operations[..]), (keyless, &keyless_operations[..])] {
             for operation in operations {
-                let [key, before, after] = of_operation(&table, operation);
+                let [key, before, after] = of_operation(&table, operation).unwrap();
                 let documents = [key.as_deref(), before.as_deref(), after.as_deref()];
                 assert_eq!(to_operation(&table, operation.name(), documents).as_ref(), Ok(operation));
             }
         }
+    }
+
+    #[test]
+    fn binary_values_are_refused_rather_than_left_out() {
+        let row = Row::new(Form::Binary, &[Cell::Binary(b"v"), Cell::Null, Cell::Null, Cell::Null]);
+        let keyless = Operation::DeleteKeyless(row.clone());
+        assert!(matches!(of_operation(&table(vec![]), &keyless), Err(ReplicaError::Plan(_))));
+        let keyed = table(vec![0]);
+        let delete = Operation::Delete(row.project(&keyed.key));
+        assert!(matches!(of_operation(&keyed, &delete), Err(ReplicaError::Plan(_))));
     }
 
     #[test]
