@@ -30,7 +30,7 @@ impl Pace {
     /// do, so in a backlog a larger group is worth more than an earlier one.
     const SHORT: Duration = Duration::from_millis(4);
 
-    /// How long it is waited for at most. Of 200 000 single transactions 2 000 were a group then, 600 with [`SHORT`](Self::SHORT)
+    /// How long it is waited for at most. Of 200 000 single transactions 4 000 were a group then, 600 with [`SHORT`](Self::SHORT)
     /// alone.
     const LONG: Duration = Duration::from_millis(40);
 
