@@ -25,6 +25,7 @@ use crate::plan::{Step, plan};
 use crate::vocabulary::change::Change;
 use crate::vocabulary::offset::PartitionNames;
 use crate::vocabulary::parcel::{CommitPoint, Committed, Parcel, ParcelEnd, Reached, ReplicaPhase};
+use crate::vocabulary::schema::TableName;
 
 /// What was committed: the proof that progress may be reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +64,14 @@ pub struct Applier {
     fetcher: Option<RowFetcher>,
     /// What of the leader's schema was followed without success.
     followed: Vec<Cause>,
+}
+
+/// A run of requests that failed.
+#[derive(Debug)]
+struct Refused {
+    error: ReplicaError,
+    /// Whose rows the statement was to write that failed.
+    table: Option<TableName>,
 }
 
 /// How a run of changes went.
@@ -169,25 +178,27 @@ impl Applier {
                 applied.add(point, parcel.changes.len());
             }
         }
+        let mut blamed = None;
         if !self.meets_quarantine(&changes) {
             match self.apply_folded(&changes, &advance).await {
                 Ok(()) => return Ok(applied),
-                Err(error) if error.may_be_due_to_folding() => {
-                    tracing::debug!(error = %error, changes = changes.len(), "looking for the record");
+                Err(Refused { error, table }) if error.may_be_due_to_folding() => {
+                    tracing::debug!(%error, changes = changes.len(), "a group does not go through as a whole");
                     self.execute("ROLLBACK", "roll back").await?;
+                    blamed = table;
                 }
-                Err(error) => return Err(error),
+                Err(refused) => return Err(refused.error),
             }
         }
         self.execute("BEGIN", "begin").await?;
-        let outcome = self.recover(&changes).await?;
+        let outcome = self.recover(&changes, blamed).await?;
         self.assign_kept(&outcome.kept, parcels).await?;
         self.commit(&advance).await?;
         Ok(applied.with(&outcome))
     }
 
     /// The whole group in one round trip, unless COPY or a stage takes more.
-    async fn apply_folded(&mut self, changes: &[&Change], advance: &Advance) -> Result<(), ReplicaError> {
+    async fn apply_folded(&mut self, changes: &[&Change], advance: &Advance) -> Result<(), Refused> {
         let steps = plan(changes);
         let wanted = self.wanted(&steps);
         if let [request] = wanted.as_slice()
@@ -195,7 +206,8 @@ impl Applier {
             && advance.is_one_statement()
         {
             let ready = Ready::new(&mut self.session, lone).await?;
-            return ready.send_with(&self.session, self.checkpoint.parameters(advance, &self.names)).await;
+            let parameters = self.checkpoint.parameters(advance, &self.names);
+            return Ok(ready.send_with(&self.session, parameters).await?);
         }
         let requests = self.prepare(wanted).await?;
         let counted = requests.iter().any(|r| r.request().must_touch().is_some());
@@ -238,7 +250,7 @@ impl Applier {
         requests: &[Ready<'_>],
         last: &[Last<'_>],
         changes: &[&Change],
-    ) -> Result<(), ReplicaError> {
+    ) -> Result<(), Refused> {
         let session = &self.session;
         let failed = |source| ReplicaError::Postgres { action: "apply", source };
         let mut sent: Vec<Answer<'_>> =
@@ -247,7 +259,7 @@ impl Applier {
         let mut touched = Vec::with_capacity(requests.len() + 1 + last.len());
         for ready in requests {
             if may_fail && ready.request().is_copy() {
-                touched.extend(in_order(std::mem::take(&mut sent)).await?);
+                touched.extend(answers(std::mem::take(&mut sent), requests, touched.len()).await?);
                 may_fail = false;
             }
             may_fail |= ready.request().writes_rows();
@@ -259,13 +271,16 @@ impl Applier {
                 Last::Commit => Box::pin(async move { simple(session, "COMMIT").await.map_err(failed) }),
             });
         }
-        touched.extend(in_order(sent).await?);
+        touched.extend(answers(sent, requests, touched.len()).await?);
         // The first answer is that of `first`.
         let short = requests.iter().zip(&touched[1..]).find(|(ready, touched)| {
             ready.request().must_touch().is_some_and(|expected| expected != **touched)
         });
         match short {
-            Some((ready, _)) => Err(not_found(ready.request(), changes)),
+            Some((ready, _)) => Err(Refused {
+                error: not_found(ready.request(), changes),
+                table: ready.request().table_name(),
+            }),
             None => Ok(()),
         }
     }
@@ -351,15 +366,16 @@ impl Applier {
     async fn run_part(&mut self, first: &str, changes: &[&Change]) -> Result<Outcome, ReplicaError> {
         if self.meets_quarantine(changes) {
             self.execute(first, "begin a part").await?;
-            return self.recover(changes).await;
+            return self.recover(changes, None).await;
         }
         match self.run_folded(first, changes).await {
             Ok(()) => Ok(Outcome::default()),
-            Err(error) if error.may_be_due_to_folding() => {
+            Err(Refused { error, table }) if error.may_be_due_to_folding() => {
+                tracing::debug!(%error, changes = changes.len(), "a part does not go through as a whole");
                 self.execute("ROLLBACK TO SAVEPOINT part", "go back to the savepoint").await?;
-                self.recover(changes).await
+                self.recover(changes, table).await
             }
-            Err(error) => Err(error),
+            Err(refused) => Err(refused.error),
         }
     }
 
@@ -382,7 +398,8 @@ impl Applier {
         let commit = self.execute("COMMIT", "commit");
         if advance.is_one_statement() {
             let commit: Answer<'_> = Box::pin(async { commit.await.map(|()| 0) });
-            in_order(vec![Box::pin(self.write_checkpoint(advance)), commit]).await.map(|_| ())
+            let answered = in_order(vec![Box::pin(self.write_checkpoint(advance)), commit]).await;
+            answered.map(|_| ()).map_err(|(_, error)| error)
         } else {
             self.write_checkpoint(advance).await?;
             commit.await
@@ -392,6 +409,12 @@ impl Applier {
     async fn execute(&self, sql: &str, action: &'static str) -> Result<(), ReplicaError> {
         let answer = simple(&self.session, sql).await;
         answer.map(|_| ()).map_err(|source| ReplicaError::Postgres { action, source })
+    }
+}
+
+impl From<ReplicaError> for Refused {
+    fn from(error: ReplicaError) -> Self {
+        Refused { error, table: None }
     }
 }
 
@@ -436,6 +459,14 @@ impl Applied {
 enum Last<'a> {
     Checkpoint(&'a Advance),
     Commit,
+}
+
+/// The answers to what was sent; `before` so many answers of this run have been read. Its first is to no request.
+async fn answers(sent: Vec<Answer<'_>>, requests: &[Ready<'_>], before: usize) -> Result<Vec<u64>, Refused> {
+    in_order(sent).await.map_err(|(position, error)| {
+        let request = (before + position).checked_sub(1).and_then(|index| requests.get(index));
+        Refused { error, table: request.and_then(|ready| ready.request().table_name()) }
+    })
 }
 
 /// The error of a statement that found fewer rows than it names: it has not done what the leader did.

@@ -112,6 +112,40 @@ async fn one_bad_row_among_many_is_found_and_nothing_else_is_held_up() -> anyhow
 }
 
 #[tokio::test]
+async fn what_is_kept_of_tables_that_stand_apart_belongs_to_its_own_transaction() -> anyhow::Result<()> {
+    let (mut f, _superuser) = keeping(100).await?;
+    let mut group = Vec::new();
+    for n in 0..40_i64 {
+        let (balance, amount) =
+            (if n == 17 { TOO_MUCH } else { "1.00" }, if n == 31 { "-1.00" } else { "1.00" });
+        let changes = vec![
+            f.change("transfers", Operation::Insert(f.transfer(n, amount)?), n)?,
+            insert(&f, &n.to_string(), balance, n)?,
+        ];
+        group.push(transaction(0x100 + u64::try_from(n)?, changes));
+    }
+    let applied = f.applier.apply(&group.iter().collect::<Vec<_>>()).await?;
+    assert_eq!((applied.transactions, applied.changes, applied.quarantined), (40, 80, 2));
+    let mut found: Vec<_> = entries(&f).await?.into_iter().map(|e| (e.offset, e.commit_lsn)).collect();
+    found.sort();
+    assert_eq!(found, [(17, Some("0/111".to_owned())), (31, Some("0/11F".to_owned()))]);
+    // Both tables stand apart from the beginning now, and lose nothing by it.
+    let next = transaction(
+        0x200,
+        vec![
+            f.change("transfers", Operation::Insert(f.transfer(50, "1.00")?), 50)?,
+            insert(&f, "50", "1.00", 50)?,
+            update(&f, "17", "2.00", 51)?,
+        ],
+    );
+    let applied = f.applier.apply(&[&next]).await?;
+    assert_eq!((applied.quarantined, f.sum().await?.as_str()), (1, "40.00"));
+    let transfers = f.reader.query_one("SELECT count(*), min(amount)::text FROM transfers", &[]).await?;
+    assert_eq!((transfers.get::<_, i64>(0), transfers.get::<_, &str>(1)), (40, "1.00"));
+    Ok(())
+}
+
+#[tokio::test]
 async fn changes_of_a_kept_row_follow_it_and_trying_again_applies_them_in_order() -> anyhow::Result<()> {
     let (mut f, superuser) = keeping(100).await?;
     let first = transaction(0x100, vec![insert(&f, "1", TOO_MUCH, 0)?, insert(&f, "2", "1.00", 1)?]);

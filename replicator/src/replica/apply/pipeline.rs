@@ -19,17 +19,18 @@ use crate::vocabulary::schema::Table;
 /// A request that has not been sent before it is first polled; answers how many rows it touched.
 pub(super) type Answer<'a> = Pin<Box<dyn Future<Output = Result<u64, ReplicaError>> + Send + 'a>>;
 
-/// Sends all requests before waiting for the first answer, and returns the answers in order, or the first failure.
+/// Sends all requests before waiting for the first answer, and returns the answers in order, or the first failure with the
+/// position of its request.
 ///
 /// The driver sends a request when its future is first polled; polling them in order, always, is what makes one pipeline
 /// of them. After a failure the server refuses the rest of the transaction and a COMMIT among it rolls back.
-pub(super) async fn in_order(mut requests: Vec<Answer<'_>>) -> Result<Vec<u64>, ReplicaError> {
+pub(super) async fn in_order(mut requests: Vec<Answer<'_>>) -> Result<Vec<u64>, (usize, ReplicaError)> {
     let mut early = Vec::with_capacity(requests.len());
     poll_fn(|context| {
-        for request in &mut requests {
+        for (position, request) in requests.iter_mut().enumerate() {
             match request.as_mut().poll(context) {
                 // Not even sent: what follows must not be either, least of all the commit.
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err((position, error))),
                 Poll::Ready(Ok(touched)) => early.push(Some(touched)),
                 Poll::Pending => early.push(None),
             }
@@ -38,10 +39,10 @@ pub(super) async fn in_order(mut requests: Vec<Answer<'_>>) -> Result<Vec<u64>, 
     })
     .await?;
     let mut answers = Vec::with_capacity(requests.len());
-    for (request, early) in requests.into_iter().zip(early) {
+    for (position, (request, early)) in requests.into_iter().zip(early).enumerate() {
         answers.push(match early {
             Some(touched) => touched,
-            None => request.await?,
+            None => request.await.map_err(|error| (position, error))?,
         });
     }
     Ok(answers)

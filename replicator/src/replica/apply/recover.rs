@@ -1,18 +1,25 @@
-//! A group that does not go through as a whole: halve it until the record is found, and do with it what the policy says.
+//! A group that does not go through as a whole.
 //!
-//! Any cut of a group into smaller ones leaves the same rows, so what goes through on the way is done. Changes of rows that
-//! are in the quarantine follow them there.
+//! Tables don't have to wait for each other, so those to blame stand apart from those that go through folded. The changes of
+//! one that stands apart are halved: any cut leaves the same rows, so what goes through on the way is done. Few changes are
+//! tried in source order as one pipeline, which is enough where folding itself met a constraint half-way. What is left are
+//! records that the replica refuses, one by one, and the policy says what happens to them. Changes of rows that are in the
+//! quarantine follow them there.
 
 use std::ops::Range;
 
 use super::one_by_one::RowWas;
-use super::{Applier, Outcome};
+use super::{Applier, Outcome, Refused};
 use crate::plan::{Step, StepKind, plan, plan_in_source_order};
 use crate::replica::quarantine::Why;
 use crate::replica::schema_change::Cause;
 use crate::replica::{Disposition, ReplicaError};
 use crate::vocabulary::change::{Change, Operation};
+use crate::vocabulary::schema::TableName;
 
+/// So few changes are tried in source order when folding them has failed. Each costs the server what five to ten folded ones
+/// do (see [`Cutoffs`](super::Cutoffs)), and is done only once, while a folded piece that fails is done again as two.
+const IN_ORDER: usize = 256;
 /// So few changes are tried one by one at once: halving them further takes as many statements.
 const ONE_BY_ONE: usize = 8;
 
@@ -32,11 +39,50 @@ impl Applier {
         !quarantine.is_empty() && changes.iter().any(|c| quarantine.holds(c) || quarantine.is_settled_by(c))
     }
 
-    /// Applies changes within the open transaction, of which some may fail: those end in the quarantine, or fail it.
+    /// Applies changes within the open transaction, of which some may fail: those end in the quarantine, or fail it. `blamed`
+    /// is the table at which they failed as a whole.
     ///
     /// # Errors
     /// The failure of the record that is to blame, unless the policy is to keep it.
-    pub(super) async fn recover(&mut self, changes: &[&Change]) -> Result<Outcome, ReplicaError> {
+    pub(super) async fn recover(
+        &mut self,
+        changes: &[&Change],
+        blamed: Option<TableName>,
+    ) -> Result<Outcome, ReplicaError> {
+        let mut apart: Vec<TableName> = blamed.into_iter().collect();
+        for change in changes {
+            let name = &change.table.name;
+            // Truncates may be one statement for several tables.
+            if change.operation == Operation::Truncate {
+                return self.halve(changes).await;
+            }
+            if self.quarantine.concerns(name) && !apart.contains(name) {
+                apart.push(name.clone());
+            }
+        }
+        loop {
+            let stays = |change: &&Change| !apart.contains(&change.table.name);
+            let together: Vec<&Change> = changes.iter().copied().filter(stays).collect();
+            match self.run_piece(&together, &plan(&together)).await? {
+                Ok(()) => break,
+                Err(Some(table)) => apart.push(table),
+                Err(None) => return self.halve(changes).await,
+            }
+        }
+        let mut outcome = Outcome { in_source_order: true, ..Outcome::default() };
+        for name in &apart {
+            let (indices, of_table): (Vec<usize>, Vec<&Change>) =
+                changes.iter().copied().enumerate().filter(|(_, change)| change.table.name == *name).unzip();
+            let halved = self.halve(&of_table).await?;
+            outcome.inserted_for_missing += halved.inserted_for_missing;
+            outcome.fetched_for_missing += halved.fetched_for_missing;
+            outcome.kept.extend(halved.kept.iter().map(|kept| Kept { index: indices[kept.index], ..*kept }));
+        }
+        Ok(outcome)
+    }
+
+    /// Applies changes within the open transaction in pieces that go through.
+    async fn halve(&mut self, changes: &[&Change]) -> Result<Outcome, ReplicaError> {
         let mut outcome = Outcome { in_source_order: true, ..Outcome::default() };
         // The last is next in source order.
         let mut ahead: Vec<Range<usize>> = Vec::from([Range { start: 0, end: changes.len() }]);
@@ -55,20 +101,27 @@ impl Applier {
                     ahead.push(range.start + first..range.end);
                     ahead.push(range.start..range.start + first);
                 }
-                None => match self.run_folded("SAVEPOINT piece", run).await {
-                    Ok(()) => self.execute("RELEASE SAVEPOINT piece", "release the savepoint").await?,
-                    Err(error) if error.may_be_due_to_folding() => {
-                        let back = "ROLLBACK TO SAVEPOINT piece; RELEASE SAVEPOINT piece";
-                        self.execute(back, "go back to the savepoint").await?;
-                        let middle = range.start + cut(run);
-                        ahead.push(middle..range.end);
-                        ahead.push(range.start..middle);
-                    }
-                    Err(error) => return Err(error),
-                },
+                None if self.goes_through(run).await? => {}
+                None => {
+                    let middle = range.start + cut(run);
+                    ahead.push(middle..range.end);
+                    ahead.push(range.start..middle);
+                }
             }
         }
         Ok(outcome)
+    }
+
+    /// Whether a piece was applied, folded or, when it is small, in source order; else nothing of it was.
+    async fn goes_through(&mut self, run: &[&Change]) -> Result<bool, ReplicaError> {
+        if self.run_piece(run, &plan(run)).await?.is_ok() {
+            return Ok(true);
+        }
+        if run.len() > IN_ORDER {
+            return Ok(false);
+        }
+        let steps: Vec<Step<'_>> = plan_in_source_order(run).into_iter().map(|(_, step)| step).collect();
+        Ok(self.run_piece(run, &steps).await?.is_ok())
     }
 
     /// Where the first change stands that the quarantine concerns; for truncates the first of their statement.
@@ -83,10 +136,40 @@ impl Applier {
     ///
     /// # Errors
     /// When a statement fails or finds other rows than it names.
-    pub(super) async fn run_folded(&mut self, first: &str, changes: &[&Change]) -> Result<(), ReplicaError> {
-        let steps = plan(changes);
-        let requests = self.prepare(self.wanted(&steps)).await?;
+    pub(super) async fn run_folded(&mut self, first: &str, changes: &[&Change]) -> Result<(), Refused> {
+        self.run_steps(first, &plan(changes), changes).await
+    }
+
+    async fn run_steps(
+        &mut self,
+        first: &str,
+        steps: &[Step<'_>],
+        changes: &[&Change],
+    ) -> Result<(), Refused> {
+        let requests = self.prepare(self.wanted(steps)).await?;
         self.run(first, &requests, &[], changes).await
+    }
+
+    /// Runs a piece within the open transaction. The inner result is a failure of the data, with the table where it is known,
+    /// which leaves the transaction as it was.
+    async fn run_piece(
+        &mut self,
+        changes: &[&Change],
+        steps: &[Step<'_>],
+    ) -> Result<Result<(), Option<TableName>>, ReplicaError> {
+        match self.run_steps("SAVEPOINT piece", steps, changes).await {
+            Ok(()) => {
+                self.execute("RELEASE SAVEPOINT piece", "release the savepoint").await?;
+                Ok(Ok(()))
+            }
+            Err(Refused { error, table }) if error.may_be_due_to_folding() => {
+                tracing::debug!(%error, changes = changes.len(), "a piece does not go through");
+                let back = "ROLLBACK TO SAVEPOINT piece; RELEASE SAVEPOINT piece";
+                self.execute(back, "go back to the savepoint").await?;
+                Ok(Err(table))
+            }
+            Err(refused) => Err(refused.error),
+        }
     }
 
     /// One statement per change, each awaited, so that a failure names its record.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::plan::{Step, StepKind};
 use crate::replica::sql::{self, Shape, Verb};
 use crate::vocabulary::row::{Form, Key, Row};
-use crate::vocabulary::schema::Table;
+use crate::vocabulary::schema::{Table, TableName};
 
 /// From how many rows on another technique is used.
 ///
@@ -85,6 +85,11 @@ impl<'a> Request<'a> {
             | Request::CreateStage(table, _)
             | Request::EmptyStage(table, _) => Some(*table),
         }
+    }
+
+    /// The name of that table.
+    pub(super) fn table_name(&self) -> Option<TableName> {
+        self.table().map(|table| table.name.clone())
     }
 
     /// How many rows it must touch, where the server does not check that itself.
