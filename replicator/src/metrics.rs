@@ -20,7 +20,7 @@ pub fn install() -> Result<PrometheusHandle, metrics_exporter_prometheus::BuildE
     describe_counter!("replicator_groups_applied_total", "Target transactions committed to a replica");
     describe_counter!(
         "replicator_groups_in_source_order_total",
-        "Target transactions that had to be applied change by change"
+        "Target transactions that did not go through folded as a whole"
     );
     describe_counter!(
         "replicator_missing_rows_total",

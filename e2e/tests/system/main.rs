@@ -29,6 +29,7 @@ mod checks;
 mod settings;
 mod system;
 mod tables;
+mod topic;
 mod webdriver;
 
 use std::process::ExitCode;

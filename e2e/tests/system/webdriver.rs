@@ -153,13 +153,12 @@ impl Browser {
         Ok(())
     }
 
-    /// The whole page as a picture (PNG).
+    /// The whole page as a picture (PNG), as wide as the window: by itself Chromium leaves out a scroll bar's width.
     pub(crate) async fn picture(&self) -> anyhow::Result<Vec<u8>> {
-        let whole = json!({ "format": "png", "captureBeyondViewport": true });
-        // The picture leaves out the scroll bar, and would leave out as much of a page that is laid out without one.
-        self.chromium("Emulation.setScrollbarsHidden", &json!({ "hidden": true })).await?;
+        let size = self.run("return [innerWidth, document.documentElement.scrollHeight]").await?;
+        let clip = json!({ "x": 0, "y": 0, "width": size[0], "height": size[1], "scale": 1 });
+        let whole = json!({ "format": "png", "captureBeyondViewport": true, "clip": clip });
         let answer = self.chromium("Page.captureScreenshot", &whole).await?;
-        self.chromium("Emulation.setScrollbarsHidden", &json!({ "hidden": false })).await?;
         let encoded = answer["data"].as_str().context("read the picture")?;
         base64::engine::general_purpose::STANDARD.decode(encoded).context("decode the picture")
     }

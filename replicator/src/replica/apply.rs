@@ -46,7 +46,7 @@ pub struct Applied {
     pub quarantined: u64,
     /// Updates that found no row and did not carry the whole row, of which the rest was fetched from the leader.
     pub fetched_for_missing: u64,
-    /// Whether the group had to be applied change by change.
+    /// Whether the group did not go through folded as a whole.
     pub in_source_order: bool,
 }
 

@@ -5,20 +5,19 @@
 //! among them, a truncate.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use e2e::random::Random;
 use e2e::wait;
-use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
 use tokio_postgres::Client;
 
 use super::peer_failures;
 use crate::settings;
 use crate::system::{Login, PATIENCE, System};
+use crate::topic::Topic;
 
+/// The topic of the keyed table.
 const TOPIC: &str = "app.peer.bulk";
 
 /// How long the replicas may take for what the last kill has left: the connector may read the whole transaction again.
@@ -47,7 +46,7 @@ pub(super) async fn survived(system: Rc<System>) -> anyhow::Result<()> {
         )
         .await?;
     system.assert_equal().await?;
-    let topic = Topic::open(&system)?;
+    let topic = Topic::open(&system, TOPIC)?;
 
     let (mut done, mut transactions, mut missed) = (0, 0, 0);
     while done < kills {
@@ -126,22 +125,4 @@ async fn kill(system: &System, topic: &Topic, wanted: i64) -> anyhow::Result<i64
     let end = topic.end().await?;
     system.service("start", "connect").await?;
     Ok(end)
-}
-
-/// The topic of the keyed table.
-struct Topic(Arc<BaseConsumer>);
-
-impl Topic {
-    fn open(system: &System) -> anyhow::Result<Self> {
-        let broker = format!("127.0.0.1:{}", system.port("broker")?);
-        let consumer = ClientConfig::new().set("bootstrap.servers", broker).create();
-        Ok(Self(Arc::new(consumer.context("make a consumer")?)))
-    }
-
-    /// The offset behind its last record.
-    async fn end(&self) -> anyhow::Result<i64> {
-        let consumer = Arc::clone(&self.0);
-        let ask = move || consumer.fetch_watermarks(TOPIC, 0, Duration::from_secs(10));
-        Ok(tokio::task::spawn_blocking(ask).await?.context("ask for the end of the topic")?.1)
-    }
 }
