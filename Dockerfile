@@ -11,14 +11,17 @@ RUN apt-get update \
 WORKDIR /src
 
 # The dependencies, from the manifests alone: this layer is built again only when a manifest or the lock file changes.
+# scripts/test.sh looks whether they are a whole workspace.
+COPY .cargo .cargo
 COPY Cargo.toml Cargo.lock ./
 COPY replicator/Cargo.toml replicator/
 COPY webapp/Cargo.toml webapp/
+COPY bench/Cargo.toml bench/
 COPY e2e/Cargo.toml e2e/
-RUN for crate in replicator webapp e2e; do \
+RUN for crate in replicator webapp bench e2e; do \
         mkdir "$crate/src" && touch "$crate/src/lib.rs" && echo 'fn main() {}' > "$crate/src/main.rs"; \
     done \
-    # e2e's manifest names this test, so the file has to exist.
+    # e2e's manifest names this test, so there has to be a file.
     && mkdir e2e/tests && touch e2e/tests/system.rs \
     && cargo build --release --locked -p replicator -p webapp
 

@@ -49,10 +49,36 @@ check() {
   step_done "$started" "$text"
 }
 
+# No image can be built without a Docker engine. What would go wrong first is seen without one: a crate of the workspace that
+# the Dockerfile does not copy, or that .dockerignore keeps from it.
+dockerfile_has_the_workspace() {
+  local folder source target words placeholders
+  folder=$(mktemp -d)
+  while read -ra words; do
+    target=$folder/${words[-1]}
+    for source in "${words[@]:1:${#words[@]}-2}"; do
+      grep -qxF -e "!$source" -e "!${source%%/*}" .dockerignore || {
+        warn "the Dockerfile copies $source, and .dockerignore does not let it through"
+        return 1
+      }
+      mkdir -p "$target"
+      # Of a folder COPY takes what is in it.
+      if [[ -d $source ]]; then cp -r "$source/." "$target"; else cp "$source" "$target"; fi
+    done
+  done < <(sed -n '/^RUN for crate/q; /^COPY/p' Dockerfile)
+  # The command that follows, up to where it begins to build.
+  placeholders=$(sed -n '/^RUN for crate/,/&& cargo build/p' Dockerfile |
+    sed '/&& cargo build/d; /^ *#/d; s/^RUN //; s/\\$//' | tr '\n' ' ')
+  (cd "$folder" && eval "$placeholders" && cargo metadata --locked --no-deps --format-version 1 >/dev/null) || return 1
+  rm -rf "$folder"
+}
+
 part_files() {
   need shellcheck shellcheck
   need jq jq
   check "shell scripts" shellcheck -x -a -P SCRIPTDIR/.. -s bash scripts/*.sh .ci/run postgres/*.sh
+  need_cargo
+  check "Dockerfile: the crates of the workspace" dockerfile_has_the_workspace
   check "debezium/register-postgres.json" jq empty debezium/register-postgres.json
   if have docker && docker compose version >/dev/null 2>&1; then
     check "docker-compose.yml, by docker compose" docker compose --env-file .env.example config --quiet
