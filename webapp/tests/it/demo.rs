@@ -232,9 +232,12 @@ async fn experiments_find_what_they_look_for_and_tokens_mend_it() -> anyhow::Res
 async fn strategies_are_chosen_and_a_slow_replica_is_avoided() -> anyhow::Result<()> {
     let site = Site::start().await?;
     let run = async |query: &str| anyhow::Ok(site.get(&format!("/api/demo?{query}")).await?.body());
-    let avoided = run("strategy=least-in-flight&reads=200&in_flight=6&slower=replica-2&slower_ms=30").await?;
+    let avoided =
+        run("strategy=least-in-flight&reads=200&in_flight=6&slower=replica-2&slower_ms=300").await?;
     let of = counts(&avoided);
-    ensure!(avoided["errors"] == 0 && of[1] * 4 < of[0] && of[1] * 4 < of[2], "{of:?} {avoided}");
+    // A third of the reads would be 67. How the other two share the rest depends on what else the machine does: reads take tens
+    // of microseconds, and whoever is held up for some milliseconds gets none meanwhile.
+    ensure!(avoided["errors"] == 0 && of.iter().sum::<u64>() == 200 && of[1] < 20, "{of:?} {avoided}");
     let sticky = run("strategy=sticky&reads=20").await?;
     ensure!(counts(&sticky).contains(&20), "{sticky}");
     for wrong in ["reads=10001", "in_flight=33", "strategy=fastest", "experiment=magic", "slower=replica-9"] {
