@@ -74,6 +74,9 @@ pub(super) async fn costs_nothing_more(system: Rc<System>) -> anyhow::Result<()>
     browser.close().await
 }
 
+/// How often garbage is collected before what is held is counted.
+const COLLECTIONS: u32 = 5;
+
 /// What the page and its server hold.
 #[derive(Debug)]
 struct Held {
@@ -86,6 +89,19 @@ struct Held {
 
 impl Held {
     async fn now(system: &System, browser: &Browser) -> anyhow::Result<Self> {
+        let mut held = Self::after_collecting(system, browser).await?;
+        // What one collection lets go of in the page's scripts, such as the handle of an element that was replaced, is what keeps
+        // others until the next: once 1437 elements were counted where 646 to 790 were shown.
+        for _ in 1..COLLECTIONS {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let again = Self::after_collecting(system, browser).await?;
+            held.page_kib = held.page_kib.min(again.page_kib);
+            held.nodes = held.nodes.min(again.nodes);
+        }
+        Ok(held)
+    }
+
+    async fn after_collecting(system: &System, browser: &Browser) -> anyhow::Result<Self> {
         browser.chromium("HeapProfiler.collectGarbage", &json!({})).await?;
         let heap = browser.chromium("Runtime.getHeapUsage", &json!({})).await?;
         let dom = browser.chromium("Memory.getDOMCounters", &json!({})).await?;
