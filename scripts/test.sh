@@ -51,15 +51,15 @@ check() {
 
 # No image can be built without a Docker engine. What would go wrong first is seen without one: a crate of the workspace that
 # the Dockerfile does not copy, or that .dockerignore keeps from it.
-dockerfile_has_the_workspace() {
-  local folder source target words placeholders
+dockerfile_has_the_workspace() (
   folder=$(mktemp -d)
+  trap 'rm -rf "$folder"' EXIT
   while read -ra words; do
     target=$folder/${words[-1]}
     for source in "${words[@]:1:${#words[@]}-2}"; do
       grep -qxF -e "!$source" -e "!${source%%/*}" .dockerignore || {
         warn "the Dockerfile copies $source, and .dockerignore does not let it through"
-        return 1
+        exit 1
       }
       mkdir -p "$target"
       # Of a folder COPY takes what is in it.
@@ -69,9 +69,8 @@ dockerfile_has_the_workspace() {
   # The command that follows, up to where it begins to build.
   placeholders=$(sed -n '/^RUN for crate/,/&& cargo build/p' Dockerfile |
     sed '/&& cargo build/d; /^ *#/d; s/^RUN //; s/\\$//' | tr '\n' ' ')
-  (cd "$folder" && eval "$placeholders" && cargo metadata --locked --no-deps --format-version 1 >/dev/null) || return 1
-  rm -rf "$folder"
-}
+  cd "$folder" && eval "$placeholders" && cargo metadata --locked --no-deps --format-version 1 >/dev/null
+)
 
 part_files() {
   need shellcheck shellcheck

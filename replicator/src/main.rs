@@ -2,7 +2,7 @@
 
 /// Of librdkafka, too. What one thread allocates here another frees: records on librdkafka's threads, rows on a lane's. glibc
 /// keeps such memory for the thread that asked for it first: after a backlog 305 MB were held for 2 MB in use. This one gives
-/// back what has been free for ten seconds, and a drain takes the daemon a tenth less CPU with it.
+/// back what has been free for a second (.cargo/config.toml), and a drain takes the daemon a tenth less CPU with it.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -79,10 +79,30 @@ impl Fixture {
         Ok(row.get(0))
     }
 
+    /// Every account with its balance.
+    pub(crate) async fn accounts(&self) -> anyhow::Result<String> {
+        let sql = "SELECT coalesce(string_agg(id || '=' || balance, ' ' ORDER BY id), '') FROM accounts";
+        Ok(self.reader.query_one(sql, &[]).await?.get(0))
+    }
+
     pub(crate) async fn watermark(&self) -> anyhow::Result<String> {
         let row = self.reader.query_one("SELECT watermark::text FROM replicator.progress", &[]).await?;
         Ok(row.get(0))
     }
+}
+
+/// A replica on which no two accounts may have the same balance: account 1 has 1, account 2 has 2.
+async fn with_unique_balances() -> anyhow::Result<(Fixture, Client)> {
+    let mut f = Fixture::new().await?;
+    let superuser = f.cluster.connect(Role::Superuser).await?;
+    superuser.batch_execute("SET default_transaction_read_only = off").await?;
+    superuser.batch_execute("CREATE UNIQUE INDEX ON accounts (balance)").await?;
+    let accounts = vec![
+        f.change("accounts", Operation::Insert(f.account("1", Some("1"))?), 0)?,
+        f.change("accounts", Operation::Insert(f.account("2", Some("2"))?), 1)?,
+    ];
+    f.applier.apply(&[&transaction(0x100, accounts)]).await?;
+    Ok((f, superuser))
 }
 
 pub(crate) fn transaction(lsn: u64, changes: Vec<Change>) -> Parcel {
@@ -153,44 +173,25 @@ async fn a_row_that_the_replica_refuses_is_named_and_takes_its_whole_group_with_
 
 #[tokio::test]
 async fn a_unique_value_that_moves_through_a_third_is_applied_in_source_order() -> anyhow::Result<()> {
-    let mut f = Fixture::new().await?;
-    let superuser = f.cluster.connect(Role::Superuser).await?;
-    superuser.batch_execute("SET default_transaction_read_only = off").await?;
-    superuser.batch_execute("CREATE UNIQUE INDEX ON accounts (balance)").await?;
+    let (mut f, _superuser) = with_unique_balances().await?;
     let account = |id: &str, balance: &str| f.account(id, Some(balance));
-    let changes = vec![
-        f.change("accounts", Operation::Insert(account("1", "1")?), 0)?,
-        f.change("accounts", Operation::Insert(account("2", "2")?), 1)?,
-    ];
     let swap = vec![
         f.change("accounts", Operation::Update(account("1", "3")?), 2)?,
         f.change("accounts", Operation::Update(account("2", "1")?), 3)?,
         f.change("accounts", Operation::Update(account("1", "2")?), 4)?,
     ];
-    f.applier.apply(&[&transaction(0x100, changes)]).await?;
     // Folded it is one statement that takes 1's value before 1 has given it up.
     let applied = f.applier.apply(&[&transaction(0x200, swap)]).await?;
     assert!(applied.in_source_order);
-    let row = f
-        .reader
-        .query_one("SELECT string_agg(id || '=' || balance, ' ' ORDER BY id) FROM accounts", &[])
-        .await?;
-    assert_eq!(row.get::<_, &str>(0), "1=2.00 2=1.00");
+    assert_eq!(f.accounts().await?, "1=2.00 2=1.00");
     Ok(())
 }
 
 #[tokio::test]
 async fn only_the_table_whose_values_move_stands_apart_and_one_pipeline_is_enough_for_it()
 -> anyhow::Result<()> {
-    let mut f = Fixture::new().await?;
-    let superuser = f.cluster.connect(Role::Superuser).await?;
-    superuser.batch_execute("SET default_transaction_read_only = off").await?;
-    superuser.batch_execute("CREATE UNIQUE INDEX ON accounts (balance)").await?;
+    let (mut f, superuser) = with_unique_balances().await?;
     let account = |id: &str, balance: &str| f.account(id, Some(balance));
-    let first = vec![
-        f.change("accounts", Operation::Insert(account("1", "1")?), 0)?,
-        f.change("accounts", Operation::Insert(account("2", "2")?), 1)?,
-    ];
     let mut group = Vec::new();
     for n in 0..600_i64 {
         let mut changes = vec![f.change("transfers", Operation::Insert(f.transfer(n, "1")?), n)?];
@@ -206,7 +207,6 @@ async fn only_the_table_whose_values_move_stands_apart_and_one_pipeline_is_enoug
     let last = ["3", "1", "2"].into_iter().zip(["1", "2", "1"]);
     let last = last.map(|(balance, id)| f.change("accounts", Operation::Update(account(id, balance)?), 600));
     group.push(transaction(0x500, last.collect::<anyhow::Result<_>>()?));
-    f.applier.apply(&[&transaction(0x100, first)]).await?;
     // Every subtransaction that writes has a number, too.
     let next_xid = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint";
     let before: i64 = superuser.query_one(next_xid, &[]).await?.get(0);
@@ -216,9 +216,8 @@ async fn only_the_table_whose_values_move_stands_apart_and_one_pipeline_is_enoug
     let used = superuser.query_one(next_xid, &[]).await?.get::<_, i64>(0) - before;
     // The group as a whole; then the group again, its transfers, its accounts folded, its accounts in source order.
     assert!(used <= 5, "{used} transactions and subtransactions");
-    let sql = "SELECT string_agg(id || '=' || balance, ' ' ORDER BY id), (SELECT count(*) FROM transfers) FROM accounts";
-    let row = f.reader.query_one(sql, &[]).await?;
-    assert_eq!((row.get::<_, &str>(0), row.get::<_, i64>(1)), ("1=2.00 2=1.00", 600));
+    let transfers: i64 = f.reader.query_one("SELECT count(*) FROM transfers", &[]).await?.get(0);
+    assert_eq!((f.accounts().await?.as_str(), transfers), ("1=2.00 2=1.00", 600));
     Ok(())
 }
 

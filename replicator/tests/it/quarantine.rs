@@ -52,11 +52,6 @@ async fn entries(f: &Fixture) -> anyhow::Result<Vec<Entry>> {
     Ok(review::list(&session(f).await?).await?)
 }
 
-async fn accounts(f: &Fixture) -> anyhow::Result<String> {
-    let sql = "SELECT coalesce(string_agg(id || '=' || balance, ' ' ORDER BY id), '') FROM accounts";
-    Ok(f.reader.query_one(sql, &[]).await?.get(0))
-}
-
 async fn diverged(f: &Fixture) -> anyhow::Result<(i64, Vec<String>)> {
     let row = f.reader.query_one("SELECT quarantined, diverged FROM replicator.progress", &[]).await?;
     Ok((row.get(0), row.get(1)))
@@ -153,12 +148,12 @@ async fn changes_of_a_kept_row_follow_it_and_trying_again_applies_them_in_order(
     // Alone this update would make the row, and a later attempt at the insert would find it there.
     let second = transaction(0x200, vec![update(&f, "1", "5.00", 2)?, update(&f, "2", "2.00", 3)?]);
     assert_eq!(f.applier.apply(&[&second]).await?.quarantined, 1);
-    assert_eq!(accounts(&f).await?, "2=2.00");
+    assert_eq!(f.accounts().await?, "2=2.00");
     // Another daemon knows it, too.
     take_over(&mut f).await?;
     let third = transaction(0x300, vec![update(&f, "1", "6.00", 4)?, delete(&f, "2", 5)?]);
     assert_eq!(f.applier.apply(&[&third]).await?.quarantined, 1);
-    assert_eq!(accounts(&f).await?, "");
+    assert_eq!(f.accounts().await?, "");
     let found = entries(&f).await?;
     assert_eq!(found.iter().map(|e| e.offset).collect::<Vec<_>>(), [0, 2, 4]);
     assert!(found[1].message.contains("an earlier change of the same row"), "{}", found[1].message);
@@ -172,7 +167,7 @@ async fn changes_of_a_kept_row_follow_it_and_trying_again_applies_them_in_order(
     superuser.batch_execute("ALTER TABLE accounts DROP CONSTRAINT modest").await?;
     let again = review::retry(session(&f).await?, &[]).await?;
     assert_eq!((again.applied.len(), again.failed.len()), (3, 0), "{again:?}");
-    assert_eq!(accounts(&f).await?, "1=6.00");
+    assert_eq!(f.accounts().await?, "1=6.00");
     assert_eq!(diverged(&f).await?, (0, vec![]));
 
     // The daemon that applied meanwhile still holds the row back in its memory; it has to start again.
@@ -180,7 +175,7 @@ async fn changes_of_a_kept_row_follow_it_and_trying_again_applies_them_in_order(
     assert_eq!(error.disposition(), Disposition::Yield, "{error}");
     take_over(&mut f).await?;
     f.applier.apply(&[&transaction(0x400, vec![update(&f, "1", "7.00", 6)?])]).await?;
-    assert_eq!(accounts(&f).await?, "1=7.00");
+    assert_eq!(f.accounts().await?, "1=7.00");
     Ok(())
 }
 
@@ -191,7 +186,7 @@ async fn a_skipped_change_is_remembered_and_its_table_stays_diverged_until_it_is
     let parcel = transaction(0x100, vec![insert(&f, "1", TOO_MUCH, 0)?, update(&f, "1", "5.00", 1)?]);
     f.applier.apply(&[&parcel]).await?;
     // Folded the two are one insert of a modest balance: nothing was refused.
-    assert_eq!((accounts(&f).await?.as_str(), entries(&f).await?.len()), ("1=5.00", 0));
+    assert_eq!((f.accounts().await?.as_str(), entries(&f).await?.len()), ("1=5.00", 0));
     let parcel = transaction(0x200, vec![update(&f, "1", TOO_MUCH, 2)?]);
     f.applier.apply(&[&parcel]).await?;
     let id = entries(&f).await?[0].id;
@@ -205,7 +200,7 @@ async fn a_skipped_change_is_remembered_and_its_table_stays_diverged_until_it_is
     take_over(&mut f).await?;
     assert_eq!(f.applier.quarantine().diverged().count(), 1);
     f.applier.apply(&[&transaction(0x300, vec![update(&f, "1", "6.00", 3)?])]).await?;
-    assert_eq!(accounts(&f).await?, "1=6.00", "the row is free again");
+    assert_eq!(f.accounts().await?, "1=6.00", "the row is free again");
     superuser.batch_execute("SELECT replicator.settle('public', 'accounts', 'repaired', 'test')").await?;
     assert_eq!(diverged(&f).await?, (0, vec![]));
     Ok(())
@@ -223,7 +218,7 @@ async fn a_truncate_settles_what_is_kept_for_its_table() -> anyhow::Result<()> {
     changes.push(insert(&f, "1", "3.00", 3)?);
     let applied = f.applier.apply(&[&transaction(0x200, changes)]).await?;
     assert_eq!(applied.quarantined, 1, "the update before the truncate");
-    assert_eq!((accounts(&f).await?.as_str(), diverged(&f).await?), ("1=3.00", (0, vec![])));
+    assert_eq!((f.accounts().await?.as_str(), diverged(&f).await?), ("1=3.00", (0, vec![])));
     assert!(f.applier.quarantine().is_empty());
     Ok(())
 }
@@ -249,7 +244,7 @@ async fn a_change_without_its_row_is_kept_and_names_it() -> anyhow::Result<()> {
     let (mut f, _superuser) = keeping(100).await?;
     let partial = f.change("accounts", Operation::Update(f.account("9", None)?), 4)?;
     let applied = f.applier.apply(&[&transaction(0x100, vec![partial, insert(&f, "1", "1.00", 5)?])]).await?;
-    assert_eq!((applied.quarantined, accounts(&f).await?.as_str()), (1, "1=1.00"));
+    assert_eq!((applied.quarantined, f.accounts().await?.as_str()), (1, "1=1.00"));
     let entry = &entries(&f).await?[0];
     assert_eq!((entry.sqlstate.as_deref(), entry.offset), (None, 4));
     assert!(entry.message.contains("found no row with this id"), "{}", entry.message);
@@ -270,7 +265,7 @@ async fn changes_in_binary_are_kept_as_text_and_followed_by_key_all_the_same() -
     let follows = change_in_binary(&superuser, update(&f, "1", "6.00", 3)?).await?;
     let gone = change_in_binary(&superuser, delete(&f, "2", 4)?).await?;
     assert_eq!(f.applier.apply(&[&transaction(0x300, vec![follows, gone])]).await?.quarantined, 1);
-    assert_eq!(accounts(&f).await?, "");
+    assert_eq!(f.accounts().await?, "");
     let found = entries(&f).await?;
     assert_eq!(found.iter().map(|entry| entry.offset).collect::<Vec<_>>(), [0, 2, 3]);
     assert_eq!(found[0].key.as_deref(), Some("{\"id\":\"1\"}"));
@@ -279,7 +274,7 @@ async fn changes_in_binary_are_kept_as_text_and_followed_by_key_all_the_same() -
 
     superuser.batch_execute("ALTER TABLE accounts DROP CONSTRAINT modest").await?;
     let again = review::retry(session(&f).await?, &[]).await?;
-    assert_eq!((again.applied.len(), accounts(&f).await?.as_str()), (3, "1=6.00"));
+    assert_eq!((again.applied.len(), f.accounts().await?.as_str()), (3, "1=6.00"));
     Ok(())
 }
 
@@ -312,7 +307,7 @@ async fn a_large_transaction_keeps_what_it_must_and_forgets_it_when_it_is_given_
     let ParcelEnd::Commit(point) = transaction(0x300, vec![]).end else { unreachable!("it commits") };
     let applied = f.applier.commit_open(&point).await?;
     assert_eq!((applied.changes, applied.quarantined), (3, 2));
-    assert_eq!(accounts(&f).await?, "1=1.00", "the row of the given-up attempt is not held back");
+    assert_eq!(f.accounts().await?, "1=1.00", "the row of the given-up attempt is not held back");
     let found = entries(&f).await?;
     assert!(found.iter().all(|e| e.commit_lsn.as_deref() == Some("0/300") && e.xid == Some(7)), "{found:?}");
     Ok(())

@@ -11,9 +11,9 @@ use std::ops::Range;
 use super::one_by_one::RowWas;
 use super::{Applier, Outcome, Refused};
 use crate::plan::{Step, StepKind, plan, plan_in_source_order};
+use crate::replica::ReplicaError;
 use crate::replica::quarantine::Why;
 use crate::replica::schema_change::Cause;
-use crate::replica::{Disposition, ReplicaError};
 use crate::vocabulary::change::{Change, Operation};
 use crate::vocabulary::schema::TableName;
 
@@ -157,19 +157,34 @@ impl Applier {
         changes: &[&Change],
         steps: &[Step<'_>],
     ) -> Result<Result<(), Option<TableName>>, ReplicaError> {
-        match self.run_steps("SAVEPOINT piece", steps, changes).await {
-            Ok(()) => {
-                self.execute("RELEASE SAVEPOINT piece", "release the savepoint").await?;
-                Ok(Ok(()))
+        let ran = self.run_steps("SAVEPOINT piece", steps, changes).await;
+        let ended = self.end_savepoint("piece", ran).await?;
+        Ok(ended.map_err(|Refused { error, table }| {
+            tracing::debug!(%error, changes = changes.len(), "a piece does not go through");
+            table
+        }))
+    }
+
+    /// Releases a savepoint, or goes back to it: after a failure of the data, which is the inner result, the transaction is as it
+    /// was.
+    ///
+    /// # Errors
+    /// Every other failure; the transaction is lost with it.
+    async fn end_savepoint<T>(
+        &self,
+        name: &str,
+        ran: Result<T, Refused>,
+    ) -> Result<Result<T, Refused>, ReplicaError> {
+        let release = format!("RELEASE SAVEPOINT {name}");
+        match &ran {
+            Ok(_) => self.execute(&release, "release the savepoint").await?,
+            Err(refused) if refused.error.may_be_due_to_folding() => {
+                let back = format!("ROLLBACK TO SAVEPOINT {name}; {release}");
+                self.execute(&back, "go back to the savepoint").await?;
             }
-            Err(Refused { error, table }) if error.may_be_due_to_folding() => {
-                tracing::debug!(%error, changes = changes.len(), "a piece does not go through");
-                let back = "ROLLBACK TO SAVEPOINT piece; RELEASE SAVEPOINT piece";
-                self.execute(back, "go back to the savepoint").await?;
-                Ok(Err(table))
-            }
-            Err(refused) => Err(refused.error),
+            Err(_) => return ran.map(Ok).map_err(|refused| refused.error),
         }
+        Ok(ran)
     }
 
     /// One statement per change, each awaited, so that a failure names its record.
@@ -222,18 +237,8 @@ impl Applier {
         step: &Step<'_>,
     ) -> Result<Result<RowWas, ReplicaError>, ReplicaError> {
         self.execute("SAVEPOINT one", "set a savepoint").await?;
-        match self.run_change(change, step).await {
-            Ok(row_was) => {
-                self.execute("RELEASE SAVEPOINT one", "release the savepoint").await?;
-                Ok(Ok(row_was))
-            }
-            Err(error) if error.disposition() == Disposition::Data => {
-                let back = "ROLLBACK TO SAVEPOINT one; RELEASE SAVEPOINT one";
-                self.execute(back, "go back to the savepoint").await?;
-                Ok(Err(error))
-            }
-            Err(error) => Err(error),
-        }
+        let ran = self.run_change(change, step).await.map_err(Refused::from);
+        Ok(self.end_savepoint("one", ran).await?.map_err(|refused| refused.error))
     }
 
     /// Runs one change. The inner result is a failure that the quarantine takes; then nothing of the change has happened.
