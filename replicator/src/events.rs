@@ -52,9 +52,6 @@ pub struct Transaction {
     pub lsn: String,
     /// When the leader committed it, in milliseconds since 1970 by the leader's clock.
     pub committed_at_ms: i64,
-    /// When the walsender, or the connector, sent it on, in milliseconds since 1970 by the clock over there
-    /// ([`Passage::sent_at_ms`]); none where that is not known.
-    pub sent_at_ms: Option<i64>,
     /// How many changes of which kind, by table and operation. Of a transaction that came in parts only the last part's.
     pub tables: BTreeMap<String, BTreeMap<&'static str, usize>>,
     /// Whether `tables` is all of it.
@@ -70,6 +67,9 @@ pub struct Arrival {
     pub lsn: String,
     /// The replica.
     pub replica: String,
+    /// When the walsender, or the connector, sent it on, in milliseconds since 1970 by the clock over there
+    /// ([`Passage::sent_at_ms`]); none where that is not known. Here, because replicas on different lanes have different walsenders.
+    pub sent_at_ms: Option<i64>,
     /// When all of it had been read for this replica, in milliseconds since 1970 by this host's clock.
     pub read_at_ms: Option<i64>,
     /// When it became visible there, in milliseconds since 1970 by this host's clock.
@@ -116,15 +116,16 @@ impl Feed {
             let verdict = choice.decide(committed.lsn, at_ms);
             drop(choice);
             if let Verdict::First { left_out } = verdict {
-                let Passage { sent_at_ms, .. } = point.passage;
-                let told = Transaction { sent_at_ms, complete, left_out, ..describe(committed, parcel) };
+                let told = Transaction { complete, left_out, ..describe(committed, parcel) };
                 self.send(Event::Transaction(told));
             }
             if verdict != Verdict::LeftOut {
+                let Passage { sent_at_ms, read_at_ms } = point.passage;
                 self.send(Event::Applied(Arrival {
                     lsn: committed.lsn.to_string(),
                     replica: replica.to_owned(),
-                    read_at_ms: point.passage.read_at_ms,
+                    sent_at_ms,
+                    read_at_ms,
                     applied_at_ms: at_ms,
                 }));
             }
@@ -147,7 +148,6 @@ fn describe(committed: Committed, parcel: &Parcel) -> Transaction {
         xid: committed.xid.0,
         lsn: committed.lsn.to_string(),
         committed_at_ms: committed.committed_at_ms,
-        sent_at_ms: None,
         tables,
         complete: true,
         left_out: 0,
@@ -202,6 +202,25 @@ mod tests {
     use super::*;
     use crate::vocabulary::lsn::{Lsn, Xid};
     use crate::vocabulary::parcel::CommitPoint;
+
+    #[test]
+    fn an_arrival_tells_the_way_of_its_own_lane() {
+        let feed = Feed::default();
+        let mut events = feed.subscribe();
+        for (replica, sent_at_ms) in [("replica-1", Some(7)), ("replica-2", Some(9)), ("replica-3", None)] {
+            let mut parcel = parcel(20);
+            let point = parcel.commit_point_mut().unwrap();
+            point.passage = Passage { sent_at_ms, read_at_ms: sent_at_ms.map(|sent| sent + 1) };
+            feed.applied(replica, [&parcel].into_iter(), true);
+        }
+        let mut told = Vec::new();
+        while let Ok(event) = events.try_recv() {
+            if let Event::Applied(Arrival { sent_at_ms, read_at_ms, .. }) = event {
+                told.push((sent_at_ms, read_at_ms));
+            }
+        }
+        assert_eq!(told, [(Some(7), Some(8)), (Some(9), Some(10)), (None, None)]);
+    }
 
     fn parcel(lsn: u64) -> Parcel {
         let committed = Committed { xid: Xid(7), lsn: CommitLsn(Lsn(lsn)), committed_at_ms: 5 };

@@ -22,8 +22,6 @@ pub struct Transaction {
     pub lsn: String,
     /// When the leader committed it, in milliseconds since 1970.
     pub committed_at_ms: i64,
-    /// When it was sent on, by the leader's walsender or by the connector to the broker; `None` where nobody tells.
-    pub sent_at_ms: Option<i64>,
     /// How many changes of which kind, by table and operation.
     pub tables: BTreeMap<String, BTreeMap<String, u64>>,
     /// Whether `tables` is all of it.
@@ -35,11 +33,14 @@ pub struct Transaction {
     pub arrived: Vec<Arrived>,
 }
 
-/// A replica shows a transaction. Times are in milliseconds since 1970, by the replicator's clock.
+/// A replica shows a transaction. Times are in milliseconds since 1970, by the replicator's clock where nothing else is said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arrived {
     /// The replica.
     pub replica: String,
+    /// When it was sent on to the replica's lane, by the leader's walsender, or to the broker by the connector, by the clock over
+    /// there; `None` where nobody tells.
+    pub sent_at_ms: Option<i64>,
     /// When the replicator had read all of the transaction for it; `None` where it does not tell.
     pub read_at_ms: Option<i64>,
     /// When it became visible.
@@ -82,6 +83,7 @@ impl Transaction {
 struct Applied {
     lsn: String,
     replica: String,
+    sent_at_ms: Option<i64>,
     read_at_ms: Option<i64>,
     applied_at_ms: i64,
 }
@@ -108,8 +110,8 @@ impl Changes {
                     return;
                 };
                 if transaction.delay(&applied.replica).is_none() {
-                    let Applied { replica, read_at_ms, applied_at_ms, .. } = applied;
-                    transaction.arrived.push(Arrived { replica, read_at_ms, applied_at_ms });
+                    let Applied { replica, sent_at_ms, read_at_ms, applied_at_ms, .. } = applied;
+                    transaction.arrived.push(Arrived { replica, sent_at_ms, read_at_ms, applied_at_ms });
                 }
             }
             _ => {}

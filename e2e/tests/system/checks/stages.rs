@@ -25,7 +25,7 @@ pub(super) async fn plausible(system: Rc<System>) -> anyhow::Result<()> {
         let (status, body) = web::send(&system, "POST", "/api/posts", &post).await?;
         ensure!(status == 201, "POST /api/posts answered {status}: {body}");
     }
-    let (mut text, mut sent, mut seen) = (String::new(), HashMap::new(), Vec::new());
+    let (mut text, mut commits, mut seen) = (String::new(), HashMap::new(), Vec::new());
     let until = Instant::now() + Duration::from_secs(60);
     while seen.len() < WRITES * REPLICAS.len() {
         let chunk = timeout_at(until, stream.chunk()).await.context("wait for what is told")??;
@@ -35,9 +35,11 @@ pub(super) async fn plausible(system: Rc<System>) -> anyhow::Result<()> {
             let data: Value = data.map(serde_json::from_str).transpose()?.unwrap_or_default();
             let lsn = data["lsn"].as_str().unwrap_or_default().to_owned();
             if data["tables"]["public.posts"].is_object() {
-                sent.insert(lsn, (moment(&data, "committed_at_ms")?, moment(&data, "sent_at_ms")?));
-            } else if let Some((committed, sent)) = sent.get(&lsn) {
-                seen.push([*committed, *sent, moment(&data, "read_at_ms")?, moment(&data, "applied_at_ms")?]);
+                commits.insert(lsn, moment(&data, "committed_at_ms")?);
+            } else if let Some(committed) = commits.get(&lsn) {
+                let [sent, read, applied] =
+                    ["sent_at_ms", "read_at_ms", "applied_at_ms"].map(|name| moment(&data, name));
+                seen.push([*committed, sent?, read?, applied?]);
             }
             text = rest.to_owned();
         }

@@ -51,11 +51,11 @@ struct Way<'a> {
 
 impl Way<'_> {
     fn capture(&self) -> Option<i64> {
-        Some(self.transaction.sent_at_ms? - self.transaction.committed_at_ms)
+        Some(self.here.sent_at_ms? - self.transaction.committed_at_ms)
     }
 
     fn carry(&self) -> Option<i64> {
-        Some(self.here.read_at_ms? - self.transaction.sent_at_ms?)
+        Some(self.here.read_at_ms? - self.here.sent_at_ms?)
     }
 
     fn apply(&self) -> Option<i64> {
@@ -107,10 +107,11 @@ mod tests {
 
     use super::*;
 
-    /// Committed at 1000, sent on then, and on each replica read and shown then.
-    fn transaction(sent: Option<i64>, arrived: &[(&str, Option<i64>, i64)]) -> Transaction {
-        let arrived = arrived.iter().map(|(replica, read_at_ms, applied_at_ms)| Arrived {
+    /// Committed at 1000, and for each replica sent on, read and shown then.
+    fn transaction(arrived: &[(&str, Option<i64>, Option<i64>, i64)]) -> Transaction {
+        let arrived = arrived.iter().map(|(replica, sent_at_ms, read_at_ms, applied_at_ms)| Arrived {
             replica: (*replica).to_owned(),
+            sent_at_ms: *sent_at_ms,
             read_at_ms: *read_at_ms,
             applied_at_ms: *applied_at_ms,
         });
@@ -118,7 +119,6 @@ mod tests {
             xid: 1,
             lsn: "0/1".to_owned(),
             committed_at_ms: 1000,
-            sent_at_ms: sent,
             tables: BTreeMap::new(),
             complete: true,
             left_out: 0,
@@ -133,10 +133,17 @@ mod tests {
     #[test]
     fn each_stage_begins_where_the_one_before_it_ends() {
         let transactions = [
-            transaction(Some(1004), &[("replica-1", Some(1006), 1007), ("replica-2", Some(1006), 1009)]),
-            transaction(Some(1010), &[("replica-2", Some(1011), 1041), ("replica-1", Some(1011), 1012)]),
-            transaction(Some(1002), &[("replica-2", Some(1007), 1008)]),
-            transaction(Some(1900), &[("replica-1", Some(1901), 1902)]),
+            // The first by a lane of its own, to which the leader sent earlier.
+            transaction(&[
+                ("replica-1", Some(1001), Some(1003), 1007),
+                ("replica-2", Some(1004), Some(1006), 1009),
+            ]),
+            transaction(&[
+                ("replica-2", Some(1010), Some(1011), 1041),
+                ("replica-1", Some(1010), Some(1011), 1012),
+            ]),
+            transaction(&[("replica-2", Some(1002), Some(1007), 1008)]),
+            transaction(&[("replica-1", Some(1900), Some(1901), 1902)]),
         ];
         let stages = Stages::of(transactions.iter(), "replica-2").unwrap();
         let expected = Stages {
@@ -155,18 +162,18 @@ mod tests {
 
     #[test]
     fn what_is_not_told_is_not_known_and_is_no_zero() {
-        let only_ends = [transaction(None, &[("replica-1", None, 1012)])];
+        let only_ends = [transaction(&[("replica-1", None, None, 1012)])];
         let stages = Stages::of(only_ends.iter(), "replica-1").unwrap();
         assert_eq!((stages.capture, stages.carry, stages.apply, stages.shares()), (None, None, None, None));
         assert_eq!(stages.total, spread(12, 12));
-        let unsent = [transaction(None, &[("replica-1", Some(1010), 1012)])];
+        let unsent = [transaction(&[("replica-1", None, Some(1010), 1012)])];
         let stages = Stages::of(unsent.iter(), "replica-1").unwrap();
         assert_eq!((stages.carry, stages.apply), (None, Some(spread(2, 2))));
     }
 
     #[test]
     fn clocks_that_differ_are_told_of() {
-        let behind = [transaction(Some(993), &[("replica-1", Some(1003), 1004)])];
+        let behind = [transaction(&[("replica-1", Some(993), Some(1003), 1004)])];
         let stages = Stages::of(behind.iter(), "replica-1").unwrap();
         assert_eq!((stages.capture, stages.skew), (Some(spread(0, 0)), Some(7)));
         assert_eq!(stages.total, spread(4, 4));
@@ -174,8 +181,8 @@ mod tests {
 
     #[test]
     fn only_the_latest_count_and_nothing_is_made_of_nothing() {
-        let old = (0..LATEST).map(|_| transaction(None, &[("replica-1", None, 1001)]));
-        let transactions: Vec<_> = old.chain([transaction(None, &[("replica-1", None, 6000)])]).collect();
+        let old = (0..LATEST).map(|_| transaction(&[("replica-1", None, None, 1001)]));
+        let transactions: Vec<_> = old.chain([transaction(&[("replica-1", None, None, 6000)])]).collect();
         let stages = Stages::of(transactions.iter(), "replica-1").unwrap();
         assert_eq!((stages.count, stages.total.most), (LATEST, 1));
         assert_eq!(Stages::of(transactions.iter(), "replica-2"), None);
