@@ -192,6 +192,7 @@ impl Worker {
                 tracing::info!("{error}");
                 self.streaming.resume();
             }
+            Err(WorkerError::Lane(error @ LaneError::TablesChanged)) => tracing::info!("{error}"),
             Err(WorkerError::Lane(LaneError::ReadAgain { repeated })) => {
                 self.repeats.push(*repeated);
                 return ended;
@@ -345,6 +346,9 @@ impl Worker {
                 if !course.streams() && self.streaming.is_over(point, Instant::now()) {
                     return Err(LaneError::StreamsAgain.into());
                 }
+                if course.meets_other_tables() && self.have_tables_changed(applier, course).await? {
+                    return Err(LaneError::TablesChanged.into());
+                }
             }
             drop(reached);
             if next.is_none() {
@@ -355,6 +359,12 @@ impl Worker {
         applier.discard_open().await?;
         sides.discard(applier).await?;
         Ok(course.ended().await?)
+    }
+
+    /// Whether the replica's tables are others than the lane knows.
+    async fn have_tables_changed(&self, applier: &Applier, course: &Course) -> Result<bool, ReplicaError> {
+        let now = self.schema.complete(catalog::load(applier.client()).await?);
+        Ok(now != **course.catalog())
     }
 
     /// Applies a parcel of a transaction that runs on the leader. Whether that one has been committed with it.

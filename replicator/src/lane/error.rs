@@ -65,6 +65,10 @@ pub enum LaneError {
     /// The transaction for which streaming was given up is over. Not a fault: the next lane streams again.
     #[error("transactions are streamed again")]
     StreamsAgain,
+    /// The replica's tables have changed since they were read, without a change of the leader's that told of it. Not a fault: they
+    /// are read again, so that it can share a lane with replicas that know them.
+    #[error("the replica's tables are not what they were; reading with what they are now")]
+    TablesChanged,
     /// The replica kept the others of its lane waiting. Not a fault: it goes on in a lane of its own.
     #[error("slower than the other replicas; reading alone until it has caught up")]
     Detached,
@@ -95,6 +99,7 @@ impl LaneError {
             | LaneError::Unstreamable { .. }
             | LaneError::NotPortable { .. }
             | LaneError::StreamsAgain
+            | LaneError::TablesChanged
             | LaneError::Detached
             | LaneError::Stopped => true,
             LaneError::Postgres(error) => error.is_outage(),
@@ -122,6 +127,7 @@ impl LaneError {
             | LaneError::Unstreamable { .. }
             | LaneError::NotPortable { .. }
             | LaneError::StreamsAgain
+            | LaneError::TablesChanged
             | LaneError::Detached
             | LaneError::Stopped => "Nothing to do.".to_owned(),
             LaneError::Panic(_) => "Report it, with the log's lines before this one.".to_owned(),

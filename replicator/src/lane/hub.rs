@@ -185,6 +185,12 @@ impl Hub {
         Some(Candidate { lane: best, position })
     }
 
+    /// The newest running lane for replicas with other tables than this feed's, by its number.
+    pub fn newest_with_other_tables(&self, feed: &Feed) -> Option<u64> {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.running().filter(|lane| !lane.knows(&feed.lane.catalog)).map(|lane| lane.id).max()
+    }
+
     fn running(&self, catalog: &Arc<Catalog>) -> Vec<Arc<Handle>> {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         lanes.of(catalog).map(Arc::clone).collect()
@@ -263,16 +269,23 @@ async fn run<R: Reader>(
 }
 
 impl Lanes {
+    fn running(&mut self) -> impl Iterator<Item = &Arc<Handle>> {
+        self.running.retain(|lane| lane.ending.borrow().is_none());
+        self.running.iter()
+    }
+
     /// The running lanes that decode for replicas with this catalog.
     fn of<'a>(&'a mut self, catalog: &'a Arc<Catalog>) -> impl Iterator<Item = &'a Arc<Handle>> {
-        self.running.retain(|lane| lane.ending.borrow().is_none());
-        self.running
-            .iter()
-            .filter(move |lane| Arc::ptr_eq(&lane.catalog, catalog) || lane.catalog == *catalog)
+        self.running().filter(move |lane| lane.knows(catalog))
     }
 }
 
 impl Handle {
+    /// Whether it decodes for replicas with this catalog.
+    fn knows(&self, catalog: &Arc<Catalog>) -> bool {
+        Arc::ptr_eq(&self.catalog, catalog) || self.catalog == *catalog
+    }
+
     async fn join(self: Arc<Self>, start: LaneStart, catches_up: bool, status: &StatusCell) -> Asked {
         let (sender, answer) = oneshot::channel();
         let join = Join { start, catches_up, status: status.clone(), answer: sender };

@@ -130,6 +130,11 @@ impl Applier {
         self.session.release().await
     }
 
+    /// The driver's client of the session that it writes with.
+    pub fn client(&self) -> &tokio_postgres::Client {
+        self.session.client()
+    }
+
     /// The session that it writes with.
     pub(super) fn session(&self) -> &Session {
         &self.session

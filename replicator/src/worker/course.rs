@@ -32,6 +32,10 @@ pub(super) struct Course {
     feed: Feed,
     change: Change,
     looked_at: Instant,
+    /// The newest lane for other tables that has been seen.
+    seen_with_other_tables: Option<u64>,
+    /// Whether it has been seen since that was asked last.
+    meets_other_tables: bool,
 }
 
 /// How far a change of lanes is.
@@ -62,7 +66,16 @@ impl Course {
         status: StatusCell,
     ) -> Result<Self, LaneError> {
         let feed = hub.feed(start.clone(), &status).await?;
-        Ok(Course { hub, status, start, feed, change: Change::None, looked_at: Instant::now() })
+        Ok(Course {
+            hub,
+            status,
+            start,
+            feed,
+            change: Change::None,
+            looked_at: Instant::now(),
+            seen_with_other_tables: None,
+            meets_other_tables: false,
+        })
     }
 
     /// The partitions of the present lane.
@@ -93,6 +106,12 @@ impl Course {
         self.feed.ended().await
     }
 
+    /// Whether, since this was asked last, a lane was seen for a replica with other tables. Then this replica's may be others now,
+    /// too: nobody tells when a table is made on replicas, or dropped there, that the leader does not know.
+    pub(super) fn meets_other_tables(&mut self) -> bool {
+        std::mem::take(&mut self.meets_other_tables)
+    }
+
     /// The commit point that must not be passed in one go, because another lane takes over there.
     pub(super) fn turning_point(&self) -> Option<CommitLsn> {
         match &self.change {
@@ -119,6 +138,7 @@ impl Course {
         self.change = match std::mem::replace(&mut self.change, Change::None) {
             Change::None if self.looked_at.elapsed() >= LOOK => {
                 self.looked_at = Instant::now();
+                self.look_for_other_tables();
                 self.hub.better_than(&self.feed).map_or(Change::None, Change::Seen)
             }
             Change::Seen(candidate) if watermark >= candidate.position => {
@@ -136,6 +156,14 @@ impl Course {
             },
             same => same,
         };
+    }
+
+    fn look_for_other_tables(&mut self) {
+        let newest = self.hub.newest_with_other_tables(&self.feed);
+        // Ordered so that none is less than any: lanes are numbered as they come.
+        if newest > self.seen_with_other_tables {
+            (self.seen_with_other_tables, self.meets_other_tables) = (newest, true);
+        }
     }
 
     fn change_over(&mut self) -> bool {

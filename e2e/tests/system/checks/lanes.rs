@@ -1,4 +1,5 @@
-//! Replicas that stand at the same place are read for once; one that hangs leaves, and comes back when it has caught up.
+//! Replicas that stand at the same place are read for once; one that hangs leaves, and comes back when it has caught up. Also when
+//! it finds other tables then than the others know of.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -58,9 +59,20 @@ async fn write(leader: &Client) -> anyhow::Result<()> {
     Ok(())
 }
 
+async fn on_each_replica(system: &System, sql: &str) -> anyhow::Result<()> {
+    for name in REPLICAS {
+        let replica = system.connect(name, Login::Owner).await?;
+        replica.batch_execute("SET default_transaction_read_only = off").await?;
+        replica.batch_execute(sql).await.with_context(|| format!("{sql} on {name}"))?;
+    }
+    Ok(())
+}
+
 pub(super) async fn shared(system: Rc<System>) -> anyhow::Result<()> {
     let leader = system.connect("leader", Login::Owner).await?;
     await_one_lane(&system, &leader).await?;
+    // A table of theirs alone, of which the stream says nothing. The one that comes back finds it; the others have to look.
+    on_each_replica(&system, "CREATE TABLE public.of_replicas_alone (n int)").await?;
     let before = detached(&system, REPLICAS[1]).await?;
     system.service("pause", REPLICAS[1]).await?;
     let others_went_on = async {
@@ -94,6 +106,7 @@ pub(super) async fn shared(system: Rc<System>) -> anyhow::Result<()> {
     let lanes = lanes(&system).await?;
     ensure!(lanes[0] == lanes[2], "the two that went on share a lane: {lanes:?}");
     await_one_lane(&system, &leader).await?;
+    on_each_replica(&system, "DROP TABLE public.of_replicas_alone").await?;
     println!("  equal on the leader and three replicas: {}", system.assert_equal().await?);
     leader.execute("DELETE FROM public.posts WHERE user_id = $1", &[&USER]).await?;
     Ok(())
