@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use self::one_by_one::missing_row;
 use self::open::OpenTransaction;
-use self::pipeline::{Answer, Ready, in_order, simple};
+use self::pipeline::{Answer, Ready, in_order, send_whole, simple, whole};
 use self::recover::Kept;
 pub use self::technique::Cutoffs;
 use self::technique::{Request, requests};
@@ -206,13 +206,12 @@ impl Applier {
     async fn apply_folded(&mut self, changes: &[&Change], advance: &Advance) -> Result<(), Refused> {
         let steps = plan(changes);
         let wanted = self.wanted(&steps);
-        if let [request] = wanted.as_slice()
-            && let Some(lone) = request.lone()
-            && advance.is_one_statement()
+        if advance.is_one_statement()
+            && let Some(statement) = whole(&mut self.session, &wanted).await?
         {
-            let ready = Ready::new(&mut self.session, lone).await?;
-            let parameters = self.checkpoint.parameters(advance, &self.names);
-            return Ok(ready.send_with(&self.session, parameters).await?);
+            let checkpoint = self.checkpoint.parameters(advance, &self.names);
+            let sent = send_whole(&self.session, &statement, &wanted, checkpoint).await;
+            return sent.map_err(|error| Refused { error, table: only_table(&wanted) });
         }
         let requests = self.prepare(wanted).await?;
         let counted = requests.iter().any(|r| r.request().must_touch().is_some());
@@ -472,6 +471,13 @@ async fn answers(sent: Vec<Answer<'_>>, requests: &[Ready<'_>], before: usize) -
         let request = (before + position).checked_sub(1).and_then(|index| requests.get(index));
         Refused { error, table: request.and_then(|ready| ready.request().table_name()) }
     })
+}
+
+/// The table that all of these requests are for.
+fn only_table(requests: &[Request<'_>]) -> Option<TableName> {
+    let (first, others) = requests.split_first()?;
+    let name = first.table_name()?;
+    others.iter().all(|other| other.table().is_some_and(|table| table.name == name)).then_some(name)
 }
 
 /// The error of a statement that found fewer rows than it names: it has not done what the leader did.

@@ -4,12 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Statement};
 
 use super::ReplicaError;
 use super::connection::{CONNECT_SECONDS, Connection, TEXT_FORM};
-use super::sql::{self, Shape, Stage, Verb};
+use super::sql::{self, Part, Shape, Stage, Verb};
 use crate::vocabulary::row::Form;
 use crate::vocabulary::schema::Table;
 
@@ -51,11 +50,30 @@ const RIVALS_WAIT: &str = "SET lock_timeout = '1s'";
 /// The lock timeout of [`SETTINGS`].
 const ALONE_WAITS: &str = "SET lock_timeout = '10s'";
 
+/// A statement for a whole transaction is prepared when it is wanted for so many-th time: until then its parts go one by one,
+/// which costs no round trip and no plan.
+const WORTH_PREPARING: u32 = 8;
+
+/// So many are remembered. A workload of which no two transactions are alike must not fill the server's memory with plans.
+const WHOLES: usize = 128;
+
+/// What a statement is cached under: its table, what it does there, and how its values come.
+pub(super) type StatementKey = (Arc<str>, Shape, Form);
+
+/// A statement for a whole transaction.
+#[derive(Debug)]
+enum Whole {
+    /// It was wanted so many times.
+    Wanted(u32),
+    Prepared(Statement),
+}
+
 /// A connection that applies.
 #[derive(Debug)]
 pub struct Session {
     connection: Connection,
-    statements: HashMap<(Arc<str>, Shape, Form), Statement>,
+    statements: HashMap<StatementKey, Statement>,
+    wholes: HashMap<Vec<StatementKey>, Whole>,
     stages: HashMap<(Arc<str>, Verb), Stage>,
     may_stage: bool,
 }
@@ -113,7 +131,13 @@ impl Session {
         connection.batch_execute(&format!("{TEXT_FORM}{SETTINGS}")).await.map_err(failed)?;
         let may = "SELECT has_database_privilege(current_database(), 'TEMPORARY')";
         let may_stage = connection.query_one(may, &[]).await.map_err(failed)?.get(0);
-        Ok(Session { connection, statements: HashMap::new(), stages: HashMap::new(), may_stage })
+        Ok(Session {
+            connection,
+            statements: HashMap::new(),
+            wholes: HashMap::new(),
+            stages: HashMap::new(),
+            may_stage,
+        })
     }
 
     /// The driver's client.
@@ -144,16 +168,40 @@ impl Session {
             }
             None => Stage::default(),
         };
-        let (sql, parameters) = shape.sql(table, stage, form);
-        let types = match form {
-            Form::Text if shape.takes_arrays() => vec![Type::TEXT_ARRAY; parameters],
-            Form::Text => vec![Type::TEXT; parameters],
-            // Each is cast to its column's type, and that is what the server takes it for.
-            Form::Binary => vec![],
-        };
-        let statement = self.connection.prepare_typed(&sql, &types).await.map_err(failed)?;
+        // Each parameter is cast, and what it is cast to first is what the server takes it for.
+        let statement = self.connection.prepare(&shape.sql(table, stage, form)).await.map_err(failed)?;
         self.statements.insert(key, statement.clone());
         Ok(statement)
+    }
+
+    /// The statement of these parts together with the checkpoint; none while it is not worth preparing. A single part always is.
+    ///
+    /// # Errors
+    /// As [`Session::prepare`].
+    pub(super) async fn prepare_whole(
+        &mut self,
+        key: Vec<StatementKey>,
+        parts: &[Part<'_>],
+    ) -> Result<Option<Statement>, ReplicaError> {
+        let wanted = match self.wholes.get_mut(&key) {
+            Some(Whole::Prepared(statement)) => return Ok(Some(statement.clone())),
+            Some(Whole::Wanted(times)) => {
+                *times += 1;
+                *times
+            }
+            None => 1,
+        };
+        if !self.wholes.contains_key(&key) && self.wholes.len() == WHOLES {
+            self.wholes.clear();
+        }
+        if wanted < WORTH_PREPARING && parts.len() > 1 {
+            self.wholes.insert(key, Whole::Wanted(wanted));
+            return Ok(None);
+        }
+        let failed = |source| ReplicaError::Postgres { action: "prepare a statement", source };
+        let statement = self.connection.prepare(&sql::whole(parts)).await.map_err(failed)?;
+        self.wholes.insert(key, Whole::Prepared(statement.clone()));
+        Ok(Some(statement))
     }
 
     /// Whether the role may create temporary tables. PostgreSQL allows it to everyone; a hardened database may not.

@@ -3,6 +3,9 @@
 //! Values travel as text and become the column's type on the server, or in binary as that type: so PostgreSQL's own input or
 //! receive functions read them, and what the leader gave out and what the replica stores can't differ by a conversion of ours.
 
+mod whole;
+
+pub(super) use self::whole::{Part, whole};
 use crate::plan::{ColumnSet, StepKind};
 use crate::vocabulary::row::Form;
 use crate::vocabulary::schema::{Table, TableName};
@@ -26,8 +29,6 @@ pub(super) enum Shape {
     One(Verb),
     /// The same, but fails unless it touched one row: what is sent behind it need not wait for its answer.
     OneChecked(Verb),
-    /// The same with the checkpoint's parameters behind them: a transaction in one statement.
-    Lone(Verb),
     /// Each parameter is a column, with an element per row.
     Arrays(Verb),
     /// The same, but fails unless it touched as many rows as it was given.
@@ -47,8 +48,10 @@ pub(super) struct Stage(pub(super) usize);
 /// How the values of a row are written in a statement.
 #[derive(Debug, Clone, Copy)]
 enum Values<'a> {
-    One(&'a [usize], Form),
-    Arrays(&'a [usize], Form),
+    /// The last number is that of the parameters before them.
+    One(&'a [usize], Form, usize),
+    /// Likewise.
+    Arrays(&'a [usize], Form, usize),
     Stage(&'a [usize], Stage),
 }
 
@@ -88,9 +91,9 @@ impl Verb {
             Verb::Upsert(_) => (insert(table, values, &on_conflict(table, values)), parameters),
             Verb::Update(_) => (update(table, values), parameters),
             Verb::Delete => (delete(table, values), parameters),
-            Verb::Rekey(columns) => rekey(table, columns, form),
-            Verb::UpdateKeyless(columns) => update_keyless(table, columns, form),
-            Verb::DeleteKeyless => delete_keyless(table, form),
+            Verb::Rekey(columns) => rekey(table, columns, form, values.before()),
+            Verb::UpdateKeyless(columns) => update_keyless(table, columns, form, values.before()),
+            Verb::DeleteKeyless => delete_keyless(table, form, values.before()),
         }
     }
 }
@@ -107,7 +110,6 @@ impl Shape {
             Shape::Copy(columns) => columns.iter().collect(),
             Shape::One(verb)
             | Shape::OneChecked(verb)
-            | Shape::Lone(verb)
             | Shape::Arrays(verb)
             | Shape::ArraysChecked(verb)
             | Shape::FillStage(verb)
@@ -123,28 +125,19 @@ impl Shape {
         }
     }
 
-    /// The statement and how many parameters it has. `stage` is the one that [`stage`] creates for the verb, `form` that of the
-    /// values.
-    pub(super) fn sql(&self, table: &Table, stage: Stage, form: Form) -> (String, usize) {
+    /// The statement. `stage` is the one that [`stage`] creates for the verb, `form` that of the values.
+    pub(super) fn sql(&self, table: &Table, stage: Stage, form: Form) -> String {
         let columns = &self.columns(table);
         match self {
-            Shape::One(verb) => verb.sql(table, Values::One(columns, form), form),
-            Shape::OneChecked(verb) => {
-                let (sql, parameters) = verb.sql(table, Values::One(columns, form), form);
-                (checked(&sql, "1"), parameters)
-            }
-            Shape::Lone(verb) => {
-                let (sql, parameters) = verb.sql(table, Values::One(columns, form), form);
-                (lone(&sql, parameters), parameters + ADVANCE_PARAMETERS)
-            }
-            Shape::Arrays(verb) => verb.sql(table, Values::Arrays(columns, form), form),
+            Shape::One(verb) => verb.sql(table, Values::One(columns, form, 0), form).0,
+            Shape::OneChecked(verb) => checked(&verb.sql(table, Values::One(columns, form, 0), form).0, "1"),
+            Shape::Arrays(verb) => verb.sql(table, Values::Arrays(columns, form, 0), form).0,
             Shape::ArraysChecked(verb) => {
-                let (sql, parameters) = verb.sql(table, Values::Arrays(columns, form), form);
-                (checked(&sql, "cardinality($1)"), parameters)
+                checked(&verb.sql(table, Values::Arrays(columns, form, 0), form).0, "cardinality($1)")
             }
-            Shape::Copy(_) => (copy(table, columns, form), 0),
-            Shape::FillStage(_) => (format!("COPY {stage} FROM STDIN{}", copy_format(form)), 0),
-            Shape::Staged(verb) => (verb.sql(table, Values::Stage(columns, stage), form).0, 0),
+            Shape::Copy(_) => copy(table, columns, form),
+            Shape::FillStage(_) => format!("COPY {stage} FROM STDIN{}", copy_format(form)),
+            Shape::Staged(verb) => verb.sql(table, Values::Stage(columns, stage), form).0,
         }
     }
 }
@@ -158,7 +151,15 @@ impl std::fmt::Display for Stage {
 impl Values<'_> {
     fn columns(&self) -> &[usize] {
         match self {
-            Values::One(columns, _) | Values::Arrays(columns, _) | Values::Stage(columns, _) => columns,
+            Values::One(columns, ..) | Values::Arrays(columns, ..) | Values::Stage(columns, _) => columns,
+        }
+    }
+
+    /// How many parameters come before them.
+    fn before(&self) -> usize {
+        match self {
+            Values::One(.., before) | Values::Arrays(.., before) => *before,
+            Values::Stage(..) => 0,
         }
     }
 
@@ -166,10 +167,10 @@ impl Values<'_> {
     fn of(&self, table: &Table, column: usize) -> Option<String> {
         let position = self.columns().iter().position(|c| *c == column)?;
         Some(match self {
-            Values::One(_, form) => single(table, column, position + 1, *form),
-            Values::Arrays(_, Form::Text) => format!("u.c{position}::{}", table.columns[column].cast),
+            Values::One(_, form, before) => single(table, column, before + position + 1, *form),
+            Values::Arrays(_, Form::Text, _) => format!("u.c{position}::{}", table.columns[column].cast),
             // The stage has the column's type, and so has an array of binary values.
-            Values::Arrays(_, Form::Binary) | Values::Stage(..) => format!("u.c{position}"),
+            Values::Arrays(_, Form::Binary, _) | Values::Stage(..) => format!("u.c{position}"),
         })
     }
 
@@ -177,12 +178,12 @@ impl Values<'_> {
     fn from(&self, table: &Table, keyword: &str) -> String {
         match self {
             Values::One(..) => String::new(),
-            Values::Arrays(columns, form) => {
+            Values::Arrays(columns, form, before) => {
                 let array = |(&column, p): (&usize, usize)| match form {
-                    Form::Text => format!("${p}"),
+                    Form::Text => format!("${p}::text[]"),
                     Form::Binary => format!("${p}::{}[]", table.columns[column].cast),
                 };
-                let values: Vec<_> = columns.iter().zip(1..).map(array).collect();
+                let values: Vec<_> = columns.iter().zip(before + 1..).map(array).collect();
                 let names: Vec<_> = (0..columns.len()).map(|p| format!("c{p}")).collect();
                 format!(" {keyword} unnest({}) AS u ({})", values.join(", "), names.join(", "))
             }
@@ -195,15 +196,6 @@ impl Values<'_> {
 /// sent behind it, the commit above all, may be sent without knowing its answer.
 fn checked(sql: &str, expected: &str) -> String {
     format!("WITH touched AS ({sql} RETURNING 1) SELECT replicator.expect({expected}, count(*)) FROM touched")
-}
-
-/// The same together with the checkpoint, whose parameters come behind the statement's own: without BEGIN and COMMIT around
-/// it the server makes one transaction of it, and answers once instead of four times.
-fn lone(sql: &str, parameters: usize) -> String {
-    let advance = advance(parameters + 1);
-    format!(
-        "WITH touched AS ({sql} RETURNING 1) SELECT replicator.expect(1, count(*)), {advance} FROM touched"
-    )
 }
 
 /// The types that the parameters of the checkpoint are converted to, from text.
@@ -356,28 +348,28 @@ fn delete(table: &Table, values: Values<'_>) -> String {
     )
 }
 
-/// The columns of one row, each set to a single parameter from `$1` on, and how many parameters that takes. What only
-/// DEFAULT may update keeps its parameter and is not set.
-fn assignments(table: &Table, columns: &ColumnSet, form: Form) -> (String, usize) {
+/// The columns of one row, each set to a single parameter behind `before` others, and how many parameters there are then. What
+/// only DEFAULT may update keeps its parameter and is not set.
+fn assignments(table: &Table, columns: &ColumnSet, form: Form, before: usize) -> (String, usize) {
     let columns: Vec<_> = columns.iter().collect();
     let set: Vec<_> = columns
         .iter()
         .enumerate()
         .filter(|(_, c)| !table.columns[**c].identity_always)
-        .map(|(p, &c)| format!("{} = {}", column(table, c), single(table, c, p + 1, form)))
+        .map(|(p, &c)| format!("{} = {}", column(table, c), single(table, c, before + p + 1, form)))
         .collect();
-    (set.join(", "), columns.len())
+    (set.join(", "), before + columns.len())
 }
 
 /// The new values first, then the old key.
-fn rekey(table: &Table, columns: &ColumnSet, form: Form) -> (String, usize) {
-    let (set, written) = assignments(table, columns, form);
+fn rekey(table: &Table, columns: &ColumnSet, form: Form, before: usize) -> (String, usize) {
+    let (set, written) = assignments(table, columns, form, before);
     let key = table.key.iter().enumerate();
     let matching: Vec<_> = key
         .map(|(p, &c)| format!("{} = {}", column(table, c), single(table, c, written + p + 1, form)))
         .collect();
     let sql = format!("UPDATE {} SET {set} WHERE {}", quoted_table(&table.name), matching.join(" AND "));
-    (sql, written + table.key.len())
+    (sql, written - before + table.key.len())
 }
 
 /// Finds one row with exactly these values, among equals any. Compared as text: some types have no equality, and the
@@ -402,15 +394,15 @@ fn one_row(table: &Table, first: usize, form: Form) -> (String, usize) {
 }
 
 /// The new values first, then all old values.
-fn update_keyless(table: &Table, columns: &ColumnSet, form: Form) -> (String, usize) {
-    let (set, written) = assignments(table, columns, form);
+fn update_keyless(table: &Table, columns: &ColumnSet, form: Form, before: usize) -> (String, usize) {
+    let (set, written) = assignments(table, columns, form, before);
     let (matching, parameters) = one_row(table, written + 1, form);
     let sql = format!("UPDATE {} SET {set} WHERE {matching}", quoted_table(&table.name));
-    (sql, written + parameters)
+    (sql, written - before + parameters)
 }
 
-fn delete_keyless(table: &Table, form: Form) -> (String, usize) {
-    let (matching, parameters) = one_row(table, 1, form);
+fn delete_keyless(table: &Table, form: Form, before: usize) -> (String, usize) {
+    let (matching, parameters) = one_row(table, before + 1, form);
     (format!("DELETE FROM {} WHERE {matching}", quoted_table(&table.name)), parameters)
 }
 

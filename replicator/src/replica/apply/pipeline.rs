@@ -2,12 +2,13 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Poll;
 
 use tokio_postgres::Statement;
 
 use super::copy::copy;
-use super::technique::{Request, Rows};
+use super::technique::{Request, Rows, parts};
 use crate::plan::StepKind;
 use crate::replica::ReplicaError;
 use crate::replica::bind::Parameter;
@@ -82,23 +83,6 @@ impl<'a> Ready<'a> {
         &self.request
     }
 
-    /// Sends it together with the checkpoint that follows from it.
-    pub(super) async fn send_with(
-        &self,
-        session: &Session,
-        checkpoint: [Option<String>; sql::ADVANCE_PARAMETERS],
-    ) -> Result<(), ReplicaError> {
-        let failed = |source| ReplicaError::Postgres { action: "apply", source };
-        let (Request::Prepared { table, shape, rows }, Some(statement)) = (&self.request, &self.statement)
-        else {
-            return Err(ReplicaError::Plan("a request that is not prepared"));
-        };
-        let mut all = parameters(table, shape, *rows, &shape.columns(table));
-        let texts = checkpoint.iter().map(Option::as_deref);
-        all.extend(texts.map(|text| Parameter::One(text.map_or(Cell::Null, Cell::Text))));
-        session.client().execute_raw(statement, &all).await.map(|_| ()).map_err(failed)
-    }
-
     /// Sends it; answers how many rows it touched.
     pub(super) async fn send(&self, session: &Session) -> Result<u64, ReplicaError> {
         let failed = |source| ReplicaError::Postgres { action: "apply", source };
@@ -125,6 +109,41 @@ impl<'a> Ready<'a> {
             _ => Err(ReplicaError::Plan("a request that is not prepared")),
         }
     }
+}
+
+/// The statement that does what these requests do and moves the checkpoint, too; none when they have to go one by one, or when
+/// it is not worth preparing.
+pub(super) async fn whole(
+    session: &mut Session,
+    requests: &[Request<'_>],
+) -> Result<Option<Statement>, ReplicaError> {
+    let Some(parts) = parts(requests) else { return Ok(None) };
+    let key = requests.iter().filter_map(|request| match request {
+        Request::Prepared { table, shape, rows } => {
+            Some((Arc::clone(&table.full_name), shape.clone(), rows.form()))
+        }
+        _ => None,
+    });
+    session.prepare_whole(key.collect(), &parts).await
+}
+
+/// Sends the statement of [`whole`].
+pub(super) async fn send_whole(
+    session: &Session,
+    statement: &Statement,
+    requests: &[Request<'_>],
+    checkpoint: [Option<String>; sql::ADVANCE_PARAMETERS],
+) -> Result<(), ReplicaError> {
+    let mut all = Vec::new();
+    for request in requests {
+        if let Request::Prepared { table, shape, rows } = request {
+            all.extend(parameters(table, shape, *rows, &shape.columns(table)));
+        }
+    }
+    let texts = checkpoint.iter().map(Option::as_deref);
+    all.extend(texts.map(|text| Parameter::One(text.map_or(Cell::Null, Cell::Text))));
+    let failed = |source| ReplicaError::Postgres { action: "apply", source };
+    session.client().execute_raw(statement, &all).await.map(|_| ()).map_err(failed)
 }
 
 /// The parameters in the order in which `sql` numbers them.

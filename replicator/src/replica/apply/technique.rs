@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::plan::{Step, StepKind};
-use crate::replica::sql::{self, Shape, Verb};
+use crate::replica::sql::{self, Part, Shape, Verb};
 use crate::vocabulary::row::{Form, Key, Row};
 use crate::vocabulary::schema::{Table, TableName};
 
@@ -102,16 +102,13 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// The same request for a statement that moves the checkpoint, too: of a single row, which the statement's own answer is
-    /// enough to check.
-    pub(super) fn lone(&self) -> Option<Self> {
-        let Request::Prepared { table, shape, rows } = self else { return None };
-        let verb = match shape {
-            Shape::OneChecked(verb) => verb,
-            Shape::One(verb @ Verb::Insert(_)) => verb,
-            _ => return None,
-        };
-        Some(Request::Prepared { table, shape: Shape::Lone(verb.clone()), rows: *rows })
+    /// The same as a part of a statement for a whole transaction; none for what goes by COPY or through a stage, or empties
+    /// tables.
+    pub(super) fn part(&self) -> Option<Part<'_>> {
+        match self {
+            Request::Prepared { table, shape, rows } => Part::of(table, shape, rows.form()),
+            Request::Simple(_) | Request::CreateStage(..) | Request::EmptyStage(..) => None,
+        }
     }
 
     /// Whether it goes by COPY.
@@ -165,6 +162,19 @@ pub(super) fn requests<'a>(step: &'a Step<'a>, cutoffs: Cutoffs, out: &mut Vec<R
 fn fit_arrays(table: &Table, verb: &Verb, form: Form) -> bool {
     let is_array = |column: usize| table.columns[column].wire.is_some_and(|wire| wire.is_array);
     form == Form::Text || !verb.columns(table).into_iter().any(is_array)
+}
+
+/// So many parts has a whole at most: each combination of them is prepared for itself.
+const MAX_PARTS: usize = 8;
+
+/// The parts of one statement that does what these requests do; none when they have to go one by one.
+pub(super) fn parts<'r>(requests: &'r [Request<'_>]) -> Option<Vec<Part<'r>>> {
+    if requests.len() > MAX_PARTS {
+        return None;
+    }
+    let parts: Vec<Part<'_>> = requests.iter().map(Request::part).collect::<Option<_>>()?;
+    let fit = |(n, part): (usize, &Part<'_>)| parts[..n].iter().all(|earlier| part.goes_with(earlier));
+    parts.iter().enumerate().all(fit).then_some(parts)
 }
 
 /// The request of a step with a single row, which answers how many rows it touched.

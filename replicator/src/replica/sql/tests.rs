@@ -18,33 +18,27 @@ fn columns(present: &[usize]) -> ColumnSet {
 
 #[test]
 fn names_are_quoted_and_values_are_cast_parameters() {
-    let (sql, parameters) =
-        Shape::Arrays(Verb::Insert(columns(&[0, 1, 2]))).sql(&table(vec![0]), Stage(1), Form::Text);
-    assert_eq!(parameters, 3);
+    let sql = Shape::Arrays(Verb::Insert(columns(&[0, 1, 2]))).sql(&table(vec![0]), Stage(1), Form::Text);
     assert_eq!(
         sql,
         "INSERT INTO \"public\".\"My Table\" (\"id\", \"we\"\"ird\", \"n\") \
-         SELECT u.c0::uuid, u.c1::text, u.c2::numeric FROM unnest($1, $2, $3) AS u (c0, c1, c2)"
+         SELECT u.c0::uuid, u.c1::text, u.c2::numeric FROM unnest($1::text[], $2::text[], $3::text[]) AS u (c0, c1, c2)"
     );
 }
 
 #[test]
 fn an_update_writes_only_the_columns_that_the_event_carries() {
-    let (sql, parameters) =
-        Shape::Arrays(Verb::Update(columns(&[0, 2]))).sql(&table(vec![0]), Stage(1), Form::Text);
-    assert_eq!(parameters, 2);
+    let sql = Shape::Arrays(Verb::Update(columns(&[0, 2]))).sql(&table(vec![0]), Stage(1), Form::Text);
     assert_eq!(
         sql,
         "UPDATE \"public\".\"My Table\" AS t SET \"n\" = u.c1::numeric \
-         FROM unnest($1, $2) AS u (c0, c1) WHERE t.\"id\" = u.c0::uuid"
+         FROM unnest($1::text[], $2::text[]) AS u (c0, c1) WHERE t.\"id\" = u.c0::uuid"
     );
 }
 
 #[test]
 fn one_row_is_written_and_found_by_single_parameters() {
-    let (sql, parameters) =
-        Shape::OneChecked(Verb::Update(columns(&[0, 2]))).sql(&table(vec![0]), Stage(1), Form::Text);
-    assert_eq!(parameters, 2);
+    let sql = Shape::OneChecked(Verb::Update(columns(&[0, 2]))).sql(&table(vec![0]), Stage(1), Form::Text);
     assert_eq!(
         sql,
         "WITH touched AS (UPDATE \"public\".\"My Table\" AS t SET \"n\" = $2::text::numeric \
@@ -62,20 +56,13 @@ fn staged_rows_have_the_types_of_the_table() {
     );
     assert_eq!(
         Shape::Staged(verb).sql(&table, Stage(7), Form::Text),
-        (
-            "UPDATE \"public\".\"My Table\" AS t SET \"n\" = u.c1 FROM pg_temp.stage_7 AS u \
-             WHERE t.\"id\" = u.c0"
-                .to_owned(),
-            0
-        )
+        "UPDATE \"public\".\"My Table\" AS t SET \"n\" = u.c1 FROM pg_temp.stage_7 AS u WHERE t.\"id\" = u.c0"
     );
 }
 
 #[test]
 fn a_key_change_sets_the_key_and_looks_for_the_old_one() {
-    let (sql, parameters) =
-        Shape::One(Verb::Rekey(columns(&[0, 1]))).sql(&table(vec![0]), Stage(1), Form::Text);
-    assert_eq!(parameters, 3);
+    let sql = Shape::One(Verb::Rekey(columns(&[0, 1]))).sql(&table(vec![0]), Stage(1), Form::Text);
     assert_eq!(
         sql,
         "UPDATE \"public\".\"My Table\" SET \"id\" = $1::text::uuid, \"we\"\"ird\" = $2::text::text \
@@ -85,8 +72,7 @@ fn a_key_change_sets_the_key_and_looks_for_the_old_one() {
 
 #[test]
 fn a_keyless_row_is_found_by_all_its_values_and_only_once() {
-    let (sql, parameters) = Shape::One(Verb::DeleteKeyless).sql(&table(vec![]), Stage(1), Form::Text);
-    assert_eq!(parameters, 3);
+    let sql = Shape::One(Verb::DeleteKeyless).sql(&table(vec![]), Stage(1), Form::Text);
     assert!(sql.contains("LIMIT 1"), "{sql}");
     assert_eq!(sql.matches("IS NOT DISTINCT FROM").count(), 3);
 }
@@ -94,7 +80,7 @@ fn a_keyless_row_is_found_by_all_its_values_and_only_once() {
 #[test]
 fn binary_values_are_parameters_of_the_columns_types() {
     let (table, set) = (table(vec![0]), columns(&[0, 2]));
-    let sql = |shape: Shape| shape.sql(&table, Stage(7), Form::Binary).0;
+    let sql = |shape: Shape| shape.sql(&table, Stage(7), Form::Binary);
     assert_eq!(
         sql(Shape::Arrays(Verb::Update(set.clone()))),
         "UPDATE \"public\".\"My Table\" AS t SET \"n\" = u.c1 \
@@ -109,4 +95,54 @@ fn binary_values_are_parameters_of_the_columns_types() {
         "COPY \"public\".\"My Table\" (\"id\", \"n\") FROM STDIN (FORMAT binary)"
     );
     assert_eq!(sql(Shape::FillStage(Verb::Update(set))), "COPY pg_temp.stage_7 FROM STDIN (FORMAT binary)");
+}
+
+#[test]
+fn the_parts_of_a_whole_number_their_parameters_one_after_the_other_and_are_counted_together() {
+    let (keyed, keyless) = (table(vec![0]), table(vec![]));
+    let update = Shape::ArraysChecked(Verb::Update(columns(&[0, 2])));
+    let insert = Shape::One(Verb::Insert(columns(&[0])));
+    let gone = Shape::OneChecked(Verb::DeleteKeyless);
+    let part = |table, shape, form| Part::of(table, shape, form).unwrap();
+    let parts = [
+        part(&keyed, &insert, Form::Text),
+        part(&keyed, &update, Form::Binary),
+        part(&keyless, &gone, Form::Text),
+    ];
+    let sql = whole(&parts);
+    let begins = "WITH part_0 AS (INSERT INTO \"public\".\"My Table\" (\"id\") SELECT $1::text::uuid), \
+         part_1 AS (UPDATE \"public\".\"My Table\" AS t SET \"n\" = u.c1 FROM unnest($2::uuid[], $3::numeric[]) \
+         AS u (c0, c1) WHERE t.\"id\" = u.c0 RETURNING 1), part_2 AS (DELETE";
+    assert!(sql.starts_with(begins), "{sql}");
+    let ends = "SELECT replicator.expect(cardinality($2) + 1, (SELECT count(*) FROM part_1) + \
+         (SELECT count(*) FROM part_2)), replicator.advance($7::text::bigint, ";
+    assert!(
+        sql.contains(ends) && sql.contains("($4::text::uuid)") && sql.contains("($6::text::numeric)"),
+        "{sql}"
+    );
+    assert!(whole(&[]).starts_with("SELECT replicator.advance($1::text::bigint, "), "{}", whole(&[]));
+}
+
+#[test]
+fn what_may_touch_the_same_rows_is_no_part_of_one_whole() {
+    let (one, mut other) = (table(vec![0]), table(vec![0]));
+    other.name = TableName::new("public", "another");
+    let [insert, update, partial] = [columns(&[0, 1, 2]), columns(&[0, 1, 2]), columns(&[0, 1])];
+    let verbs = [
+        Verb::Insert(insert),
+        Verb::Update(update),
+        Verb::Update(partial),
+        Verb::Delete,
+        Verb::DeleteKeyless,
+    ];
+    let shapes = verbs.map(Shape::One);
+    for (n, first) in shapes.iter().enumerate() {
+        for (m, second) in shapes.iter().enumerate() {
+            let first = Part::of(&one, first, Form::Text).unwrap();
+            let goes_with = |table| first.goes_with(&Part::of(table, second, Form::Text).unwrap());
+            // Of the last, the keyless one, each finds its row for itself.
+            assert_eq!((goes_with(&one), goes_with(&other)), (n == m && n < 4, true), "{n} {m}");
+        }
+    }
+    assert!(Part::of(&one, &Shape::Copy(columns(&[0])), Form::Text).is_none());
 }
