@@ -21,6 +21,9 @@ const WAL: PartitionIndex = PartitionIndex(0);
 /// Where nothing changes, a replica learns this often, by the leader's clock, that it is still up to date.
 const REMINDER_MS: i64 = 900;
 
+/// After so many commits the leader's being done with them is worth telling: replicas that wait for more of a backlog need not.
+const MANY: u32 = 8;
+
 /// The state of a lane that reads the leader's stream.
 #[derive(Debug)]
 pub(super) struct WalCore {
@@ -34,6 +37,8 @@ pub(super) struct WalCore {
     position: CommitLsn,
     /// When that was last said, by the leader's clock.
     said_at_ms: i64,
+    /// Commits since the leader last had no more.
+    commits: u32,
     phase: ReplicaPhase,
     /// The position from which all fenced copies agree; none without such copies.
     fenced_until: Option<Lsn>,
@@ -69,6 +74,7 @@ impl WalCore {
             open: None,
             position: CommitLsn(position),
             said_at_ms: 0,
+            commits: 0,
             phase,
             fenced_until,
             repeated: 0,
@@ -216,6 +222,7 @@ impl WalCore {
             self.repeated += 1;
             return Ok(None);
         }
+        self.commits = self.commits.saturating_add(1);
         self.reach(lsn, committed_at_ms);
         let committed = Committed { xid: open.xid, lsn, committed_at_ms };
         Ok(Some(self.builder.commit(committed, self.offsets(), self.phase)))
@@ -237,6 +244,7 @@ impl WalCore {
     /// streamed and has not ended does not count: its commit will lie behind that.
     pub(super) fn keepalive(&mut self, keepalive: &Keepalive) -> Option<Parcel> {
         let is_news = keepalive.wal_end > self.position.0
+            || self.commits >= MANY
             || keepalive.sent_at_ms >= self.said_at_ms.saturating_add(REMINDER_MS);
         if self.open.is_some()
             || self.streams.block().is_some()
@@ -245,6 +253,7 @@ impl WalCore {
         {
             return None;
         }
+        self.commits = 0;
         let reached = Reached { lsn: CommitLsn(keepalive.wal_end), at_ms: keepalive.sent_at_ms };
         self.reach(reached.lsn, reached.at_ms);
         Some(self.builder.reach(reached, self.offsets(), self.phase))

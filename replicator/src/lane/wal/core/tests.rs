@@ -113,6 +113,21 @@ fn a_sign_of_life_moves_the_watermark_between_transactions_only() {
 }
 
 #[test]
+fn the_end_of_a_backlog_is_told_where_the_last_commit_stands() {
+    let mut core = core(ReplicaPhase::Live, Fences::default());
+    let mut commits = |count: u32, from: u64| {
+        for n in 0..u64::from(count) {
+            assert_eq!(transaction(&mut core, 5, from + 10 * n, 0).len(), 1);
+        }
+        let last = from + 10 * u64::from(count - 1) + 8;
+        keepalive(&mut core, last, 0)
+    };
+    assert_eq!(commits(MANY - 1, 1000), None, "what comes one by one is not waited for");
+    assert_eq!(commits(MANY, 2000).unwrap(), "0 of 0 to 2078 live");
+    assert_eq!(commits(1, 3000), None, "it counts anew");
+}
+
+#[test]
 fn a_copy_is_live_when_the_stream_has_passed_it_and_its_own_transactions_are_left_out() {
     let fence = Fence { snapshot: "5:8:6".parse().unwrap(), lsn: Lsn(250) };
     let fences = Fences { tables: [(TableName::new("public", "posts"), fence)].into(), ..Fences::default() };
