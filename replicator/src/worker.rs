@@ -346,7 +346,11 @@ impl Worker {
                 if !course.streams() && self.streaming.is_over(point, Instant::now()) {
                     return Err(LaneError::StreamsAgain.into());
                 }
-                if course.meets_other_tables() && self.have_tables_changed(applier, course).await? {
+                // What is applied beside this would have to be read again from its beginning.
+                if sides.any().is_none()
+                    && course.doubts_tables()
+                    && self.have_tables_changed(applier, course).await?
+                {
                     return Err(LaneError::TablesChanged.into());
                 }
             }
@@ -363,7 +367,10 @@ impl Worker {
 
     /// Whether the replica's tables are others than the lane knows.
     async fn have_tables_changed(&self, applier: &Applier, course: &Course) -> Result<bool, ReplicaError> {
-        let now = self.schema.complete(catalog::load(applier.client()).await?);
+        let limit = Duration::from_secs(OWN_SECONDS);
+        let loaded = tokio::time::timeout(limit, catalog::load(applier.client())).await;
+        let timed_out = ReplicaError::TimedOut { action: "read the catalog", seconds: OWN_SECONDS };
+        let now = self.schema.complete(loaded.unwrap_or(Err(timed_out))?);
         Ok(now != **course.catalog())
     }
 

@@ -185,10 +185,10 @@ impl Hub {
         Some(Candidate { lane: best, position })
     }
 
-    /// The newest running lane for replicas with other tables than this feed's, by its number.
-    pub fn newest_with_other_tables(&self, feed: &Feed) -> Option<u64> {
+    /// Whether a lane runs for replicas with other tables than this feed's.
+    pub fn has_other_tables(&self, feed: &Feed) -> bool {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        lanes.running().filter(|lane| !lane.knows(&feed.lane.catalog)).map(|lane| lane.id).max()
+        lanes.running().any(|lane| !lane.knows(&feed.lane.catalog))
     }
 
     fn running(&self, catalog: &Arc<Catalog>) -> Vec<Arc<Handle>> {

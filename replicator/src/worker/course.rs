@@ -22,6 +22,9 @@ const LOOK: Duration = Duration::from_millis(250);
 /// lanes in step would never become one while there are commits.
 const ANSWER: Duration = Duration::from_millis(20);
 
+/// How often a replica's tables are read again, at most, while another one has other tables.
+const DOUBT: Duration = Duration::from_secs(10);
+
 /// A worker's way through the lanes.
 #[derive(Debug)]
 pub(super) struct Course {
@@ -32,10 +35,8 @@ pub(super) struct Course {
     feed: Feed,
     change: Change,
     looked_at: Instant,
-    /// The newest lane for other tables that has been seen.
-    seen_with_other_tables: Option<u64>,
-    /// Whether it has been seen since that was asked last.
-    meets_other_tables: bool,
+    /// When it is looked next whether the replica's tables had better be read again.
+    doubts_at: Instant,
 }
 
 /// How far a change of lanes is.
@@ -73,8 +74,7 @@ impl Course {
             feed,
             change: Change::None,
             looked_at: Instant::now(),
-            seen_with_other_tables: None,
-            meets_other_tables: false,
+            doubts_at: Instant::now() + DOUBT,
         })
     }
 
@@ -106,10 +106,17 @@ impl Course {
         self.feed.ended().await
     }
 
-    /// Whether, since this was asked last, a lane was seen for a replica with other tables. Then this replica's may be others now,
-    /// too: nobody tells when a table is made on replicas, or dropped there, that the leader does not know.
-    pub(super) fn meets_other_tables(&mut self) -> bool {
-        std::mem::take(&mut self.meets_other_tables)
+    /// Whether a lane runs for a replica with other tables. Then this replica's may be others now, too: nobody tells when a table
+    /// is made on replicas, or dropped there, that the leader does not know. Seldom true, so that replicas whose tables do differ
+    /// cost little, and those on which tables come and go don't begin anew all the time.
+    pub(super) fn doubts_tables(&mut self) -> bool {
+        let now = Instant::now();
+        if now < self.doubts_at {
+            return false;
+        }
+        let doubts = self.hub.has_other_tables(&self.feed);
+        self.doubts_at = now + if doubts { DOUBT } else { LOOK };
+        doubts
     }
 
     /// The commit point that must not be passed in one go, because another lane takes over there.
@@ -138,7 +145,6 @@ impl Course {
         self.change = match std::mem::replace(&mut self.change, Change::None) {
             Change::None if self.looked_at.elapsed() >= LOOK => {
                 self.looked_at = Instant::now();
-                self.look_for_other_tables();
                 self.hub.better_than(&self.feed).map_or(Change::None, Change::Seen)
             }
             Change::Seen(candidate) if watermark >= candidate.position => {
@@ -156,14 +162,6 @@ impl Course {
             },
             same => same,
         };
-    }
-
-    fn look_for_other_tables(&mut self) {
-        let newest = self.hub.newest_with_other_tables(&self.feed);
-        // Ordered so that none is less than any: lanes are numbered as they come.
-        if newest > self.seen_with_other_tables {
-            (self.seen_with_other_tables, self.meets_other_tables) = (newest, true);
-        }
     }
 
     fn change_over(&mut self) -> bool {

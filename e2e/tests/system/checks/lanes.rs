@@ -72,7 +72,8 @@ pub(super) async fn shared(system: Rc<System>) -> anyhow::Result<()> {
     let leader = system.connect("leader", Login::Owner).await?;
     await_one_lane(&system, &leader).await?;
     // A table of theirs alone, of which the stream says nothing. The one that comes back finds it; the others have to look.
-    on_each_replica(&system, "CREATE TABLE public.of_replicas_alone (n int)").await?;
+    let table = "public.of_replicas_alone";
+    on_each_replica(&system, &format!("DROP TABLE IF EXISTS {table}; CREATE TABLE {table} (n int)")).await?;
     let before = detached(&system, REPLICAS[1]).await?;
     system.service("pause", REPLICAS[1]).await?;
     let others_went_on = async {
@@ -106,7 +107,7 @@ pub(super) async fn shared(system: Rc<System>) -> anyhow::Result<()> {
     let lanes = lanes(&system).await?;
     ensure!(lanes[0] == lanes[2], "the two that went on share a lane: {lanes:?}");
     await_one_lane(&system, &leader).await?;
-    on_each_replica(&system, "DROP TABLE public.of_replicas_alone").await?;
+    on_each_replica(&system, &format!("DROP TABLE {table}")).await?;
     println!("  equal on the leader and three replicas: {}", system.assert_equal().await?);
     leader.execute("DELETE FROM public.posts WHERE user_id = $1", &[&USER]).await?;
     Ok(())
