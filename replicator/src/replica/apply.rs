@@ -131,7 +131,7 @@ impl Applier {
     }
 
     /// The driver's client of the session that it writes with.
-    pub fn client(&self) -> &tokio_postgres::Client {
+    pub(crate) fn client(&self) -> &tokio_postgres::Client {
         self.session.client()
     }
 
@@ -189,7 +189,6 @@ impl Applier {
                 Ok(()) => return Ok(applied),
                 Err(Refused { error, table }) if error.may_be_due_to_folding() => {
                     tracing::debug!(%error, changes = changes.len(), "a group does not go through as a whole");
-                    self.execute("ROLLBACK", "roll back").await?;
                     blamed = table;
                 }
                 Err(refused) => return Err(refused.error),
@@ -203,11 +202,17 @@ impl Applier {
     }
 
     /// The whole group in one round trip, unless COPY or a stage takes more.
+    ///
+    /// # Errors
+    /// When a statement fails or finds other rows than it names; then, where that may be due to folding, nothing is open.
     async fn apply_folded(&mut self, changes: &[&Change], advance: &Advance) -> Result<(), Refused> {
         let steps = plan(changes);
         let wanted = self.wanted(&steps);
+        if wanted.is_empty() && advance.is_one_statement() {
+            return Ok(self.write_checkpoint(advance).await.map(drop)?);
+        }
         if advance.is_one_statement()
-            && let Some(statement) = whole(&mut self.session, &wanted).await?
+            && let Some(statement) = whole(&mut self.session, &wanted, self.cutoffs).await?
         {
             let checkpoint = self.checkpoint.parameters(advance, &self.names);
             let sent = send_whole(&self.session, &statement, &wanted, checkpoint).await;
@@ -221,7 +226,12 @@ impl Applier {
         } else {
             &[Last::Checkpoint(advance)]
         };
-        self.run("BEGIN", &requests, last, changes).await?;
+        if let Err(refused) = self.run("BEGIN", &requests, last, changes).await {
+            if refused.error.may_be_due_to_folding() {
+                self.execute("ROLLBACK", "roll back").await?;
+            }
+            return Err(refused);
+        }
         if !pipelined_commit {
             self.execute("COMMIT", "commit").await?;
         }

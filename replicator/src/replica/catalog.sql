@@ -22,6 +22,7 @@ SELECT n.nspname::text AS table_schema,
        en.nspname::text AS element_namespace,
        a.attgenerated <> '' AS generated,
        a.attidentity = 'a' AS identity_always,
+       c.relkind = 'p' AS partitioned,
        -- The position of the column in the index that is the replica identity, else in the primary key: by the former the WAL
        -- names rows, whatever the latter.
        -- Behind its key columns an index lists those that it only includes.

@@ -276,8 +276,8 @@ fn disposition(code: &SqlState) -> Disposition {
         // advance(): a rebuild is asked for, which the next attempt begins; lock_not_available; the database is not there yet.
         "RP005" | "55P03" | "3D000" => Disposition::Retry,
         // A value that an index of this replica can't hold: "index row size … exceeds btree maximum"; expect(): other rows
-        // than the statement names.
-        "54000" | "RP010" => Disposition::Data,
+        // than the statement names; a trigger of the replica's has changed a row that the same statement is to change.
+        "54000" | "RP010" | "27000" => Disposition::Data,
         _ => match &code[..2] {
             // connection, authorisation, transaction rollback (serialization, deadlock), resources, operator, system
             "08" | "28" | "40" | "53" | "57" | "58" => Disposition::Retry,

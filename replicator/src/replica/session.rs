@@ -1,16 +1,16 @@
 //! One connection to a replica, with the settings that applying needs and the statements that it has prepared.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Statement};
 
 use super::ReplicaError;
 use super::connection::{CONNECT_SECONDS, Connection, TEXT_FORM};
 use super::sql::{self, Part, Shape, Stage, Verb};
 use crate::vocabulary::row::Form;
-use crate::vocabulary::schema::Table;
+use crate::vocabulary::schema::{Table, TableName};
 
 /// Settings of every session that applies, beside [`TEXT_FORM`].
 ///
@@ -50,15 +50,12 @@ const RIVALS_WAIT: &str = "SET lock_timeout = '1s'";
 /// The lock timeout of [`SETTINGS`].
 const ALONE_WAITS: &str = "SET lock_timeout = '10s'";
 
-/// A statement for a whole transaction is prepared when it is wanted for so many-th time: until then its parts go one by one,
-/// which costs no round trip and no plan.
-const WORTH_PREPARING: u32 = 8;
-
-/// So many are remembered. A workload of which no two transactions are alike must not fill the server's memory with plans.
+/// So many combinations of parts are remembered. A workload of which no two transactions are alike must not fill the server's
+/// memory with plans.
 const WHOLES: usize = 128;
 
 /// What a statement is cached under: its table, what it does there, and how its values come.
-pub(super) type StatementKey = (Arc<str>, Shape, Form);
+pub(super) type StatementKey = (TableName, Shape, Form);
 
 /// A statement for a whole transaction.
 #[derive(Debug)]
@@ -66,6 +63,8 @@ enum Whole {
     /// It was wanted so many times.
     Wanted(u32),
     Prepared(Statement),
+    /// The server has no such statement: a rule of one of the tables makes several of it.
+    Refused,
 }
 
 /// A connection that applies.
@@ -74,7 +73,7 @@ pub struct Session {
     connection: Connection,
     statements: HashMap<StatementKey, Statement>,
     wholes: HashMap<Vec<StatementKey>, Whole>,
-    stages: HashMap<(Arc<str>, Verb), Stage>,
+    stages: HashMap<(TableName, Verb), Stage>,
     may_stage: bool,
 }
 
@@ -155,7 +154,7 @@ impl Session {
         shape: &Shape,
         form: Form,
     ) -> Result<Statement, ReplicaError> {
-        let key = (Arc::clone(&table.full_name), shape.clone(), form);
+        let key = (table.name.clone(), shape.clone(), form);
         if let Some(statement) = self.statements.get(&key) {
             return Ok(statement.clone());
         }
@@ -174,7 +173,8 @@ impl Session {
         Ok(statement)
     }
 
-    /// The statement of these parts together with the checkpoint; none while it is not worth preparing. A single part always is.
+    /// The statement of these parts together with the checkpoint; none where the server has none, and until it is wanted for the
+    /// `worth`-th time. A single part always is worth preparing.
     ///
     /// # Errors
     /// As [`Session::prepare`].
@@ -182,26 +182,41 @@ impl Session {
         &mut self,
         key: Vec<StatementKey>,
         parts: &[Part<'_>],
+        worth: u32,
     ) -> Result<Option<Statement>, ReplicaError> {
-        let wanted = match self.wholes.get_mut(&key) {
+        let wanted = match self.wholes.get(&key) {
             Some(Whole::Prepared(statement)) => return Ok(Some(statement.clone())),
-            Some(Whole::Wanted(times)) => {
-                *times += 1;
-                *times
-            }
+            Some(Whole::Refused) => return Ok(None),
+            Some(Whole::Wanted(times)) => times + 1,
             None => 1,
         };
-        if !self.wholes.contains_key(&key) && self.wholes.len() == WHOLES {
-            self.wholes.clear();
-        }
-        if wanted < WORTH_PREPARING && parts.len() > 1 {
+        self.make_room();
+        if wanted < worth && parts.len() > 1 {
             self.wholes.insert(key, Whole::Wanted(wanted));
             return Ok(None);
         }
-        let failed = |source| ReplicaError::Postgres { action: "prepare a statement", source };
-        let statement = self.connection.prepare(&sql::whole(parts)).await.map_err(failed)?;
-        self.wholes.insert(key, Whole::Prepared(statement.clone()));
-        Ok(Some(statement))
+        match self.connection.prepare(&sql::whole(parts)).await {
+            Ok(statement) => {
+                self.wholes.insert(key, Whole::Prepared(statement.clone()));
+                Ok(Some(statement))
+            }
+            Err(error) if error.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED) => {
+                tracing::debug!(%error, "no statement for a whole transaction");
+                self.wholes.insert(key, Whole::Refused);
+                Ok(None)
+            }
+            Err(source) => Err(ReplicaError::Postgres { action: "prepare a statement", source }),
+        }
+    }
+
+    /// Forgets what is wanted now and then, and everything where that does not make room.
+    fn make_room(&mut self) {
+        if self.wholes.len() >= WHOLES {
+            self.wholes.retain(|_, whole| !matches!(whole, Whole::Wanted(_)));
+        }
+        if self.wholes.len() >= WHOLES {
+            self.wholes.clear();
+        }
     }
 
     /// Whether the role may create temporary tables. PostgreSQL allows it to everyone; a hardened database may not.
@@ -212,6 +227,6 @@ impl Session {
     /// The stage for the rows that a verb on a table brings. It need not exist.
     pub(super) fn stage(&mut self, table: &Table, verb: &Verb) -> Stage {
         let next = Stage(self.stages.len());
-        *self.stages.entry((Arc::clone(&table.full_name), verb.clone())).or_insert(next)
+        *self.stages.entry((table.name.clone(), verb.clone())).or_insert(next)
     }
 }

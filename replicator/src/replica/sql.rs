@@ -70,30 +70,34 @@ impl Verb {
         })
     }
 
-    /// The table's columns that each row brings, in the order of the parameters.
+    /// The table's columns that each row brings, in the order of the parameters: only those that the statement uses. What only
+    /// DEFAULT may update it can but look for.
     pub(super) fn columns(&self, table: &Table) -> Vec<usize> {
+        let may_be_set = |column: &usize| !table.columns[*column].identity_always;
         match self {
-            Verb::Insert(columns)
-            | Verb::Upsert(columns)
-            | Verb::Update(columns)
-            | Verb::Rekey(columns)
-            | Verb::UpdateKeyless(columns) => columns.iter().collect(),
+            Verb::Insert(columns) | Verb::Upsert(columns) => columns.iter().collect(),
+            Verb::Update(columns) => {
+                columns.iter().filter(|column| may_be_set(column) || table.key.contains(column)).collect()
+            }
+            Verb::Rekey(columns) | Verb::UpdateKeyless(columns) => {
+                columns.iter().filter(may_be_set).collect()
+            }
             Verb::Delete => table.key.clone(),
             Verb::DeleteKeyless => vec![],
         }
     }
 
-    /// The statement, and how many parameters it has when they come alone. `form` is that of the values.
-    fn sql(&self, table: &Table, values: Values<'_>, form: Form) -> (String, usize) {
+    /// The statement, and how many parameters it has.
+    fn sql(&self, table: &Table, values: Values<'_>) -> (String, usize) {
         let parameters = values.columns().len();
         match self {
             Verb::Insert(_) => (insert(table, values, ""), parameters),
             Verb::Upsert(_) => (insert(table, values, &on_conflict(table, values)), parameters),
             Verb::Update(_) => (update(table, values), parameters),
             Verb::Delete => (delete(table, values), parameters),
-            Verb::Rekey(columns) => rekey(table, columns, form, values.before()),
-            Verb::UpdateKeyless(columns) => update_keyless(table, columns, form, values.before()),
-            Verb::DeleteKeyless => delete_keyless(table, form, values.before()),
+            Verb::Rekey(_) => rekey(table, values),
+            Verb::UpdateKeyless(_) => update_keyless(table, values),
+            Verb::DeleteKeyless => delete_keyless(table, values),
         }
     }
 }
@@ -129,15 +133,15 @@ impl Shape {
     pub(super) fn sql(&self, table: &Table, stage: Stage, form: Form) -> String {
         let columns = &self.columns(table);
         match self {
-            Shape::One(verb) => verb.sql(table, Values::One(columns, form, 0), form).0,
-            Shape::OneChecked(verb) => checked(&verb.sql(table, Values::One(columns, form, 0), form).0, "1"),
-            Shape::Arrays(verb) => verb.sql(table, Values::Arrays(columns, form, 0), form).0,
+            Shape::One(verb) => verb.sql(table, Values::One(columns, form, 0)).0,
+            Shape::OneChecked(verb) => checked(&verb.sql(table, Values::One(columns, form, 0)).0, "1"),
+            Shape::Arrays(verb) => verb.sql(table, Values::Arrays(columns, form, 0)).0,
             Shape::ArraysChecked(verb) => {
-                checked(&verb.sql(table, Values::Arrays(columns, form, 0), form).0, "cardinality($1)")
+                checked(&verb.sql(table, Values::Arrays(columns, form, 0)).0, "cardinality($1)")
             }
             Shape::Copy(_) => copy(table, columns, form),
             Shape::FillStage(_) => format!("COPY {stage} FROM STDIN{}", copy_format(form)),
-            Shape::Staged(verb) => verb.sql(table, Values::Stage(columns, stage), form).0,
+            Shape::Staged(verb) => verb.sql(table, Values::Stage(columns, stage)).0,
         }
     }
 }
@@ -155,11 +159,11 @@ impl Values<'_> {
         }
     }
 
-    /// How many parameters come before them.
-    fn before(&self) -> usize {
+    /// How many parameters come before them, and in which form they come. A stage has neither.
+    fn parameters(&self) -> (usize, Form) {
         match self {
-            Values::One(.., before) | Values::Arrays(.., before) => *before,
-            Values::Stage(..) => 0,
+            Values::One(_, form, before) | Values::Arrays(_, form, before) => (*before, *form),
+            Values::Stage(..) => (0, Form::Text),
         }
     }
 
@@ -242,15 +246,20 @@ pub(crate) fn quoted_table(name: &TableName) -> String {
     format!("{}.{}", quoted(&name.schema), quoted(&name.name))
 }
 
+/// A table's own rows, or its partitions'. The leader tells of those of tables that inherit from it under their own names.
+fn own_rows(table: &Table) -> String {
+    let only = if table.partitioned { "" } else { "ONLY " };
+    format!("{only}{}", quoted_table(&table.name))
+}
+
 /// `TRUNCATE` of tables that may refer to each other.
-pub(super) fn truncate<'a>(tables: impl Iterator<Item = &'a TableName>) -> String {
-    let names: Vec<_> = tables.map(quoted_table).collect();
-    format!("TRUNCATE {}", names.join(", "))
+pub(super) fn truncate<'a>(tables: impl Iterator<Item = &'a Table>) -> String {
+    format!("TRUNCATE {}", tables.map(own_rows).collect::<Vec<_>>().join(", "))
 }
 
 /// All rows of one table go. `TRUNCATE` would refuse a table that another one refers to.
-pub(super) fn clear(table: &TableName) -> String {
-    format!("DELETE FROM {}", quoted_table(table))
+pub(super) fn clear(table: &Table) -> String {
+    format!("DELETE FROM {}", own_rows(table))
 }
 
 /// The single parameter `$n` as the type of the table's column.
@@ -332,7 +341,7 @@ fn update(table: &Table, values: Values<'_>) -> String {
         .collect();
     format!(
         "UPDATE {} AS t SET {}{} WHERE {}",
-        quoted_table(&table.name),
+        own_rows(table),
         set.join(", "),
         values.from(table, "FROM"),
         by_key(table, values),
@@ -342,34 +351,32 @@ fn update(table: &Table, values: Values<'_>) -> String {
 fn delete(table: &Table, values: Values<'_>) -> String {
     format!(
         "DELETE FROM {} AS t{} WHERE {}",
-        quoted_table(&table.name),
+        own_rows(table),
         values.from(table, "USING"),
         by_key(table, values),
     )
 }
 
-/// The columns of one row, each set to a single parameter behind `before` others, and how many parameters there are then. What
-/// only DEFAULT may update keeps its parameter and is not set.
-fn assignments(table: &Table, columns: &ColumnSet, form: Form, before: usize) -> (String, usize) {
-    let columns: Vec<_> = columns.iter().collect();
+/// The columns of one row, each set to a single parameter, and the number of the first parameter behind them.
+fn assignments(table: &Table, values: Values<'_>) -> (String, usize) {
+    let (before, form) = values.parameters();
+    let columns = values.columns().iter();
     let set: Vec<_> = columns
-        .iter()
-        .enumerate()
-        .filter(|(_, c)| !table.columns[**c].identity_always)
-        .map(|(p, &c)| format!("{} = {}", column(table, c), single(table, c, before + p + 1, form)))
+        .zip(before + 1..)
+        .map(|(&c, parameter)| format!("{} = {}", column(table, c), single(table, c, parameter, form)))
         .collect();
-    (set.join(", "), before + columns.len())
+    (set.join(", "), before + values.columns().len() + 1)
 }
 
 /// The new values first, then the old key.
-fn rekey(table: &Table, columns: &ColumnSet, form: Form, before: usize) -> (String, usize) {
-    let (set, written) = assignments(table, columns, form, before);
-    let key = table.key.iter().enumerate();
-    let matching: Vec<_> = key
-        .map(|(p, &c)| format!("{} = {}", column(table, c), single(table, c, written + p + 1, form)))
-        .collect();
-    let sql = format!("UPDATE {} SET {set} WHERE {}", quoted_table(&table.name), matching.join(" AND "));
-    (sql, written - before + table.key.len())
+fn rekey(table: &Table, values: Values<'_>) -> (String, usize) {
+    let (set, first) = assignments(table, values);
+    let (before, form) = values.parameters();
+    let key = table.key.iter().zip(first..);
+    let matching: Vec<_> =
+        key.map(|(&c, p)| format!("{} = {}", column(table, c), single(table, c, p, form))).collect();
+    let sql = format!("UPDATE {} SET {set} WHERE {}", own_rows(table), matching.join(" AND "));
+    (sql, first - 1 - before + table.key.len())
 }
 
 /// Finds one row with exactly these values, among equals any. Compared as text: some types have no equality, and the
@@ -384,26 +391,28 @@ fn one_row(table: &Table, first: usize, form: Form) -> (String, usize) {
             format!("{}::text IS NOT DISTINCT FROM ({value})::text", column(table, c))
         })
         .collect();
-    let name = quoted_table(&table.name);
     // tableoid: the ctid alone is ambiguous in a partitioned table.
     let sql = format!(
-        "(tableoid, ctid) = (SELECT tableoid, ctid FROM {name} WHERE {} LIMIT 1)",
+        "(tableoid, ctid) = (SELECT tableoid, ctid FROM {} WHERE {} LIMIT 1)",
+        own_rows(table),
         matching.join(" AND ")
     );
     (sql, stored.len())
 }
 
 /// The new values first, then all old values.
-fn update_keyless(table: &Table, columns: &ColumnSet, form: Form, before: usize) -> (String, usize) {
-    let (set, written) = assignments(table, columns, form, before);
-    let (matching, parameters) = one_row(table, written + 1, form);
-    let sql = format!("UPDATE {} SET {set} WHERE {matching}", quoted_table(&table.name));
-    (sql, written - before + parameters)
+fn update_keyless(table: &Table, values: Values<'_>) -> (String, usize) {
+    let (set, first) = assignments(table, values);
+    let (before, form) = values.parameters();
+    let (matching, parameters) = one_row(table, first, form);
+    let sql = format!("UPDATE {} SET {set} WHERE {matching}", own_rows(table));
+    (sql, first - 1 - before + parameters)
 }
 
-fn delete_keyless(table: &Table, form: Form, before: usize) -> (String, usize) {
+fn delete_keyless(table: &Table, values: Values<'_>) -> (String, usize) {
+    let (before, form) = values.parameters();
     let (matching, parameters) = one_row(table, before + 1, form);
-    (format!("DELETE FROM {} WHERE {matching}", quoted_table(&table.name)), parameters)
+    (format!("DELETE FROM {} WHERE {matching}", own_rows(table)), parameters)
 }
 
 #[cfg(test)]

@@ -206,6 +206,8 @@ pub struct Table {
     /// Whether `key` is an index that the table has as replica identity beside its primary key. Then deletes and key changes
     /// carry the index's columns and nothing else: what an event says of an old primary key is made up.
     pub identity_index: bool,
+    /// Whether its rows are those of its partitions. The rows of tables that inherit from a table are not its own.
+    pub partitioned: bool,
     by_name: HashMap<String, usize>,
     /// The columns that events may lack.
     fillers: HashMap<usize, Filler>,
@@ -216,7 +218,14 @@ impl Table {
     pub fn new(name: TableName, columns: Vec<Column>, key: Vec<usize>) -> Self {
         let by_name = columns.iter().enumerate().map(|(i, c)| (c.name.clone(), i)).collect();
         let full_name = name.to_string().into();
-        Table { full_name, name, columns, key, identity_index: false, by_name, fillers: HashMap::new() }
+        let (identity_index, partitioned, fillers) = (false, false, HashMap::new());
+        Table { full_name, name, columns, key, identity_index, partitioned, by_name, fillers }
+    }
+
+    /// The same table, whose rows are those of its partitions.
+    #[must_use]
+    pub fn with_partitions(self) -> Self {
+        Table { partitioned: true, ..self }
     }
 
     /// The same table, whose key is the replica identity's index beside a primary key.

@@ -18,3 +18,4 @@ mod story;
 mod streamed;
 mod techniques;
 mod types;
+mod wholes;

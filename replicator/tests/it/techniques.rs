@@ -112,10 +112,14 @@ impl Fixture {
 }
 
 /// SplitMix64: the same numbers from the same seed, for ever.
-struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn new(seed: u64) -> Self {
+        Random(seed)
+    }
+
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -188,13 +192,14 @@ impl Random {
 #[tokio::test]
 async fn every_technique_leaves_the_rows_of_source_order_in_both_forms() -> anyhow::Result<()> {
     let mut f = Fixture::new().await?;
-    let singly = Cutoffs { singly: usize::MAX, copy: usize::MAX, stage: usize::MAX };
+    let singly =
+        Cutoffs { singly: usize::MAX, copy: usize::MAX, stage: usize::MAX, parts: 0, ..Cutoffs::default() };
     let techniques = [
         singly,
         Cutoffs { singly: 0, ..singly },
-        Cutoffs { singly: 0, copy: 1, stage: usize::MAX },
-        Cutoffs { singly: 0, copy: usize::MAX, stage: 1 },
-        Cutoffs { singly: 1, copy: 3, stage: 5 },
+        Cutoffs { singly: 0, copy: 1, ..singly },
+        Cutoffs { singly: 0, stage: 1, ..singly },
+        Cutoffs { singly: 1, copy: 3, stage: 5, parts: 8, worth: 1 },
         Cutoffs::default(),
     ];
     for seed in 0..6 {
@@ -245,7 +250,7 @@ async fn a_refused_statement_before_or_in_a_copy_leads_to_source_order_on_the_sa
         Operation::Update(row("2", "9")),
         Operation::Insert(row("4", "1")),
     ];
-    let everything_bulk = Cutoffs { singly: 0, copy: 1, stage: 1 };
+    let everything_bulk = Cutoffs { singly: 0, copy: 1, stage: 1, ..Cutoffs::default() };
     let mut applier = f.applier.take().context("an applier")?.with_cutoffs(everything_bulk);
     let first = f.parcel(&history[..2]);
     applier.apply(&[&first]).await?;

@@ -2,13 +2,12 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::Poll;
 
 use tokio_postgres::Statement;
 
 use super::copy::copy;
-use super::technique::{Request, Rows, parts};
+use super::technique::{Cutoffs, Request, Rows, parts};
 use crate::plan::StepKind;
 use crate::replica::ReplicaError;
 use crate::replica::bind::Parameter;
@@ -116,15 +115,14 @@ impl<'a> Ready<'a> {
 pub(super) async fn whole(
     session: &mut Session,
     requests: &[Request<'_>],
+    cutoffs: Cutoffs,
 ) -> Result<Option<Statement>, ReplicaError> {
-    let Some(parts) = parts(requests) else { return Ok(None) };
+    let Some(parts) = parts(requests, cutoffs.parts) else { return Ok(None) };
     let key = requests.iter().filter_map(|request| match request {
-        Request::Prepared { table, shape, rows } => {
-            Some((Arc::clone(&table.full_name), shape.clone(), rows.form()))
-        }
+        Request::Prepared { table, shape, rows } => Some((table.name.clone(), shape.clone(), rows.form())),
         _ => None,
     });
-    session.prepare_whole(key.collect(), &parts).await
+    session.prepare_whole(key.collect(), &parts, cutoffs.worth).await
 }
 
 /// Sends the statement of [`whole`].

@@ -32,6 +32,11 @@ pub struct Cutoffs {
     /// From so many rows on everything else goes by COPY into a stage and from there in one statement: a little less work
     /// than arrays, and it is streamed rather than encoded whole.
     pub stage: usize,
+    /// Up to so many statements, with a table or some rows each, are one statement together with the checkpoint. Each combination
+    /// of them is prepared for itself.
+    pub parts: usize,
+    /// When a combination has come so many times: until then its parts go one by one, which costs no further plan.
+    pub worth: u32,
 }
 
 impl Cutoffs {
@@ -48,7 +53,7 @@ impl Cutoffs {
 
 impl Default for Cutoffs {
     fn default() -> Self {
-        Cutoffs { singly: 3, copy: 200, stage: 2_000 }
+        Cutoffs { singly: 3, copy: 200, stage: 2_000, parts: 8, worth: 8 }
     }
 }
 
@@ -164,12 +169,9 @@ fn fit_arrays(table: &Table, verb: &Verb, form: Form) -> bool {
     form == Form::Text || !verb.columns(table).into_iter().any(is_array)
 }
 
-/// So many parts has a whole at most: each combination of them is prepared for itself.
-const MAX_PARTS: usize = 8;
-
-/// The parts of one statement that does what these requests do; none when they have to go one by one.
-pub(super) fn parts<'r>(requests: &'r [Request<'_>]) -> Option<Vec<Part<'r>>> {
-    if requests.len() > MAX_PARTS {
+/// The parts, `most` at most, of one statement that does what these requests do; none when they have to go one by one.
+pub(super) fn parts<'r>(requests: &'r [Request<'_>], most: usize) -> Option<Vec<Part<'r>>> {
+    if requests.is_empty() || requests.len() > most {
         return None;
     }
     let parts: Vec<Part<'_>> = requests.iter().map(Request::part).collect::<Option<_>>()?;
@@ -188,8 +190,8 @@ pub(super) fn alone<'a>(step: &'a Step<'a>) -> Request<'a> {
 /// The statement of a step that empties tables.
 fn emptying(step: &Step<'_>) -> String {
     match &step.kind {
-        StepKind::Truncate(tables) => sql::truncate(tables.iter().map(|t| &t.name)),
-        _ => sql::clear(&step.table.name),
+        StepKind::Truncate(tables) => sql::truncate(tables.iter().map(|table| &**table)),
+        _ => sql::clear(&step.table),
     }
 }
 

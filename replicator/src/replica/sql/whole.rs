@@ -33,8 +33,8 @@ impl<'a> Part<'a> {
         Some(Part { table, verb, arrays, checked, form })
     }
 
-    /// Whether both may be parts of one whole. Its parts all see the tables as they were before it, and the server runs them in
-    /// the order that it likes: so no two may touch the same row, nor need each other's place in a unique index.
+    /// Whether both may be parts of one whole. Its parts all see the tables as they were before it, so no two may touch the same
+    /// row.
     pub(in crate::replica) fn goes_with(&self, other: &Part<'_>) -> bool {
         let by_key = matches!(self.verb, Verb::Insert(_) | Verb::Upsert(_) | Verb::Update(_) | Verb::Delete);
         self.table.name != other.table.name || (by_key && self.verb == other.verb)
@@ -42,8 +42,10 @@ impl<'a> Part<'a> {
 }
 
 /// The statement. Its parameters are the parts' in their order, then the checkpoint's.
+///
+/// The server runs a part when the rows that it returns are counted, so in their order, and the checkpoint after them.
 pub(in crate::replica) fn whole(parts: &[Part<'_>]) -> String {
-    let (mut with, mut expected, mut touched) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut with, mut select) = (Vec::new(), Vec::new());
     let mut before = 0;
     for (n, part) in parts.iter().enumerate() {
         let columns = part.verb.columns(part.table);
@@ -52,23 +54,16 @@ pub(in crate::replica) fn whole(parts: &[Part<'_>]) -> String {
         } else {
             Values::One(&columns, part.form, before)
         };
-        let (sql, parameters) = part.verb.sql(part.table, values, part.form);
-        if part.checked {
+        let (sql, parameters) = part.verb.sql(part.table, values);
+        with.push(format!("part_{n} AS ({sql} RETURNING 1)"));
+        let touched = format!("(SELECT count(*) FROM part_{n})");
+        select.push(if part.checked {
             let rows = if part.arrays { format!("cardinality(${})", before + 1) } else { "1".to_owned() };
-            expected.push(rows);
-            touched.push(format!("(SELECT count(*) FROM part_{n})"));
-            with.push(format!("part_{n} AS ({sql} RETURNING 1)"));
+            format!("CASE WHEN {touched} <> {rows} THEN replicator.expect({rows}, {touched}) END")
         } else {
-            with.push(format!("part_{n} AS ({sql})"));
-        }
+            touched
+        });
         before += parameters;
     }
-    let with = if with.is_empty() { String::new() } else { format!("WITH {} ", with.join(", ")) };
-    // None can touch more rows than it is given, so that the sums tell what each one would.
-    let expect = if expected.is_empty() {
-        String::new()
-    } else {
-        format!("replicator.expect({}, {}), ", expected.join(" + "), touched.join(" + "))
-    };
-    format!("{with}SELECT {expect}{}", advance(before + 1))
+    format!("WITH {} SELECT {}, {}", with.join(", "), select.join(", "), advance(before + 1))
 }
