@@ -5,14 +5,14 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use e2e::postgres::{Cluster, Role};
 use replicator::replica::apply::{Applier, Cutoffs};
-use replicator::replica::catalog;
 use replicator::replica::checkpoint::CheckpointWriter;
 use replicator::replica::session::Session;
+use replicator::replica::{Disposition, catalog};
 use replicator::vocabulary::change::{Change, Operation};
 use replicator::vocabulary::offset::{PartitionIndex, PartitionNames, Place, TopicPartition};
 use replicator::vocabulary::parcel::Parcel;
 use replicator::vocabulary::row::{Cell, Key, Row, RowBuilder};
-use replicator::vocabulary::schema::Table;
+use replicator::vocabulary::schema::{Catalog, Table};
 use tokio_postgres::Client;
 
 use crate::apply::transaction;
@@ -37,6 +37,38 @@ const TABLES: &str = "
 
 const NAMES: [&str; 8] =
     ["keyed", "numbered", "paired", "twins", "numbered_twins", "parent", "child", "parted"];
+
+/// A replica with these tables.
+struct World {
+    applier: Applier,
+    catalog: Catalog,
+    superuser: Client,
+    _cluster: Cluster,
+}
+
+impl World {
+    async fn new() -> anyhow::Result<Self> {
+        let cluster = Cluster::replica("replica-1").await?;
+        let superuser = cluster.connect(Role::Superuser).await?;
+        superuser.batch_execute("SET default_transaction_read_only = off").await?;
+        superuser.batch_execute(TABLES).await?;
+        superuser.batch_execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO replicator").await?;
+        let session = Session::connect(&cluster.url(Role::Replicator).parse()?).await?;
+        let checkpoint = acquire(&session, "app").await?;
+        let catalog = catalog::load(session.client()).await?;
+        let writer = CheckpointWriter::prepare(&session, checkpoint.epoch).await?;
+        let names = PartitionNames::default();
+        for topic in ["app.transaction", "app.public"] {
+            names.add(TopicPartition { topic: topic.into(), partition: 0 });
+        }
+        let applier = Applier::new(session, writer, names);
+        Ok(World { applier, catalog, superuser, _cluster: cluster })
+    }
+
+    fn table(&self, name: &str) -> anyhow::Result<Arc<Table>> {
+        self.catalog.table("public", name).cloned().with_context(|| format!("table {name}"))
+    }
+}
 
 /// A table of the leader's: what it holds.
 struct Leader {
@@ -124,21 +156,7 @@ async fn held(client: &Client, table: &Table) -> anyhow::Result<String> {
 
 #[tokio::test]
 async fn one_statement_leaves_what_many_leave() -> anyhow::Result<()> {
-    let cluster = Cluster::replica("replica-1").await?;
-    let superuser = cluster.connect(Role::Superuser).await?;
-    superuser.batch_execute("SET default_transaction_read_only = off").await?;
-    superuser.batch_execute(TABLES).await?;
-    superuser.batch_execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO replicator").await?;
-    let session = Session::connect(&cluster.url(Role::Replicator).parse()?).await?;
-    let checkpoint = acquire(&session, "app").await?;
-    let catalog = catalog::load(session.client()).await?;
-    let writer = CheckpointWriter::prepare(&session, checkpoint.epoch).await?;
-    let names = PartitionNames::default();
-    for topic in ["app.transaction", "app.public"] {
-        names.add(TopicPartition { topic: topic.into(), partition: 0 });
-    }
-    let mut applier = Applier::new(session, writer, names);
-
+    let World { mut applier, catalog, superuser, _cluster } = World::new().await?;
     let eager = Cutoffs { worth: 1, ..Cutoffs::default() };
     let manners = [Cutoffs { parts: 0, ..eager }, eager, Cutoffs { singly: 0, ..eager }, Cutoffs::default()];
     let mut lsn = 0x100;
@@ -173,6 +191,35 @@ async fn one_statement_leaves_what_many_leave() -> anyhow::Result<()> {
                 assert_eq!(held, of.text(), "{}: {cutoffs:?}, binary {binary}", of.table.name);
             }
         }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn another_value_of_what_only_default_may_update_stops_the_replica_and_is_not_passed_over()
+-> anyhow::Result<()> {
+    let mut world = World::new().await?;
+    let row = |values: [&str; 3]| Leader::row(&values.map(str::to_owned));
+    // What `UPDATE … SET seq = DEFAULT` does on the leader.
+    let (before, after) = (row(["1", "5", "a"]), row(["1", "6", "a"]));
+    let old = before.project(&[0, 1]);
+    let changes = [
+        ("paired", Operation::Rekey { old, row: after.clone() }),
+        ("numbered_twins", Operation::UpdateKeyless { old: before.clone(), new: after.clone() }),
+    ];
+    for (lsn, (name, operation)) in (0x100..).step_by(0x100).zip(changes) {
+        let table = world.table(name)?;
+        let place = Place { partition: PartitionIndex(0), offset: 0 };
+        let change = |operation| Change { table: Arc::clone(&table), operation, place };
+        let (insert, update) = (change(Operation::Insert(before.clone())), change(operation));
+        world.applier.apply(&[&transaction(lsn, vec![insert])]).await?;
+        let refused = world.applier.apply(&[&transaction(lsn + 0x10, vec![update])]).await;
+        let error = refused.expect_err("the replica can't follow");
+        assert_eq!(error.disposition(), Disposition::Schema, "{error}");
+        assert!(error.to_string().contains("another \"seq\", which is GENERATED ALWAYS"), "{error}");
+        let mend = format!("ALTER TABLE \"public\".\"{name}\" ALTER COLUMN \"seq\" SET GENERATED BY DEFAULT");
+        assert!(error.hint().ends_with(&mend), "{}", error.hint());
+        assert_eq!(held(&world.superuser, &table).await?, "(1,5,a)");
     }
     Ok(())
 }

@@ -64,6 +64,7 @@ pub(super) struct Ready<'a> {
 impl<'a> Ready<'a> {
     /// Prepares what a request needs, which is a round trip when the session meets the statement for the first time.
     pub(super) async fn new(session: &mut Session, request: Request<'a>) -> Result<Self, ReplicaError> {
+        request.writable()?;
         let (statement, sql) = match &request {
             Request::Simple(_) => (None, None),
             Request::CreateStage(table, verb) => {
@@ -118,6 +119,7 @@ pub(super) async fn whole(
     cutoffs: Cutoffs,
 ) -> Result<Option<Statement>, ReplicaError> {
     let Some(parts) = parts(requests, cutoffs.parts) else { return Ok(None) };
+    requests.iter().try_for_each(Request::writable)?;
     let key = requests.iter().filter_map(|request| match request {
         Request::Prepared { table, shape, rows } => Some((table.name.clone(), shape.clone(), rows.form())),
         _ => None,
