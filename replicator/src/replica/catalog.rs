@@ -36,7 +36,7 @@ fn assemble(rows: &[PgRow], types: &WireTypes) -> Catalog {
             columns.iter().map(|row| column(row, types)).collect(),
             key.into_iter().map(|(_, i)| i).collect(),
         );
-        let table = if columns[0].get("partitioned") { table.with_partitions() } else { table };
+        let table = if columns[0].get("inherited") { table.with_heirs() } else { table };
         if columns[0].get("identity_index") { table.with_identity_index() } else { table }
     });
     Catalog::new(tables)

@@ -22,7 +22,12 @@ SELECT n.nspname::text AS table_schema,
        en.nspname::text AS element_namespace,
        a.attgenerated <> '' AS generated,
        a.attidentity = 'a' AS identity_always,
-       c.relkind = 'p' AS partitioned,
+       c.relkind = 'r' AND EXISTS (
+           SELECT FROM pg_inherits h JOIN pg_class heir ON heir.oid = h.inhrelid
+            WHERE h.inhparent = c.oid
+              AND NOT EXISTS (SELECT FROM pg_depend d
+                               WHERE d.classid = 'pg_namespace'::regclass AND d.objid = heir.relnamespace AND d.deptype = 'e')
+       ) AS inherited,
        -- The position of the column in the index that is the replica identity, else in the primary key: by the former the WAL
        -- names rows, whatever the latter.
        -- Behind its key columns an index lists those that it only includes.

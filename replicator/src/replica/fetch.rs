@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::ReplicaError;
 use super::bind::{Parameter, Raw};
 use super::leader::LeaderSession;
-use super::sql::{quoted, quoted_table};
+use super::sql::{own_rows, quoted};
 use crate::vocabulary::row::{Cell, Form, Key, Row};
 use crate::vocabulary::schema::Table;
 
@@ -96,12 +96,8 @@ async fn select(session: &LeaderSession, table: &Table, key: &Key) -> Result<Opt
         .enumerate()
         .map(|(p, column)| format!("{} = ${}{as_text}::{}", quoted(&column.name), p + 1, column.cast))
         .collect();
-    let sql = format!(
-        "SELECT {} FROM {} WHERE {}",
-        values.join(", "),
-        quoted_table(&table.name),
-        matching.join(" AND ")
-    );
+    let sql =
+        format!("SELECT {} FROM {} WHERE {}", values.join(", "), own_rows(table), matching.join(" AND "));
     let parameters: Vec<_> = (0..table.key.len()).map(|p| Parameter::One(key.0.cell(p))).collect();
     let parameters: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> =
         parameters.iter().map(|p| p as &(dyn tokio_postgres::types::ToSql + Sync)).collect();

@@ -63,7 +63,8 @@ enum Whole {
     /// It was wanted so many times.
     Wanted(u32),
     Prepared(Statement),
-    /// The server has no such statement: a rule of one of the tables makes several of it.
+    /// The server has no such statement: a rule of one of the tables makes several of it. Those that go one by one and are not
+    /// counted by the server may succeed.
     Refused,
 }
 
@@ -190,7 +191,9 @@ impl Session {
             Some(Whole::Wanted(times)) => times + 1,
             None => 1,
         };
-        self.make_room();
+        if wanted == 1 {
+            self.make_room();
+        }
         if wanted < worth && parts.len() > 1 {
             self.wholes.insert(key, Whole::Wanted(wanted));
             return Ok(None);
@@ -209,13 +212,13 @@ impl Session {
         }
     }
 
-    /// Forgets what is wanted now and then, and everything where that does not make room.
+    /// Forgets what is wanted now and then, and everything where that makes little room: plans that were of use once.
     fn make_room(&mut self) {
         if self.wholes.len() >= WHOLES {
             self.wholes.retain(|_, whole| !matches!(whole, Whole::Wanted(_)));
-        }
-        if self.wholes.len() >= WHOLES {
-            self.wholes.clear();
+            if self.wholes.len() > WHOLES / 4 * 3 {
+                self.wholes.clear();
+            }
         }
     }
 

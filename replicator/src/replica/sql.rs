@@ -246,9 +246,9 @@ pub(crate) fn quoted_table(name: &TableName) -> String {
     format!("{}.{}", quoted(&name.schema), quoted(&name.name))
 }
 
-/// A table's own rows, or its partitions'. The leader tells of those of tables that inherit from it under their own names.
-fn own_rows(table: &Table) -> String {
-    let only = if table.partitioned { "" } else { "ONLY " };
+/// A table's own rows ([`Table::inherited`]), or its partitions'.
+pub(super) fn own_rows(table: &Table) -> String {
+    let only = if table.inherited { "ONLY " } else { "" };
     format!("{only}{}", quoted_table(&table.name))
 }
 
@@ -330,15 +330,12 @@ fn by_key(table: &Table, values: Values<'_>) -> String {
 }
 
 fn update(table: &Table, values: Values<'_>) -> String {
-    let mut assigned: Vec<_> = settable(table, values).collect();
-    if assigned.is_empty() {
-        // Nothing but the key: still counts the row, and fires what a no-op update on the leader fires.
-        assigned.clone_from(&table.key);
+    let assigned = settable(table, values);
+    let mut set: Vec<_> =
+        assigned.filter_map(|c| Some(format!("{} = {}", column(table, c), values.of(table, c)?))).collect();
+    if set.is_empty() {
+        set.extend(itself(table, "t."));
     }
-    let set: Vec<_> = assigned
-        .iter()
-        .filter_map(|&c| Some(format!("{} = {}", column(table, c), values.of(table, c)?)))
-        .collect();
     format!(
         "UPDATE {} AS t SET {}{} WHERE {}",
         own_rows(table),
@@ -357,14 +354,25 @@ fn delete(table: &Table, values: Values<'_>) -> String {
     )
 }
 
+/// A column set to what it is: where an event brings nothing to set, the row still counts, and fires what an update on the leader
+/// fires that changes nothing. None where no column may be set.
+fn itself(table: &Table, alias: &str) -> Option<String> {
+    let may_be_set = |c: &usize| !table.columns[*c].identity_always && !table.columns[*c].generated;
+    let name = column(table, (0..table.columns.len()).find(may_be_set)?);
+    Some(format!("{name} = {alias}{name}"))
+}
+
 /// The columns of one row, each set to a single parameter, and the number of the first parameter behind them.
 fn assignments(table: &Table, values: Values<'_>) -> (String, usize) {
     let (before, form) = values.parameters();
     let columns = values.columns().iter();
-    let set: Vec<_> = columns
+    let mut set: Vec<_> = columns
         .zip(before + 1..)
         .map(|(&c, parameter)| format!("{} = {}", column(table, c), single(table, c, parameter, form)))
         .collect();
+    if set.is_empty() {
+        set.extend(itself(table, ""));
+    }
     (set.join(", "), before + values.columns().len() + 1)
 }
 

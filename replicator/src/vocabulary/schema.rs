@@ -206,8 +206,9 @@ pub struct Table {
     /// Whether `key` is an index that the table has as replica identity beside its primary key. Then deletes and key changes
     /// carry the index's columns and nothing else: what an event says of an old primary key is made up.
     pub identity_index: bool,
-    /// Whether its rows are those of its partitions. The rows of tables that inherit from a table are not its own.
-    pub partitioned: bool,
+    /// Whether other tables inherit from it, whose rows are not its own: the leader tells of them under their own names. Not so
+    /// for partitions, nor for what an extension keeps a table's rows in (TimescaleDB's chunks).
+    pub inherited: bool,
     by_name: HashMap<String, usize>,
     /// The columns that events may lack.
     fillers: HashMap<usize, Filler>,
@@ -218,14 +219,14 @@ impl Table {
     pub fn new(name: TableName, columns: Vec<Column>, key: Vec<usize>) -> Self {
         let by_name = columns.iter().enumerate().map(|(i, c)| (c.name.clone(), i)).collect();
         let full_name = name.to_string().into();
-        let (identity_index, partitioned, fillers) = (false, false, HashMap::new());
-        Table { full_name, name, columns, key, identity_index, partitioned, by_name, fillers }
+        let (identity_index, inherited, fillers) = (false, false, HashMap::new());
+        Table { full_name, name, columns, key, identity_index, inherited, by_name, fillers }
     }
 
-    /// The same table, whose rows are those of its partitions.
+    /// The same table, from which others inherit.
     #[must_use]
-    pub fn with_partitions(self) -> Self {
-        Table { partitioned: true, ..self }
+    pub fn with_heirs(self) -> Self {
+        Table { inherited: true, ..self }
     }
 
     /// The same table, whose key is the replica identity's index beside a primary key.

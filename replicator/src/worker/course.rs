@@ -22,8 +22,12 @@ const LOOK: Duration = Duration::from_millis(250);
 /// lanes in step would never become one while there are commits.
 const ANSWER: Duration = Duration::from_millis(20);
 
-/// How often a replica's tables are read again, at most, while another one has other tables.
+/// How often a replica's tables are read again, at most, while another one has other tables; where they turn out the same, half as
+/// often the next time, down to [`LONGEST_DOUBT`].
 const DOUBT: Duration = Duration::from_secs(10);
+
+/// Replicas may have tables of their own for good.
+const LONGEST_DOUBT: Duration = Duration::from_secs(300);
 
 /// A worker's way through the lanes.
 #[derive(Debug)]
@@ -37,6 +41,8 @@ pub(super) struct Course {
     looked_at: Instant,
     /// When it is looked next whether the replica's tables had better be read again.
     doubts_at: Instant,
+    /// How long after that the next time.
+    doubt: Duration,
 }
 
 /// How far a change of lanes is.
@@ -75,6 +81,7 @@ impl Course {
             change: Change::None,
             looked_at: Instant::now(),
             doubts_at: Instant::now() + DOUBT,
+            doubt: DOUBT,
         })
     }
 
@@ -111,11 +118,16 @@ impl Course {
     /// cost little, and those on which tables come and go don't begin anew all the time.
     pub(super) fn doubts_tables(&mut self) -> bool {
         let now = Instant::now();
-        if now < self.doubts_at {
+        if now < self.doubts_at || self.start.phase != ReplicaPhase::Live {
             return false;
         }
         let doubts = self.hub.has_other_tables(&self.feed);
-        self.doubts_at = now + if doubts { DOUBT } else { LOOK };
+        if doubts {
+            self.doubts_at = now + self.doubt;
+            self.doubt = (self.doubt * 2).min(LONGEST_DOUBT);
+        } else {
+            (self.doubts_at, self.doubt) = (now + LOOK, DOUBT);
+        }
         doubts
     }
 

@@ -97,14 +97,18 @@ impl Group {
     /// Begins with a whole transaction and adds what has come already, or comes soon in a backlog. Returns the first parcel that
     /// doesn't belong to the group.
     pub(super) async fn form(&mut self, first: Sealed, course: &mut Course) -> Option<Sealed> {
-        let wait = self.pace.linger().map(|linger| Wait::new(Instant::now(), linger));
+        let mut wait = self.pace.linger().map(|linger| Wait::new(Instant::now(), linger));
+        if says_that_all_has_come(&first) {
+            wait.iter_mut().for_each(Wait::shorten);
+        }
         self.sealed.push(first);
         let next = self.fill(course, wait).await;
         let sent_after_ms = self.sealed.last().and_then(|last| match &last.end {
             ParcelEnd::Commit(point) => point.sent_after_ms(),
             ParcelEnd::Open | ParcelEnd::Discard => None,
         });
-        self.pace = Pace { transactions: self.sealed.len(), sent_after_ms };
+        let transactions = self.sealed.iter().filter(|sealed| !says_that_all_has_come(sealed)).count();
+        self.pace = Pace { transactions, sent_after_ms };
         next
     }
 
@@ -122,19 +126,22 @@ impl Group {
                 (None, Some(wait)) => tokio::time::timeout_at(wait.at_most, course.recv()).await.ok()??,
                 (None, None) => return None,
             };
-            match &sealed.end {
-                ParcelEnd::Commit(point) if sealed.streamed.is_none() => {
-                    if point.reached.is_some() {
-                        wait.iter_mut().for_each(Wait::shorten);
-                    }
-                }
-                _ => return Some(sealed),
+            if sealed.streamed.is_some() || !matches!(sealed.end, ParcelEnd::Commit(_)) {
+                return Some(sealed);
+            }
+            if says_that_all_has_come(&sealed) {
+                wait.iter_mut().for_each(Wait::shorten);
             }
             changes += sealed.changes.len();
             self.sealed.push(sealed);
         }
         None
     }
+}
+
+/// Whether a parcel is no transaction but the source's word that it has no more for now.
+fn says_that_all_has_come(parcel: &Parcel) -> bool {
+    matches!(&parcel.end, ParcelEnd::Commit(point) if point.transaction.is_none() && point.reached.is_some())
 }
 
 /// Whether a parcel reaches the commit point at which another lane takes over.

@@ -96,6 +96,10 @@ impl Leader {
     fn change(&mut self, random: &mut Random) -> Operation {
         let keyed = self.table.has_key();
         let word = self.table.columns.len() - 1;
+        if random.below(60) == 0 {
+            self.rows.clear();
+            return Operation::Truncate;
+        }
         let chosen = if self.rows.is_empty() { 9 } else { random.below(8) };
         let at = random.below(self.rows.len());
         match chosen {
@@ -146,7 +150,7 @@ impl Leader {
 
 /// What a table of the replica holds, its own rows only.
 async fn held(client: &Client, table: &Table) -> anyhow::Result<String> {
-    let only = if table.partitioned { "" } else { "ONLY " };
+    let only = if table.inherited { "ONLY " } else { "" };
     let sql = format!(
         "SELECT coalesce(string_agg(t::text, ' ' ORDER BY t::text COLLATE \"C\"), '') FROM {only}{} t",
         table.name

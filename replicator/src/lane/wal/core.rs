@@ -21,7 +21,8 @@ const WAL: PartitionIndex = PartitionIndex(0);
 /// Where nothing changes, a replica learns this often, by the leader's clock, that it is still up to date.
 const REMINDER_MS: i64 = 900;
 
-/// After so many commits the leader's being done with them is worth telling: replicas that wait for more of a backlog need not.
+/// After so many commits in a row the leader's being done with them is worth telling: replicas that wait for more of a backlog need
+/// not. Of commits that come one by one the leader says so behind each.
 const MANY: u32 = 8;
 
 /// The state of a lane that reads the leader's stream.
@@ -37,7 +38,7 @@ pub(super) struct WalCore {
     position: CommitLsn,
     /// When that was last said, by the leader's clock.
     said_at_ms: i64,
-    /// Commits since the leader last had no more.
+    /// Commits since the leader said last that it had no more.
     commits: u32,
     phase: ReplicaPhase,
     /// The position from which all fenced copies agree; none without such copies.
@@ -246,14 +247,13 @@ impl WalCore {
         let is_news = keepalive.wal_end > self.position.0
             || self.commits >= MANY
             || keepalive.sent_at_ms >= self.said_at_ms.saturating_add(REMINDER_MS);
-        if self.open.is_some()
-            || self.streams.block().is_some()
-            || !is_news
-            || keepalive.wal_end < self.position.0
-        {
+        if self.open.is_some() || self.streams.block().is_some() || keepalive.wal_end < self.position.0 {
             return None;
         }
         self.commits = 0;
+        if !is_news {
+            return None;
+        }
         let reached = Reached { lsn: CommitLsn(keepalive.wal_end), at_ms: keepalive.sent_at_ms };
         self.reach(reached.lsn, reached.at_ms);
         Some(self.builder.reach(reached, self.offsets(), self.phase))

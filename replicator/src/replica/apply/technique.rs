@@ -118,7 +118,8 @@ impl<'a> Request<'a> {
     }
 
     /// That the replica can't do this, where it would otherwise leave a column as it is without a word: only DEFAULT may update
-    /// one that is `GENERATED ALWAYS AS IDENTITY`, and on the leader it was (`UPDATE … SET id = DEFAULT`).
+    /// one that is `GENERATED ALWAYS AS IDENTITY`, and on the leader it was (`UPDATE … SET id = DEFAULT`). Seen where the event
+    /// tells what it was: in a key, and in a row without one. Of other columns `replicator check` tells.
     ///
     /// # Errors
     /// With the SQL that lets the replica follow.

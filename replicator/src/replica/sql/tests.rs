@@ -31,7 +31,7 @@ fn an_update_writes_only_the_columns_that_the_event_carries() {
     let sql = Shape::Arrays(Verb::Update(columns(&[0, 2]))).sql(&table(vec![0]), Stage(1), Form::Text);
     assert_eq!(
         sql,
-        "UPDATE ONLY \"public\".\"My Table\" AS t SET \"n\" = u.c1::numeric \
+        "UPDATE \"public\".\"My Table\" AS t SET \"n\" = u.c1::numeric \
          FROM unnest($1::text[], $2::text[]) AS u (c0, c1) WHERE t.\"id\" = u.c0::uuid"
     );
 }
@@ -41,7 +41,7 @@ fn one_row_is_written_and_found_by_single_parameters() {
     let sql = Shape::OneChecked(Verb::Update(columns(&[0, 2]))).sql(&table(vec![0]), Stage(1), Form::Text);
     assert_eq!(
         sql,
-        "WITH touched AS (UPDATE ONLY \"public\".\"My Table\" AS t SET \"n\" = $2::text::numeric \
+        "WITH touched AS (UPDATE \"public\".\"My Table\" AS t SET \"n\" = $2::text::numeric \
          WHERE t.\"id\" = $1::text::uuid RETURNING 1) SELECT replicator.expect(1, count(*)) FROM touched"
     );
 }
@@ -56,7 +56,7 @@ fn staged_rows_have_the_types_of_the_table() {
     );
     assert_eq!(
         Shape::Staged(verb).sql(&table, Stage(7), Form::Text),
-        "UPDATE ONLY \"public\".\"My Table\" AS t SET \"n\" = u.c1 FROM pg_temp.stage_7 AS u WHERE t.\"id\" = u.c0"
+        "UPDATE \"public\".\"My Table\" AS t SET \"n\" = u.c1 FROM pg_temp.stage_7 AS u WHERE t.\"id\" = u.c0"
     );
 }
 
@@ -65,7 +65,7 @@ fn a_key_change_sets_the_key_and_looks_for_the_old_one() {
     let sql = Shape::One(Verb::Rekey(columns(&[0, 1]))).sql(&table(vec![0]), Stage(1), Form::Text);
     assert_eq!(
         sql,
-        "UPDATE ONLY \"public\".\"My Table\" SET \"id\" = $1::text::uuid, \"we\"\"ird\" = $2::text::text \
+        "UPDATE \"public\".\"My Table\" SET \"id\" = $1::text::uuid, \"we\"\"ird\" = $2::text::text \
          WHERE \"id\" = $3::text::uuid"
     );
 }
@@ -83,12 +83,12 @@ fn binary_values_are_parameters_of_the_columns_types() {
     let sql = |shape: Shape| shape.sql(&table, Stage(7), Form::Binary);
     assert_eq!(
         sql(Shape::Arrays(Verb::Update(set.clone()))),
-        "UPDATE ONLY \"public\".\"My Table\" AS t SET \"n\" = u.c1 \
+        "UPDATE \"public\".\"My Table\" AS t SET \"n\" = u.c1 \
          FROM unnest($1::uuid[], $2::numeric[]) AS u (c0, c1) WHERE t.\"id\" = u.c0"
     );
     assert_eq!(
         sql(Shape::One(Verb::Update(set.clone()))),
-        "UPDATE ONLY \"public\".\"My Table\" AS t SET \"n\" = $2::numeric WHERE t.\"id\" = $1::uuid"
+        "UPDATE \"public\".\"My Table\" AS t SET \"n\" = $2::numeric WHERE t.\"id\" = $1::uuid"
     );
     assert_eq!(
         sql(Shape::Copy(set.clone())),
@@ -111,7 +111,7 @@ fn the_parts_of_a_whole_number_their_parameters_one_after_the_other_and_are_coun
     ];
     let sql = whole(&parts);
     let begins = "WITH part_0 AS (INSERT INTO \"public\".\"My Table\" (\"id\") SELECT $1::text::uuid RETURNING 1), \
-         part_1 AS (UPDATE ONLY \"public\".\"My Table\" AS t SET \"n\" = u.c1 FROM unnest($2::uuid[], $3::numeric[]) \
+         part_1 AS (UPDATE \"public\".\"My Table\" AS t SET \"n\" = u.c1 FROM unnest($2::uuid[], $3::numeric[]) \
          AS u (c0, c1) WHERE t.\"id\" = u.c0 RETURNING 1), part_2 AS (DELETE";
     assert!(sql.starts_with(begins), "{sql}");
     let ends = "SELECT (SELECT count(*) FROM part_0), \
@@ -139,14 +139,24 @@ fn what_only_default_may_update_is_no_parameter_of_an_update() {
 }
 
 #[test]
-fn a_tables_own_rows_are_meant_and_a_partitioned_tables_are_its_partitions() {
-    let own = table(vec![0]);
-    let partitioned = table(vec![0]).with_partitions();
+fn the_rows_of_tables_that_inherit_are_not_meant() {
+    let (alone, inherited) = (table(vec![0]), table(vec![0]).with_heirs());
     let delete = |table: &Table| Shape::One(Verb::Delete).sql(table, Stage(1), Form::Text);
-    assert!(delete(&own).starts_with("DELETE FROM ONLY \"public\""), "{}", delete(&own));
-    assert!(delete(&partitioned).starts_with("DELETE FROM \"public\""), "{}", delete(&partitioned));
-    let both = "TRUNCATE ONLY \"public\".\"My Table\", \"public\".\"My Table\"";
-    assert_eq!(truncate([&own, &partitioned].into_iter()), both);
+    assert!(delete(&alone).starts_with("DELETE FROM \"public\""), "{}", delete(&alone));
+    assert!(delete(&inherited).starts_with("DELETE FROM ONLY \"public\""), "{}", delete(&inherited));
+    let both = "TRUNCATE \"public\".\"My Table\", ONLY \"public\".\"My Table\"";
+    assert_eq!(truncate([&alone, &inherited].into_iter()), both);
+}
+
+#[test]
+fn an_update_that_sets_nothing_still_finds_its_row() {
+    let mut table = table(vec![0]);
+    table.columns[0].identity_always = true;
+    let sql = |verb: Verb| Shape::One(verb).sql(&table, Stage(1), Form::Text);
+    let itself = sql(Verb::Update(columns(&[0])));
+    assert!(itself.contains(" AS t SET \"we\"\"ird\" = t.\"we\"\"ird\" WHERE t.\"id\" = $1"), "{itself}");
+    let itself = sql(Verb::UpdateKeyless(columns(&[0])));
+    assert!(itself.contains(" SET \"we\"\"ird\" = \"we\"\"ird\" WHERE (tableoid, ctid)"), "{itself}");
 }
 
 #[test]
