@@ -151,6 +151,13 @@ impl Cluster {
         connect(&self.url(role)).await
     }
 
+    /// Connects as the superuser, who may write: sessions of a replica begin read-only.
+    pub async fn superuser(&self) -> anyhow::Result<Client> {
+        let client = self.connect(Role::Superuser).await?;
+        client.batch_execute("SET default_transaction_read_only = off").await?;
+        Ok(client)
+    }
+
     /// Stops the server in order; sessions are ended.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
         self.server.stop().await

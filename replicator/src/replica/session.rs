@@ -55,7 +55,7 @@ const ALONE_WAITS: &str = "SET lock_timeout = '10s'";
 const WHOLES: usize = 128;
 
 /// What a statement is cached under: its table, what it does there, and how its values come.
-pub(super) type StatementKey = (TableName, Shape, Form);
+type StatementKey = (TableName, Shape, Form);
 
 /// A statement for a whole transaction.
 #[derive(Debug)]
@@ -181,10 +181,10 @@ impl Session {
     /// As [`Session::prepare`].
     pub(super) async fn prepare_whole(
         &mut self,
-        key: Vec<StatementKey>,
         parts: &[Part<'_>],
         worth: u32,
     ) -> Result<Option<Statement>, ReplicaError> {
+        let key: Vec<StatementKey> = parts.iter().map(Part::key).collect();
         let wanted = match self.wholes.get(&key) {
             Some(Whole::Prepared(statement)) => return Ok(Some(statement.clone())),
             Some(Whole::Refused) => return Ok(None),

@@ -87,14 +87,23 @@ impl Verb {
         }
     }
 
-    /// The statement, and how many parameters it has.
-    fn sql(&self, table: &Table, values: Values<'_>) -> (String, usize) {
-        let parameters = values.columns().len();
+    /// How many parameters the statement has whose values come alone or as arrays.
+    fn parameters(&self, table: &Table) -> usize {
+        let behind = match self {
+            Verb::Insert(_) | Verb::Upsert(_) | Verb::Update(_) | Verb::Delete => 0,
+            Verb::Rekey(_) => table.key.len(),
+            Verb::UpdateKeyless(_) | Verb::DeleteKeyless => table.stored().count(),
+        };
+        self.columns(table).len() + behind
+    }
+
+    /// The statement.
+    fn sql(&self, table: &Table, values: Values<'_>) -> String {
         match self {
-            Verb::Insert(_) => (insert(table, values, ""), parameters),
-            Verb::Upsert(_) => (insert(table, values, &on_conflict(table, values)), parameters),
-            Verb::Update(_) => (update(table, values), parameters),
-            Verb::Delete => (delete(table, values), parameters),
+            Verb::Insert(_) => insert(table, values, ""),
+            Verb::Upsert(_) => insert(table, values, &on_conflict(table, values)),
+            Verb::Update(_) => update(table, values),
+            Verb::Delete => delete(table, values),
             Verb::Rekey(_) => rekey(table, values),
             Verb::UpdateKeyless(_) => update_keyless(table, values),
             Verb::DeleteKeyless => delete_keyless(table, values),
@@ -131,17 +140,18 @@ impl Shape {
 
     /// The statement. `stage` is the one that [`stage`] creates for the verb, `form` that of the values.
     pub(super) fn sql(&self, table: &Table, stage: Stage, form: Form) -> String {
+        if let Some(part) = Part::of(table, self, form) {
+            let sql = part.sql(0);
+            return match part.must_touch(0) {
+                Some(rows) => checked(&sql, &rows),
+                None => sql,
+            };
+        }
         let columns = &self.columns(table);
         match self {
-            Shape::One(verb) => verb.sql(table, Values::One(columns, form, 0)).0,
-            Shape::OneChecked(verb) => checked(&verb.sql(table, Values::One(columns, form, 0)).0, "1"),
-            Shape::Arrays(verb) => verb.sql(table, Values::Arrays(columns, form, 0)).0,
-            Shape::ArraysChecked(verb) => {
-                checked(&verb.sql(table, Values::Arrays(columns, form, 0)).0, "cardinality($1)")
-            }
-            Shape::Copy(_) => copy(table, columns, form),
             Shape::FillStage(_) => format!("COPY {stage} FROM STDIN{}", copy_format(form)),
-            Shape::Staged(verb) => verb.sql(table, Values::Stage(columns, stage)).0,
+            Shape::Staged(verb) => verb.sql(table, Values::Stage(columns, stage)),
+            _ => copy(table, columns, form),
         }
     }
 }
@@ -377,50 +387,44 @@ fn assignments(table: &Table, values: Values<'_>) -> (String, usize) {
 }
 
 /// The new values first, then the old key.
-fn rekey(table: &Table, values: Values<'_>) -> (String, usize) {
+fn rekey(table: &Table, values: Values<'_>) -> String {
     let (set, first) = assignments(table, values);
-    let (before, form) = values.parameters();
+    let (_, form) = values.parameters();
     let key = table.key.iter().zip(first..);
     let matching: Vec<_> =
         key.map(|(&c, p)| format!("{} = {}", column(table, c), single(table, c, p, form))).collect();
-    let sql = format!("UPDATE {} SET {set} WHERE {}", own_rows(table), matching.join(" AND "));
-    (sql, first - 1 - before + table.key.len())
+    format!("UPDATE {} SET {set} WHERE {}", own_rows(table), matching.join(" AND "))
 }
 
 /// Finds one row with exactly these values, among equals any. Compared as text: some types have no equality, and the
 /// cast there and back gives both sides the same spelling. Parameters from `first`, one per column that is written.
-fn one_row(table: &Table, first: usize, form: Form) -> (String, usize) {
-    let stored: Vec<_> = (0..table.columns.len()).filter(|&c| !table.columns[c].generated).collect();
-    let matching: Vec<_> = stored
-        .iter()
-        .enumerate()
-        .map(|(p, &c)| {
-            let value = single(table, c, first + p, form);
+fn one_row(table: &Table, first: usize, form: Form) -> String {
+    let matching: Vec<_> = table
+        .stored()
+        .zip(first..)
+        .map(|(c, parameter)| {
+            let value = single(table, c, parameter, form);
             format!("{}::text IS NOT DISTINCT FROM ({value})::text", column(table, c))
         })
         .collect();
     // tableoid: the ctid alone is ambiguous in a partitioned table.
-    let sql = format!(
+    format!(
         "(tableoid, ctid) = (SELECT tableoid, ctid FROM {} WHERE {} LIMIT 1)",
         own_rows(table),
         matching.join(" AND ")
-    );
-    (sql, stored.len())
+    )
 }
 
 /// The new values first, then all old values.
-fn update_keyless(table: &Table, values: Values<'_>) -> (String, usize) {
+fn update_keyless(table: &Table, values: Values<'_>) -> String {
     let (set, first) = assignments(table, values);
-    let (before, form) = values.parameters();
-    let (matching, parameters) = one_row(table, first, form);
-    let sql = format!("UPDATE {} SET {set} WHERE {matching}", own_rows(table));
-    (sql, first - 1 - before + parameters)
+    let (_, form) = values.parameters();
+    format!("UPDATE {} SET {set} WHERE {}", own_rows(table), one_row(table, first, form))
 }
 
-fn delete_keyless(table: &Table, values: Values<'_>) -> (String, usize) {
+fn delete_keyless(table: &Table, values: Values<'_>) -> String {
     let (before, form) = values.parameters();
-    let (matching, parameters) = one_row(table, before + 1, form);
-    (format!("DELETE FROM {} WHERE {matching}", own_rows(table)), parameters)
+    format!("DELETE FROM {} WHERE {}", own_rows(table), one_row(table, before + 1, form))
 }
 
 #[cfg(test)]

@@ -253,6 +253,11 @@ impl Table {
         self.by_name.get(name).copied()
     }
 
+    /// The columns that are written; the others the server computes.
+    pub fn stored(&self) -> impl Iterator<Item = usize> {
+        self.columns.iter().enumerate().filter(|(_, column)| !column.generated).map(|(position, _)| position)
+    }
+
     /// Whether rows can be told apart by a key.
     pub fn has_key(&self) -> bool {
         !self.key.is_empty()

@@ -98,10 +98,7 @@ impl Group {
     /// doesn't belong to the group.
     pub(super) async fn form(&mut self, first: Sealed, course: &mut Course) -> Option<Sealed> {
         let mut wait = self.pace.linger().map(|linger| Wait::new(Instant::now(), linger));
-        if says_that_all_has_come(&first) {
-            wait.iter_mut().for_each(Wait::shorten);
-        }
-        self.sealed.push(first);
+        self.take_in(first, &mut wait);
         let next = self.fill(course, wait).await;
         let sent_after_ms = self.sealed.last().and_then(|last| match &last.end {
             ParcelEnd::Commit(point) => point.sent_after_ms(),
@@ -129,13 +126,19 @@ impl Group {
             if sealed.streamed.is_some() || !matches!(sealed.end, ParcelEnd::Commit(_)) {
                 return Some(sealed);
             }
-            if says_that_all_has_come(&sealed) {
-                wait.iter_mut().for_each(Wait::shorten);
-            }
             changes += sealed.changes.len();
-            self.sealed.push(sealed);
+            self.take_in(sealed, &mut wait);
         }
         None
+    }
+
+    fn take_in(&mut self, sealed: Sealed, wait: &mut Option<Wait>) {
+        if let Some(wait) = wait
+            && says_that_all_has_come(&sealed)
+        {
+            wait.shorten();
+        }
+        self.sealed.push(sealed);
     }
 }
 

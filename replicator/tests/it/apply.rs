@@ -94,8 +94,7 @@ impl Fixture {
 /// A replica on which no two accounts may have the same balance: account 1 has 1, account 2 has 2.
 async fn with_unique_balances() -> anyhow::Result<(Fixture, Client)> {
     let mut f = Fixture::new().await?;
-    let superuser = f.cluster.connect(Role::Superuser).await?;
-    superuser.batch_execute("SET default_transaction_read_only = off").await?;
+    let superuser = f.cluster.superuser().await?;
     superuser.batch_execute("CREATE UNIQUE INDEX ON accounts (balance)").await?;
     let accounts = vec![
         f.change("accounts", Operation::Insert(f.account("1", Some("1"))?), 0)?,
@@ -133,8 +132,7 @@ async fn rows_and_checkpoint_become_visible_together() -> anyhow::Result<()> {
 #[tokio::test]
 async fn an_owner_of_an_older_epoch_can_not_commit() -> anyhow::Result<()> {
     let mut f = Fixture::new().await?;
-    let superuser = f.cluster.connect(Role::Superuser).await?;
-    superuser.batch_execute("SET default_transaction_read_only = off").await?;
+    let superuser = f.cluster.superuser().await?;
     // What another daemon does once this one, paused, has lost its lock.
     superuser.batch_execute("UPDATE replicator.checkpoint SET epoch = epoch + 1, owner = 'another'").await?;
     let insert = f.change("accounts", Operation::Insert(f.account("1", Some("10"))?), 0)?;
@@ -224,8 +222,7 @@ async fn only_the_table_whose_values_move_stands_apart_and_one_pipeline_is_enoug
 #[tokio::test]
 async fn a_small_transaction_is_one_statement_over_all_its_tables_and_fails_as_one() -> anyhow::Result<()> {
     let mut f = Fixture::new().await?;
-    let superuser = f.cluster.connect(Role::Superuser).await?;
-    superuser.batch_execute("SET default_transaction_read_only = off").await?;
+    let superuser = f.cluster.superuser().await?;
     let new = |id: &str| f.change("accounts", Operation::Insert(f.account(id, Some("0"))?), 0);
     let accounts = vec![new("1")?, new("2")?];
     f.applier.apply(&[&transaction(0x100, accounts)]).await?;

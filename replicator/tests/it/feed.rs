@@ -15,7 +15,7 @@ use replicator::replica::apply::{Applied, Applier};
 use replicator::replica::checkpoint::{self, Checkpoint, CheckpointWriter, Claim};
 use replicator::replica::session::Session;
 use replicator::replica::{ReplicaError, catalog};
-use replicator::vocabulary::offset::{PartitionIndex, Place, TopicPartition};
+use replicator::vocabulary::offset::{PartitionIndex, PartitionNames, Place, TopicPartition};
 use replicator::vocabulary::parcel::{Parcel, ParcelEnd};
 use replicator::vocabulary::schema::{Catalog, Filler, TableName};
 
@@ -156,6 +156,19 @@ pub(crate) async fn feed_as(
             Turn::Parcel(parcel) => apply_or_keep(&mut applier, &mut group, &mut applied, parcel).await?,
         }
     }
+}
+
+/// Owns a replica; what applies to it, and its tables.
+pub(crate) async fn applier(cluster: &Cluster) -> anyhow::Result<(Applier, Catalog)> {
+    let session = Session::connect(&cluster.url(Role::Replicator).parse()?).await?;
+    let checkpoint = acquire(&session, "app").await?;
+    let catalog = catalog::load(session.client()).await?;
+    let writer = CheckpointWriter::prepare(&session, checkpoint.epoch).await?;
+    let names = PartitionNames::default();
+    for topic in ["app.transaction", "app.public"] {
+        names.add(TopicPartition { topic: topic.into(), partition: 0 });
+    }
+    Ok((Applier::new(session, writer, names), catalog))
 }
 
 /// Takes the replica, as soon as the server has noticed that the session of the feed before is gone.

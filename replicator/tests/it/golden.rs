@@ -70,8 +70,7 @@ pub(crate) async fn replica() -> anyhow::Result<Cluster> {
     let workload = std::fs::read_to_string(golden("workload.sql"))?;
     let schema = workload.split("-- rows for the snapshot").next().context("the part before the rows")?;
     // The demo's tables are in the way of the workload's, some of which have the same names.
-    let client = cluster.connect(Role::Superuser).await?;
-    client.batch_execute("SET default_transaction_read_only = off").await?;
+    let client = cluster.superuser().await?;
     client
         .batch_execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public; DROP SCHEMA cdc CASCADE;")
         .await?;

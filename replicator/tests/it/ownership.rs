@@ -30,8 +30,7 @@ async fn claim(session: &Session, owner: &str, lease: Duration) -> Result<Checkp
 
 /// Lets the lease run out at once, as a paused owner does slowly.
 async fn expire(cluster: &Cluster) -> anyhow::Result<()> {
-    let superuser = cluster.connect(Role::Superuser).await?;
-    superuser.batch_execute("SET default_transaction_read_only = off").await?;
+    let superuser = cluster.superuser().await?;
     superuser.batch_execute("UPDATE replicator.lease SET until = clock_timestamp() - interval '1 s'").await?;
     Ok(())
 }
@@ -133,8 +132,7 @@ async fn a_session_that_only_got_the_old_owners_pid_is_left_alone() -> anyhow::R
     let bystander = session(&f.cluster).await?;
     let pid: i32 = bystander.client().query_one("SELECT pg_backend_pid()", &[]).await?.get(0);
     expire(&f.cluster).await?;
-    let superuser = f.cluster.connect(Role::Superuser).await?;
-    superuser.batch_execute("SET default_transaction_read_only = off").await?;
+    let superuser = f.cluster.superuser().await?;
     superuser.execute("UPDATE replicator.lease SET pid = $1", &[&pid]).await?;
     let second = session(&f.cluster).await?;
     claim(&second, "second", Duration::from_secs(60)).await.expect_err("nobody was ended");
@@ -184,8 +182,7 @@ async fn an_owner_learns_from_its_lease_that_another_one_took_over() -> anyhow::
     let f = Fixture::new().await?;
     let mut lease =
         Lease::keep(&f.cluster.url(Role::Replicator).parse()?, 1, Duration::from_secs(2), |_| {}).await?;
-    let superuser = f.cluster.connect(Role::Superuser).await?;
-    superuser.batch_execute("SET default_transaction_read_only = off").await?;
+    let superuser = f.cluster.superuser().await?;
     superuser.batch_execute("UPDATE replicator.lease SET epoch = 2, owner = 'another'").await?;
     let error = tokio::time::timeout(PATIENCE, lease.lost()).await?;
     assert_eq!(error.disposition(), Disposition::Yield, "{error}");

@@ -25,8 +25,7 @@ const TOO_MUCH: &str = "1000.00";
 async fn keeping(quarantine_limit: usize) -> anyhow::Result<(Fixture, Client)> {
     let policy = FailurePolicy { data: DataPolicy::Quarantine, quarantine_limit };
     let f = Fixture::with_policy(policy).await?;
-    let superuser = f.cluster.connect(Role::Superuser).await?;
-    superuser.batch_execute("SET default_transaction_read_only = off").await?;
+    let superuser = f.cluster.superuser().await?;
     superuser.batch_execute("ALTER TABLE accounts ADD CONSTRAINT modest CHECK (balance < 1000)").await?;
     Ok((f, superuser))
 }

@@ -296,8 +296,7 @@ async fn an_owner_of_an_older_epoch_can_not_replace_a_table() -> anyhow::Result<
     let session = f.session().await?;
     let checkpoint = acquire(&session, "app").await?;
     f.ask(&["accounts"]).await?;
-    let superuser = f.replica.connect(Role::Superuser).await?;
-    superuser.batch_execute("SET default_transaction_read_only = off").await?;
+    let superuser = f.replica.superuser().await?;
     superuser.batch_execute("UPDATE replicator.checkpoint SET epoch = epoch + 1").await?;
     let url = f.replica.url(Role::Replicator).parse()?;
     let target =
@@ -366,8 +365,7 @@ async fn a_table_that_is_gone_everywhere_does_not_keep_the_rest_from_being_copie
     let error = f.fill().await.err().context("the replica still has it")?;
     assert!(error.to_string().contains("public.likes"), "{error}");
     f.owner.batch_execute("DROP TABLE likes").await?;
-    let superuser = f.replica.connect(Role::Superuser).await?;
-    superuser.batch_execute("SET default_transaction_read_only = off").await?;
+    let superuser = f.replica.superuser().await?;
     superuser.batch_execute("DROP TABLE likes").await?;
     f.fill().await?;
     f.assert_equal("posts").await
@@ -445,8 +443,7 @@ async fn odd_tables_arrive_as_the_leader_has_them() -> anyhow::Result<()> {
         CREATE TABLE parent (v text);
         CREATE TABLE child () INHERITS (parent);"#;
     f.owner.batch_execute(tables).await?;
-    let superuser = f.replica.connect(Role::Superuser).await?;
-    superuser.batch_execute("SET default_transaction_read_only = off").await?;
+    let superuser = f.replica.superuser().await?;
     superuser.batch_execute(tables).await?;
     let own = "ALTER TABLE \"Odd \"\"T\" OWNER TO replicator; ALTER TABLE parts OWNER TO replicator;
                ALTER TABLE parent OWNER TO replicator; ALTER TABLE child OWNER TO replicator;

@@ -50,8 +50,7 @@ impl World {
             Cluster::replica("replica-1")
         )?;
         let (one, two) = tokio::try_join!(leader.connect(Role::Superuser), leader.connect(Role::Superuser))?;
-        let on_replica = replica.connect(Role::Superuser).await?;
-        on_replica.batch_execute("SET default_transaction_read_only = off").await?;
+        let on_replica = replica.superuser().await?;
         one.batch_execute(&format!("{TABLES} ALTER PUBLICATION cdc ADD TABLE items, twins")).await?;
         on_replica.batch_execute(TABLES).await?;
         on_replica

@@ -4,20 +4,17 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use e2e::postgres::{Cluster, Role};
+use e2e::postgres::Cluster;
 use replicator::replica::apply::{Applier, Cutoffs};
-use replicator::replica::catalog;
-use replicator::replica::checkpoint::CheckpointWriter;
-use replicator::replica::session::Session;
 use replicator::vocabulary::change::{Change, Operation};
 use replicator::vocabulary::lsn::{CommitLsn, Lsn, Xid};
-use replicator::vocabulary::offset::{PartitionIndex, PartitionNames, Place};
+use replicator::vocabulary::offset::{PartitionIndex, Place};
 use replicator::vocabulary::parcel::{CommitPoint, Committed, Parcel, ParcelEnd, ReplicaPhase};
 use replicator::vocabulary::row::{Cell, Form, Row, RowBuilder};
 use replicator::vocabulary::schema::Table;
 use tokio_postgres::Client;
 
-use crate::feed::acquire;
+use crate::feed::applier;
 use crate::forms;
 
 /// Texts that a format might trip over.
@@ -35,8 +32,7 @@ struct Fixture {
 impl Fixture {
     async fn new() -> anyhow::Result<Self> {
         let cluster = Cluster::replica("replica-1").await?;
-        let superuser = cluster.connect(Role::Superuser).await?;
-        superuser.batch_execute("SET default_transaction_read_only = off").await?;
+        let superuser = cluster.superuser().await?;
         superuser
             .batch_execute(
                 "CREATE TYPE public.mood AS ENUM ('sad', 'happy');
@@ -46,12 +42,9 @@ impl Fixture {
                  GRANT ALL ON public.\"Mixed\" TO replicator",
             )
             .await?;
-        let session = Session::connect(&cluster.url(Role::Replicator).parse()?).await?;
-        let checkpoint = acquire(&session, "app").await?;
-        let table = catalog::load(session.client()).await?.table("public", "Mixed").cloned();
-        let table = table.context("the table is in the catalog")?;
-        let writer = CheckpointWriter::prepare(&session, checkpoint.epoch).await?;
-        let applier = Some(Applier::new(session, writer, PartitionNames::default()));
+        let (applier, catalog) = applier(&cluster).await?;
+        let table = catalog.table("public", "Mixed").cloned().context("the table is in the catalog")?;
+        let applier = Some(applier);
         Ok(Fixture { applier, superuser, table, lsn: 0x100, _cluster: cluster })
     }
 

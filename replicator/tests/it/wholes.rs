@@ -3,20 +3,18 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use e2e::postgres::{Cluster, Role};
+use e2e::postgres::Cluster;
+use replicator::replica::Disposition;
 use replicator::replica::apply::{Applier, Cutoffs};
-use replicator::replica::checkpoint::CheckpointWriter;
-use replicator::replica::session::Session;
-use replicator::replica::{Disposition, catalog};
 use replicator::vocabulary::change::{Change, Operation};
-use replicator::vocabulary::offset::{PartitionIndex, PartitionNames, Place, TopicPartition};
+use replicator::vocabulary::offset::{PartitionIndex, Place};
 use replicator::vocabulary::parcel::Parcel;
 use replicator::vocabulary::row::{Cell, Key, Row, RowBuilder};
 use replicator::vocabulary::schema::{Catalog, Table};
 use tokio_postgres::Client;
 
 use crate::apply::transaction;
-use crate::feed::acquire;
+use crate::feed::applier;
 use crate::forms::change_in_binary;
 use crate::techniques::Random;
 
@@ -49,19 +47,10 @@ struct World {
 impl World {
     async fn new() -> anyhow::Result<Self> {
         let cluster = Cluster::replica("replica-1").await?;
-        let superuser = cluster.connect(Role::Superuser).await?;
-        superuser.batch_execute("SET default_transaction_read_only = off").await?;
+        let superuser = cluster.superuser().await?;
         superuser.batch_execute(TABLES).await?;
         superuser.batch_execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO replicator").await?;
-        let session = Session::connect(&cluster.url(Role::Replicator).parse()?).await?;
-        let checkpoint = acquire(&session, "app").await?;
-        let catalog = catalog::load(session.client()).await?;
-        let writer = CheckpointWriter::prepare(&session, checkpoint.epoch).await?;
-        let names = PartitionNames::default();
-        for topic in ["app.transaction", "app.public"] {
-            names.add(TopicPartition { topic: topic.into(), partition: 0 });
-        }
-        let applier = Applier::new(session, writer, names);
+        let (applier, catalog) = applier(&cluster).await?;
         Ok(World { applier, catalog, superuser, _cluster: cluster })
     }
 
@@ -160,7 +149,9 @@ async fn held(client: &Client, table: &Table) -> anyhow::Result<String> {
 
 #[tokio::test]
 async fn one_statement_leaves_what_many_leave() -> anyhow::Result<()> {
-    let World { mut applier, catalog, superuser, _cluster } = World::new().await?;
+    let world = World::new().await?;
+    let tables = NAMES.into_iter().map(|name| world.table(name)).collect::<anyhow::Result<Vec<_>>>()?;
+    let World { mut applier, superuser, _cluster, .. } = world;
     let eager = Cutoffs { worth: 1, ..Cutoffs::default() };
     let manners = [Cutoffs { parts: 0, ..eager }, eager, Cutoffs { singly: 0, ..eager }, Cutoffs::default()];
     let mut lsn = 0x100;
@@ -169,12 +160,8 @@ async fn one_statement_leaves_what_many_leave() -> anyhow::Result<()> {
             applier = applier.with_cutoffs(cutoffs);
             superuser.batch_execute(&format!("TRUNCATE {}", NAMES.join(", "))).await?;
             let mut random = Random::new(seed);
-            let mut leader = Vec::new();
-            for name in NAMES {
-                let table =
-                    catalog.table("public", name).cloned().with_context(|| format!("table {name}"))?;
-                leader.push(Leader { table, rows: vec![], next_id: 0 });
-            }
+            let of = |table: &Arc<Table>| Leader { table: Arc::clone(table), rows: vec![], next_id: 0 };
+            let mut leader: Vec<_> = tables.iter().map(of).collect();
             for group in 0..300 {
                 let mut changes = Vec::new();
                 for _ in 0..=random.below(5) {

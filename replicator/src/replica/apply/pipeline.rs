@@ -120,11 +120,7 @@ pub(super) async fn whole(
 ) -> Result<Option<Statement>, ReplicaError> {
     let Some(parts) = parts(requests, cutoffs.parts) else { return Ok(None) };
     requests.iter().try_for_each(Request::writable)?;
-    let key = requests.iter().filter_map(|request| match request {
-        Request::Prepared { table, shape, rows } => Some((table.name.clone(), shape.clone(), rows.form())),
-        _ => None,
-    });
-    session.prepare_whole(key.collect(), &parts, cutoffs.worth).await
+    session.prepare_whole(&parts, cutoffs.worth).await
 }
 
 /// Sends the statement of [`whole`].
@@ -150,8 +146,7 @@ pub(super) async fn send_whole(
 fn parameters<'a>(table: &Table, shape: &Shape, rows: Rows<'a>, columns: &[usize]) -> Vec<Parameter<'a>> {
     let cells = |row: &'a Row| columns.iter().map(|c| Parameter::One(row.cell(*c)));
     let stored = |row: &'a Row| -> Vec<Parameter<'a>> {
-        let columns = table.columns.iter().enumerate();
-        columns.filter(|(_, c)| !c.generated).map(|(i, _)| Parameter::One(row.cell(i))).collect()
+        table.stored().map(|column| Parameter::One(row.cell(column))).collect()
     };
     match rows {
         _ if matches!(shape, Shape::Staged(_)) => vec![],

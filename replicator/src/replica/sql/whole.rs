@@ -6,31 +6,51 @@
 
 use super::{Shape, Values, Verb, advance};
 use crate::vocabulary::row::Form;
-use crate::vocabulary::schema::Table;
+use crate::vocabulary::schema::{Table, TableName};
 
-/// What a whole does to one table.
+/// What a whole does to one table, with values that come as parameters.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::replica) struct Part<'a> {
     table: &'a Table,
+    shape: &'a Shape,
     verb: &'a Verb,
-    /// Whether its parameters are arrays with an element per row.
-    arrays: bool,
-    /// Whether it has to touch as many rows as it is given.
-    checked: bool,
     form: Form,
 }
 
 impl<'a> Part<'a> {
     /// The same as a statement of this shape; none for what does not come as parameters.
     pub(in crate::replica) fn of(table: &'a Table, shape: &'a Shape, form: Form) -> Option<Self> {
-        let (verb, arrays, checked) = match shape {
-            Shape::One(verb) => (verb, false, false),
-            Shape::OneChecked(verb) => (verb, false, true),
-            Shape::Arrays(verb) => (verb, true, false),
-            Shape::ArraysChecked(verb) => (verb, true, true),
-            Shape::Copy(_) | Shape::FillStage(_) | Shape::Staged(_) => return None,
+        let (Shape::One(verb) | Shape::OneChecked(verb) | Shape::Arrays(verb) | Shape::ArraysChecked(verb)) =
+            shape
+        else {
+            return None;
         };
-        Some(Part { table, verb, arrays, checked, form })
+        Some(Part { table, shape, verb, form })
+    }
+
+    /// What its statement is cached under.
+    pub(in crate::replica) fn key(&self) -> (TableName, Shape, Form) {
+        (self.table.name.clone(), self.shape.clone(), self.form)
+    }
+
+    /// Its statement, whose parameters come behind `before` others.
+    pub(super) fn sql(&self, before: usize) -> String {
+        let columns = self.verb.columns(self.table);
+        let values = if self.shape.takes_arrays() {
+            Values::Arrays(&columns, self.form, before)
+        } else {
+            Values::One(&columns, self.form, before)
+        };
+        self.verb.sql(self.table, values)
+    }
+
+    /// How many rows it must touch, in SQL; none where the number does not matter.
+    pub(super) fn must_touch(&self, before: usize) -> Option<String> {
+        match self.shape {
+            Shape::OneChecked(_) => Some("1".to_owned()),
+            Shape::ArraysChecked(_) => Some(format!("cardinality(${})", before + 1)),
+            _ => None,
+        }
     }
 
     /// Whether both may be parts of one whole. Its parts all see the tables as they were before it, so no two may touch the same
@@ -48,22 +68,15 @@ pub(in crate::replica) fn whole(parts: &[Part<'_>]) -> String {
     let (mut with, mut select) = (Vec::new(), Vec::new());
     let mut before = 0;
     for (n, part) in parts.iter().enumerate() {
-        let columns = part.verb.columns(part.table);
-        let values = if part.arrays {
-            Values::Arrays(&columns, part.form, before)
-        } else {
-            Values::One(&columns, part.form, before)
-        };
-        let (sql, parameters) = part.verb.sql(part.table, values);
-        with.push(format!("part_{n} AS ({sql} RETURNING 1)"));
+        with.push(format!("part_{n} AS ({} RETURNING 1)", part.sql(before)));
         let touched = format!("(SELECT count(*) FROM part_{n})");
-        select.push(if part.checked {
-            let rows = if part.arrays { format!("cardinality(${})", before + 1) } else { "1".to_owned() };
-            format!("CASE WHEN {touched} <> {rows} THEN replicator.expect({rows}, {touched}) END")
-        } else {
-            touched
+        select.push(match part.must_touch(before) {
+            Some(rows) => {
+                format!("CASE WHEN {touched} <> {rows} THEN replicator.expect({rows}, {touched}) END")
+            }
+            None => touched,
         });
-        before += parameters;
+        before += part.verb.parameters(part.table);
     }
     format!("WITH {} SELECT {}, {}", with.join(", "), select.join(", "), advance(before + 1))
 }
