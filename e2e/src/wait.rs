@@ -23,15 +23,17 @@ where
     let end = Instant::now() + deadline;
     let mut last = None;
     loop {
+        let asked = Instant::now();
+        let mut silence = String::new();
         match timeout_at(end, probe()).await {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(status)) => last = Some(status),
-            Err(_) if last.is_none() => last = Some("the probe did not answer".to_owned()),
-            Err(_) => {}
+            // What was seen last may be no longer true.
+            Err(_) => silence = format!("; no answer in the last {:.1?}", asked.elapsed()),
         }
         if Instant::now() + INTERVAL >= end {
-            let status = last.unwrap_or_default();
-            bail!("gave up waiting for {what} after {deadline:?}; last seen: {status}");
+            let status = last.as_deref().unwrap_or("nothing");
+            bail!("gave up waiting for {what} after {deadline:?}; last seen: {status}{silence}");
         }
         sleep(INTERVAL).await;
     }
@@ -69,6 +71,20 @@ mod tests {
             Err::<(), _>(String::new())
         };
         let error = until("an answer", Duration::from_millis(50), never).await.unwrap_err().to_string();
-        assert!(error.contains("did not answer"), "{error}");
+        assert!(error.contains("last seen: nothing; no answer in the last"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn tells_a_status_from_before_a_probe_that_hangs() {
+        let mut looks = 0;
+        let stuck = async || {
+            looks += 1;
+            if looks == 2 {
+                std::future::pending::<()>().await;
+            }
+            Err::<(), _>("at 7".to_owned())
+        };
+        let error = until("8", Duration::from_millis(200), stuck).await.unwrap_err().to_string();
+        assert!(error.contains("last seen: at 7; no answer in the last"), "{error}");
     }
 }

@@ -44,7 +44,7 @@ use settings::Source;
 use system::System;
 
 /// How much of a failure's cause the last lines repeat.
-const CAUSE_CHARACTERS: usize = 600;
+const CAUSE_CHARACTERS: usize = 1200;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

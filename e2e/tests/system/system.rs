@@ -181,15 +181,72 @@ impl System {
         let lsn: String = leader.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await?.get(0);
         for name in REPLICAS {
             let replica = self.connect(name, Login::Reader).await?;
-            wait::until(&format!("{name} to reach {lsn}"), patience, async || {
+            let reached = wait::until(&format!("{name} to reach {lsn}"), patience, async || {
                 let query = format!("SELECT watermark >= '{lsn}' AND state = 'live', watermark::text, state FROM replicator.progress");
                 let row = replica.query_one(&query, &[]).await.map_err(|error| error.to_string())?;
                 let (is_there, watermark, state): (bool, &str, &str) = (row.get(0), row.get(1), row.get(2));
                 if is_there { Ok(()) } else { Err(format!("{state} at {watermark}")) }
             })
-            .await?;
+            .await;
+            if let Err(error) = reached {
+                // Now: what a check puts back when it ends is gone afterwards.
+                bail!("{error}; {}", self.whereabouts().await);
+            }
         }
         Ok(started.elapsed())
+    }
+
+    /// Where each part has got to, in few words, for an error that may be all that is seen of a failed run.
+    async fn whereabouts(&self) -> String {
+        let unknown = |error: anyhow::Error| format!("{error:#}");
+        let mut parts = vec![self.slots().await.unwrap_or_else(unknown)];
+        if self.source == Source::Kafka {
+            parts.push(format!("connector {}", self.connector_state().await.unwrap_or_else(unknown)));
+        }
+        for replica in REPLICAS {
+            parts.push(self.applied(replica).await.unwrap_or_else(|error| format!("{replica}: {error:#}")));
+        }
+        // A check may run a second one beside the system's.
+        for (daemon, above) in [("replicator", 0), ("second replicator", 1)] {
+            if let Ok(states) = self.states(above).await {
+                parts.push(format!("{daemon}: {states}"));
+            }
+        }
+        parts.join("; ")
+    }
+
+    /// What the leader's slots hold back.
+    async fn slots(&self) -> anyhow::Result<String> {
+        let leader = self.connect("leader", Login::Owner).await?;
+        let query =
+            "SELECT slot_name || CASE WHEN active THEN ' at ' ELSE ' unused at ' END || confirmed_flush_lsn
+             FROM pg_replication_slots WHERE NOT temporary";
+        let rows = leader.query(query, &[]).await.context("read the slots")?;
+        let slots: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        Ok(format!("slots: {}", slots.join(", ")))
+    }
+
+    /// Where a replica is, by itself.
+    async fn applied(&self, replica: &str) -> anyhow::Result<String> {
+        let asked = async {
+            let client = self.connect(replica, Login::Reader).await?;
+            let row =
+                client.query_one("SELECT state || ' at ' || watermark FROM replicator.progress", &[]).await?;
+            anyhow::Ok(format!("{replica} {}", row.get::<_, String>(0)))
+        };
+        tokio::time::timeout(Duration::from_secs(5), asked).await.context("no answer in 5 s")?
+    }
+
+    /// What a replicator says of each replica; `above` the port of the system's own.
+    async fn states(&self, above: u16) -> anyhow::Result<String> {
+        let url = format!("http://localhost:{}/v1/replicas", self.port("replicator")? + above);
+        let (_, body) = answer(self.http.get(url)).await?;
+        let replicas = body["replicas"].as_array().context("find the replicas")?;
+        let state = |replica: &Value| {
+            let words = ["name", "state", "cause", "waiting_for"].map(|field| replica[field].as_str());
+            words.into_iter().flatten().collect::<Vec<_>>().join(" ")
+        };
+        Ok(replicas.iter().map(state).collect::<Vec<_>>().join(", "))
     }
 
     /// Waits for the replicas and then demands that each equals the leader, at once, in every table that it publishes.
