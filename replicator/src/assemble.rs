@@ -48,6 +48,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 pub use error::AssembleError;
+pub use merge::LOOK_AHEAD;
 use open::{End, Open};
 use passed::Passed;
 use queue::{DataQueue, Item, SpineItem, SpineQueue};
@@ -213,6 +214,12 @@ impl Assembler {
         let spine = if self.spine.partition == Some(partition) { self.spine.len() } else { 0 };
         let (records, bytes) = self.data.of(partition).map_or((0, 0), |q| (q.len(), q.bytes()));
         (spine + records, bytes)
+    }
+
+    /// Whether another END of the open transaction may stand ahead in the transaction topic, behind any number of others, and has
+    /// to be found there: the first one counts rows that were lost with the connector or are counted anew.
+    pub fn looks_ahead(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.begun_again && open.end.is_some())
     }
 
     /// How many repeated events have been dropped.

@@ -14,6 +14,11 @@ use super::error::AssembleError;
 use super::open::{End, Open};
 use crate::vocabulary::offset::PartitionIndex;
 
+/// How many records of the transaction topic may wait while another END of the open transaction may stand among them. A killed
+/// connector writes again what it had written since its offsets were last stored (`offset.flush.interval.ms`), and may have
+/// lost rows meanwhile whose END was stored. At 200 bytes each these are 40 MB, which only such a transaction takes.
+pub const LOOK_AHEAD: usize = 200_000;
+
 impl Assembler {
     /// What comes next: the lowest position among the heads, once all of them are known. Where everything stands in one
     /// partition its own order will do.
@@ -28,8 +33,19 @@ impl Assembler {
         if let Some(end) = self.next_end(open, first) {
             return Ok(Choice::AnotherEnd(end));
         }
-        if !self.shares_a_partition() && !self.shows_the_lowest(open) {
-            return Ok(Choice::Wait);
+        // No END that would count what has come stands within reach.
+        let is_out_of_reach = self.spine.len() >= LOOK_AHEAD;
+        if !self.shares_a_partition() {
+            if !self.is_read_to_its_ends(open) {
+                return Ok(Choice::Wait);
+            }
+            if !self.shows_the_lowest(open) {
+                return match (is_out_of_reach, open.is_confirmed()) {
+                    (false, _) => Ok(Choice::Wait),
+                    (true, false) => Ok(Choice::Confirm),
+                    (true, true) => Err(self.never_ends(open, first)),
+                };
+            }
         }
         if let Some(slot) = lowest {
             return Ok(self.take_or_drop(open, slot));
@@ -42,7 +58,7 @@ impl Assembler {
             return Ok(Choice::Commit(first.committed));
         }
         // A later transaction's event, where the last of this one should stand before it.
-        let is_missed = open.unended().any(|(collection, _)| self.is_shown(collection));
+        let is_missed = is_out_of_reach || open.unended().any(|(collection, _)| self.is_shown(collection));
         match (open.is_confirmed(), is_complete || is_missed) {
             (_, false) => Ok(Choice::Wait),
             (false, true) => Ok(Choice::Confirm),
@@ -50,16 +66,19 @@ impl Assembler {
         }
     }
 
-    /// Whether no event with a lower position than those at the heads can come.
-    ///
-    /// Rows of an interrupted attempt, which the last END may not count, were stored before the connector went on behind them:
-    /// they stand before the ends. Rows that an END counts may not have arrived when it did.
-    fn shows_the_lowest(&self, open: &Open) -> bool {
+    /// Whether the partitions have been read to where they ended when that was asked: rows of an interrupted attempt, which the
+    /// last END may not count, were stored before the connector went on behind them, and stand before these ends.
+    fn is_read_to_its_ends(&self, open: &Open) -> bool {
         let is_read = |ends: &BTreeMap<PartitionIndex, i64>| {
             ends.iter().all(|(partition, end)| self.data.of(*partition).is_none_or(|q| q.is_read_to(*end)))
         };
         open.ends.as_ref().is_some_and(is_read)
-            && (open.is_complete() || open.unended().all(|(collection, _)| self.is_shown(collection)))
+    }
+
+    /// Whether no event with a lower position than those at the heads can come. Rows that an END counts may not have arrived when
+    /// it did.
+    fn shows_the_lowest(&self, open: &Open) -> bool {
+        open.is_complete() || open.unended().all(|(collection, _)| self.is_shown(collection))
     }
 
     fn take_or_drop(&self, open: &Open, slot: usize) -> Choice {

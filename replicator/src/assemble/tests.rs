@@ -240,8 +240,9 @@ fn an_end_without_begin_is_the_tail_of_a_repetition() {
     assert_eq!(a.duplicates(), 1);
 }
 
-/// Feeds the history in the order that `schedule` says, restarting the daemon from its checkpoint where `restarts` says.
-fn replay(h: &History, schedule: &[u8], restarts: &[u8]) -> Vec<Out> {
+/// Feeds the history in the order that `schedule` says, restarting the daemon from its checkpoint where `restarts` says. No more
+/// than `room` records of a partition wait, but of those that the assembler wants more of.
+fn replay(h: &History, room: usize, schedule: &[u8], restarts: &[u8]) -> Vec<Out> {
     let mut committed: Vec<Out> = Vec::new();
     let mut checkpoint: BTreeMap<PartitionIndex, i64> = BTreeMap::new();
     let mut watermark = CommitLsn(Lsn(0));
@@ -259,12 +260,15 @@ fn replay(h: &History, schedule: &[u8], restarts: &[u8]) -> Vec<Out> {
         let mut open: Vec<Out> = Vec::new();
         let mut until_restart = restarts.next().map(|n| usize::from(*n));
         loop {
-            let left: Vec<usize> = (0..next.len())
-                .filter(|p| next[*p] < if *p == 0 { h.spine.len() } else { h.rows[p - 1].len() })
-                .collect();
+            let is_left = |p: &usize| next[*p] < if *p == 0 { h.spine.len() } else { h.rows[p - 1].len() };
+            let left: Vec<usize> = (0..next.len()).filter(is_left).collect();
             if left.is_empty() {
                 return committed;
             }
+            let has_room =
+                |p: &usize| a.queued(PartitionIndex(*p as u32)).0 < room || *p == 0 && a.looks_ahead();
+            let left: Vec<usize> = left.into_iter().filter(has_room).collect();
+            assert!(!left.is_empty(), "full queues that nothing empties: {:?}", a.waiting_for());
             let p = left[usize::from(*schedule.next().unwrap()) % left.len()];
             let offset = next[p] as i64;
             if p == 0 {
@@ -278,7 +282,8 @@ fn replay(h: &History, schedule: &[u8], restarts: &[u8]) -> Vec<Out> {
             loop {
                 let Some(event) = a.next_event().expect("a history without losses") else {
                     // In a second everything has arrived, and what there is room for is read.
-                    if !a.wants_ends() || a.wants_late_ends() && next[0] < h.spine.len() {
+                    let has_room = a.queued(SPINE).0 < room || a.looks_ahead();
+                    if !a.wants_ends() || a.wants_late_ends() && next[0] < h.spine.len() && has_room {
                         break;
                     }
                     // END overtakes rows that were sent before it: the topics hold no more yet than what was stored before the
@@ -337,9 +342,10 @@ proptest! {
         kills in prop::collection::vec((0usize..24, 0usize..24, counting(), any::<u8>()), 0..5),
         schedule in prop::collection::vec(any::<u8>(), 1..64),
         restarts in prop::collection::vec(0u8..40, 0..4),
+        room in 2usize..40,
     ) {
         let h = history(&transactions, &kills);
-        let found = replay(&h, &schedule, &restarts);
+        let found = replay(&h, room, &schedule, &restarts);
         if kills.iter().any(|(_, _, counting, lost)| *counting != Counting::On || *lost & 7 != 0) {
             prop_assert_eq!(by_table(&found), by_table(&h.expected));
         } else {
@@ -399,13 +405,35 @@ fn what_was_counted_twice_is_complete_with_its_last_event_and_not_by_its_count()
 }
 
 #[test]
+fn a_transaction_whose_end_is_out_of_reach_is_an_error_and_not_a_wait() {
+    let mut a = assembler(1);
+    a.push_boundary(0, written(begin(7)));
+    a.push_boundary(1, written(end(7, 100, &[(0, 2)])));
+    a.push(partition(0), 0, 1, member_at(7, (1, 1), 1, 0));
+    a.push(partition(0), 1, 1, member_at(7, (1, 1), 2, 0));
+    (2..).take(LOOK_AHEAD - 1).for_each(|offset| a.push_boundary(offset, written(begin(8))));
+    let ends = |a: &mut Assembler| a.set_ends([(partition(0), 2)].into());
+    assert_eq!(drain(&mut a).unwrap(), [change(0, 1)], "counted anew");
+    assert!(a.wants_ends() && a.looks_ahead());
+    ends(&mut a);
+    assert_eq!(drain(&mut a).unwrap(), [change(0, 2)]);
+    assert!(!a.wants_ends(), "its other END, or a row, may be the next record");
+    a.push_boundary(i64::MAX, written(begin(8)));
+    assert_eq!(drain(&mut a).unwrap(), [], "rows may be under way");
+    assert!(a.wants_late_ends());
+    ends(&mut a);
+    let error = a.next_event().expect_err("nothing more has come");
+    assert!(matches!(error, AssembleError::Miscounted { xid: Xid(7), .. }), "{error}");
+}
+
+#[test]
 fn a_killed_connector_goes_back_into_an_applied_transaction_while_a_later_one_is_open() {
     // Observed: BEGIN of the later one was the last record before the kill; END of the applied one came without its BEGIN.
     let h = history(&[vec![0, 0], vec![1], vec![0, 1]], &[(8, 7, Counting::On, 0)]);
     assert_eq!(h.spine[4], begin(1003), "the third has begun");
     assert!(matches!(h.spine[5], Boundary::End { xid: Xid(1001), .. }), "the first ends again");
-    assert_eq!(replay(&h, &[0], &[]), h.expected);
-    assert_eq!(replay(&h, &[1, 2, 3, 0], &[]), h.expected);
+    assert_eq!(replay(&h, 100, &[0], &[]), h.expected);
+    assert_eq!(replay(&h, 100, &[1, 2, 3, 0], &[]), h.expected);
 }
 
 #[test]

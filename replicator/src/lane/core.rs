@@ -9,7 +9,7 @@ use super::builder::ParcelBuilder;
 use super::phase::PhaseTracker;
 use super::start::LaneStart;
 use super::{LaneError, LaneLimits};
-use crate::assemble::{AssembleError, Assembler, Event};
+use crate::assemble::{AssembleError, Assembler, Event, LOOK_AHEAD};
 use crate::decode::debezium::{
     Boundary, Collection, Decoded, Decoder, RawRecord, Transactions, decode_boundary, is_boundary,
 };
@@ -163,7 +163,9 @@ impl LaneCore {
     /// How many more records a partition may have waiting.
     pub fn room(&self, partition: PartitionIndex) -> usize {
         let (records, bytes) = self.assembler.queued(partition);
-        if bytes >= self.limits.queue_bytes { 0 } else { self.limits.queue_records.saturating_sub(records) }
+        let looks_ahead = partition == SPINE && self.has_spine_apart() && self.assembler.looks_ahead();
+        let limit = if looks_ahead { LOOK_AHEAD } else { self.limits.queue_records };
+        if bytes >= self.limits.queue_bytes { 0 } else { limit.saturating_sub(records) }
     }
 
     /// Takes in a record. One that can't be understood is reported when its turn comes, so that what stands before it is

@@ -225,3 +225,35 @@ proptest! {
         replicate(&drawn)?;
     }
 }
+
+/// A transaction whose END was stored and whose second row was lost with the connector, which goes on with that row, counts
+/// anew, and comes to another END only behind more transactions than wait in a queue.
+#[test]
+fn the_end_that_counts_is_found_behind_any_number_of_other_transactions() {
+    let mut topics = Topics::empty(Layout::PerTable(1));
+    topics.begin(1);
+    topics.row(1, (1, 90), "a");
+    topics.end(1, 100, 2);
+    let others = |topics: &mut Topics| {
+        for xid in 2..40 {
+            topics.begin(xid);
+            topics.end(xid, 100 + u64::from(xid), 0);
+        }
+    };
+    others(&mut topics);
+    topics.begin(1);
+    topics.row(1, (1, 95), "b");
+    topics.end(1, 100, 1);
+    others(&mut topics);
+    for dice in [[0, 0, 0], [1, 0, 2], [0, 1, 1]] {
+        let mut dice = Dice::new(&dice);
+        let mut replica = Replica::new();
+        let mut daemon = Daemon::new(&topics, start(&replica, Transactions::Required, 3));
+        while daemon.read(&mut dice).unwrap() {
+            daemon.emit(&mut replica, &mut dice).unwrap();
+        }
+        replica.commit_group(&daemon.core.names());
+        assert_eq!(replica.stored.rows()["items"].len(), 2);
+        assert_eq!(replica.stored.watermark, CommitLsn(Lsn(139)));
+    }
+}

@@ -269,6 +269,52 @@ pub(super) struct Topics {
     pub(super) copied_to: Vec<i64>,
 }
 
+impl Topics {
+    /// Topics without a record.
+    pub(super) fn empty(layout: Layout) -> Self {
+        let partitions = partitions(layout);
+        Topics { records: vec![Vec::new(); partitions.len()], copied_to: Vec::new(), partitions }
+    }
+
+    /// A transaction begins.
+    pub(super) fn begin(&mut self, xid: u32) {
+        self.put(None, format!(r#"{{"status":"BEGIN","id":"{xid}:1","ts_ms":1}}"#));
+    }
+
+    /// It has ended, with so many events of `items`.
+    pub(super) fn end(&mut self, xid: u32, lsn: u64, items: u64) {
+        let counts = match items {
+            0 => String::new(),
+            n => format!(r#"{{"data_collection":"public.items","event_count":{n}}}"#),
+        };
+        self.put(
+            None,
+            format!(
+                r#"{{"status":"END","id":"{xid}:{lsn}","event_count":{items},"ts_ms":{lsn},"data_collections":[{counts}]}}"#
+            ),
+        );
+    }
+
+    /// A row of `items` with this key: its number in the transaction and in its table, and its position.
+    pub(super) fn row(&mut self, xid: u32, (order, lsn): (u64, u64), key: &str) {
+        let after = object(TABLES[0].1, &[key.to_owned(), "1".to_owned(), "2".to_owned()]);
+        self.put(
+            Some(TABLES[0].0),
+            format!(
+                r#"{{"before":null,"after":{after},"op":"c","source":{{"schema":"public","table":"items","txId":{xid},
+                   "lsn":{lsn},"sequence":"[null,\"{lsn}\"]","snapshot":null,"ts_ms":{lsn}}},
+                   "transaction":{{"id":"{xid}:{lsn}","total_order":{order},"data_collection_order":{order}}}}}"#
+            ),
+        );
+    }
+
+    fn put(&mut self, table: Option<&str>, value: String) {
+        let topic = topic_of(Layout::PerTable(1), table);
+        let index = self.partitions.iter().position(|partition| *partition.topic == *topic).unwrap();
+        self.records[index].push(Record { value: Some(value), old_key: None, new_key: None });
+    }
+}
+
 /// What a connector does with a leader's history.
 #[derive(Debug)]
 pub(super) struct Connector {
@@ -374,9 +420,7 @@ impl Connector {
     /// The topics. `kills`: after so many streamed records the connector is killed and goes back by so many, and chooses the
     /// partitions of records without a key anew.
     pub(super) fn topics(&self, layout: Layout, kills: &[(usize, usize)], dice: &mut Dice) -> Topics {
-        let partitions = partitions(layout);
-        let mut topics =
-            Topics { records: vec![Vec::new(); partitions.len()], copied_to: Vec::new(), partitions };
+        let mut topics = Topics::empty(layout);
         let mut put = |topics: &mut Topics, written: &Written| {
             let topic = topic_of(layout, written.table);
             let first = topics.partitions.iter().position(|p| *p.topic == *topic).unwrap();
