@@ -343,7 +343,11 @@ impl Standing {
         if !self.streamed.is_empty() {
             return Takes::No;
         }
-        let Some(at) = self.at else { return Takes::Later };
+        let Some(at) = self.at else {
+            // Behind this transaction only one that catches up may join; who stands before it had better not wait for its end.
+            let may_join = join.catches_up || join.start.watermark > self.position;
+            return if may_join { Takes::Later } else { Takes::No };
+        };
         let is_plain = self.phase == ReplicaPhase::Live
             && self.start.is_plain_at(self.position)
             && join.start.is_plain()

@@ -234,7 +234,10 @@ impl Worker {
         let writer = CheckpointWriter::prepare(&session, checkpoint.epoch).await?;
         let quarantine = Quarantine::load(&session, &catalog, self.settings.failure).await?;
         let start = self.lane_start(&checkpoint, leader, catalog);
-        let course = Course::begin(Arc::clone(&self.hub), start, self.status.clone()).await?;
+        let course = tokio::select! {
+            course = Course::begin(Arc::clone(&self.hub), start, self.status.clone()) => course?,
+            lost = lease.lost() => return Err(lost.into()),
+        };
         self.status.loaded(&checkpoint);
         self.status.quarantine(&quarantine);
         tracing::info!(
@@ -334,7 +337,10 @@ impl Worker {
                     // A replica that kept it while it waits would never look as if it had nothing to do.
                     drop(sealed);
                 }
-                ParcelEnd::Discard => applier.discard_open().await?,
+                ParcelEnd::Discard => {
+                    applier.discard_open().await?;
+                    drop(sealed);
+                }
             }
             if let Some(ParcelEnd::Commit(point)) = reached.as_ref().map(|s| &s.end) {
                 if course.passed(point).await {

@@ -325,6 +325,15 @@ impl LaneCore {
         unreached
     }
 
+    /// The partitions that have room, with the offset of the record that each wants next.
+    pub fn wanted(&self) -> Vec<(TopicPartition, i64)> {
+        let names = self.names.all().into_iter().zip(0u32..);
+        let positions = self.last_offsets.iter().zip(&self.needed_from);
+        let wanted = names.zip(positions).filter(|((_, index), _)| self.room(PartitionIndex(*index)) > 0);
+        // Before the first record: what only tells of the past is not wanted for itself.
+        wanted.map(|((name, _), (last, from))| (name, if *last < 0 { *from } else { last + 1 })).collect()
+    }
+
     /// There is no record between a partition's position and its end as it was told: only marks of Kafka's own
     /// transactions, or records of aborted ones.
     pub fn set_reached(&mut self, partition: &TopicPartition) {

@@ -94,7 +94,11 @@ impl LaneError {
     /// Whether the same may succeed later without anybody changing data or settings.
     pub fn is_outage(&self) -> bool {
         match self {
-            LaneError::Source(SourceError::Unavailable(_) | SourceError::NoTransactionTopic { .. })
+            LaneError::Source(
+                SourceError::Unavailable(_)
+                | SourceError::Stranded { .. }
+                | SourceError::NoTransactionTopic { .. },
+            )
             | LaneError::ReadAgain { .. }
             | LaneError::Unstreamable { .. }
             | LaneError::NotPortable { .. }

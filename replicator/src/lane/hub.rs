@@ -162,10 +162,14 @@ impl Hub {
         loop {
             let (lane, is_own) = self.find_or_open(&start, &asked);
             asked.push(lane.id);
-            match Arc::clone(&lane).join(start.clone(), false, status).await.wait().await {
-                Some(feed) => return Ok(feed),
-                None if is_own => return Err(lane.ended().await.err().unwrap_or(LaneError::Stopped)),
-                None => {}
+            match Arc::clone(&lane).join(start.clone(), false, status).await.answer.await {
+                Ok(joined) => {
+                    if let Some(feed) = joined.into_feed(&lane) {
+                        return Ok(feed);
+                    }
+                }
+                Err(_) if is_own => return Err(lane.ended().await.err().unwrap_or(LaneError::Stopped)),
+                Err(_) => {}
             }
         }
     }
@@ -320,10 +324,6 @@ impl Asked {
             Ok(Err(_)) => Some(None),
             Err(_) => None,
         }
-    }
-
-    async fn wait(self) -> Option<Feed> {
-        self.answer.await.ok()?.into_feed(&self.lane)
     }
 }
 

@@ -5,12 +5,17 @@
 //!               └────────── LaneCore (pure) ───────┘
 //! ```
 
+mod stranded;
+#[cfg(test)]
+mod tests;
 mod written;
 
 use std::sync::Arc;
 
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 
+use self::stranded::{Step, Watch};
 use self::written::Written;
 use super::LaneError;
 use super::core::{self, LaneCore, SPINE, Turn};
@@ -19,7 +24,7 @@ use super::start::LaneStart;
 use crate::decode::debezium::{DecodeSettings, Decoder, RawRecord};
 use crate::source::kafka::{KafkaSettings, KafkaSource, Record, SourceError};
 use crate::status::now_ms;
-use crate::vocabulary::offset::{Offsets, PartitionIndex, PartitionNames, Place};
+use crate::vocabulary::offset::{Offsets, PartitionIndex, PartitionNames, Place, TopicPartition};
 use crate::vocabulary::parcel::{Parcel, Passage};
 
 /// Ticks between looking for topics that nothing has asked for.
@@ -43,6 +48,31 @@ pub(super) struct KafkaReader {
     ticks: u32,
     /// Ticks since it was asked for late ends.
     late_ticks: u32,
+    watch: Watch,
+    look: Option<Look>,
+}
+
+/// A question to the brokers under way: which of these partitions give no record?
+#[derive(Debug)]
+struct Look {
+    wanted: Vec<(TopicPartition, i64)>,
+    empty: JoinHandle<Result<Vec<TopicPartition>, SourceError>>,
+}
+
+impl Look {
+    /// Those that do give one. In an outage for everybody that is not known.
+    async fn found(self) -> Vec<(TopicPartition, i64)> {
+        match self.empty.await {
+            Ok(Ok(empty)) => {
+                self.wanted.into_iter().filter(|(partition, _)| !empty.contains(partition)).collect()
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(error = %error, "records can't be looked for now");
+                Vec::new()
+            }
+            Err(_) => Vec::new(),
+        }
+    }
 }
 
 impl KafkaReader {
@@ -76,8 +106,18 @@ impl KafkaReader {
         let names = core.names();
         tracing::info!(partitions = names.len(), "reading topics");
         let wake = source.wake();
-        let written = Written::default();
-        Ok(KafkaReader { source, core, names, wake, written, taken_at_ms: None, ticks: 0, late_ticks: 0 })
+        Ok(KafkaReader {
+            source,
+            core,
+            names,
+            wake,
+            written: Written::default(),
+            taken_at_ms: None,
+            ticks: 0,
+            late_ticks: 0,
+            watch: Watch::default(),
+            look: None,
+        })
     }
 
     /// Takes records of every partition that has room for them.
@@ -116,12 +156,37 @@ impl KafkaReader {
         }
     }
 
+    /// Where nothing is given out: whether records are there that this client does not get.
+    ///
+    /// # Errors
+    /// [`SourceError::Stranded`]. The lane's end is what helps: the next one has a new client.
+    async fn look_for_stranded(&mut self) -> Result<(), SourceError> {
+        if let Some(look) = self.look.take_if(|look| look.empty.is_finished()) {
+            self.watch.suspect(look.found().await);
+        }
+        match self.watch.tick(self.waiting_for().is_some()) {
+            // Not waited for: in an outage the answer takes its time, and the lane has others to answer meanwhile.
+            Step::Look if self.look.is_none() => {
+                let wanted = self.core.wanted();
+                let empty = tokio::spawn(self.source.without_records(wanted.clone()));
+                self.look = Some(Look { wanted, empty });
+            }
+            Step::Look | Step::Nothing => {}
+            Step::Judge => {
+                if let Some((partition, offset)) = self.watch.stranded(&self.core.wanted()) {
+                    return Err(SourceError::Stranded { partition, offset });
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Adds partitions that have appeared since.
     async fn discover(&mut self) -> Result<(), LaneError> {
         let known = self.names.all();
         let found = match self.source.discover().await {
             Ok(found) => found,
-            // The partitions that are being read report an outage themselves.
+            // A client that can't is found out by what it does not read.
             Err(error) => {
                 tracing::debug!(error = %error, "topics can't be listed now");
                 return Ok(());
@@ -160,6 +225,7 @@ impl Reader for KafkaReader {
                         let sent_at_ms = spine.and_then(|(_, needed)| self.written.before(*needed));
                         point.passage = Passage { sent_at_ms, read_at_ms: self.taken_at_ms };
                     }
+                    self.watch.moves();
                     return Ok(Some(parcel));
                 }
                 Turn::NeedsEnds if self.core.wants_late_ends() && self.late_ticks < LATE_TICKS => {
@@ -196,6 +262,7 @@ impl Reader for KafkaReader {
         self.ticks = self.ticks.wrapping_add(1);
         self.late_ticks = if self.core.wants_late_ends() { self.late_ticks + 1 } else { 0 };
         self.look_for_ends().await;
+        self.look_for_stranded().await?;
         if self.ticks.is_multiple_of(TICKS_PER_DISCOVERY) || self.core.misses_topics() {
             self.discover().await?;
         }

@@ -6,21 +6,25 @@
 mod replica;
 mod world;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
+use tokio::sync::oneshot;
 
 use self::replica::Replica;
 use self::world::{Connector, Dice, EXCLUDED, Layout, Leader, PLACEHOLDER, PREFIX, Topics};
 use super::LaneStart;
 use super::core::{LaneCore, Turn, read_from};
-use super::{LaneError, LaneLimits};
+use super::hub::Join;
+use super::{LaneError, LaneLimits, Standing, Takes};
 use crate::decode::debezium::{DecodeSettings, Decoder, RawRecord, Transactions};
+use crate::status::StatusCell;
 use crate::vocabulary::fence::Fences;
 use crate::vocabulary::lsn::{CommitLsn, Lsn};
 use crate::vocabulary::offset::{PartitionIndex, Place};
+use crate::vocabulary::parcel::ReplicaPhase;
 use crate::vocabulary::schema::Catalog;
 
 fn cases(default: u32) -> ProptestConfig {
@@ -224,6 +228,43 @@ proptest! {
     ) {
         replicate(&drawn)?;
     }
+}
+
+/// A lane that stands at commit 100, or within the transaction behind it.
+fn standing(is_within: bool) -> Standing {
+    let (start, _) = start(&Replica::new(), Transactions::Required, 3);
+    Standing {
+        start: LaneStart { phase: ReplicaPhase::Live, ..start },
+        expected: 1,
+        gather_until: tokio::time::Instant::now(),
+        begun: true,
+        at: (!is_within).then_some(CommitLsn(Lsn(100))),
+        is_commit: true,
+        position: CommitLsn(Lsn(100)),
+        phase: ReplicaPhase::Live,
+        streamed: HashSet::new(),
+    }
+}
+
+fn takes(standing: &Standing, watermark: u64, catches_up: bool) -> Takes {
+    let start = LaneStart { watermark: CommitLsn(Lsn(watermark)), ..standing.start.clone() };
+    let (answer, _) = oneshot::channel();
+    standing.takes(&Join { start, catches_up, status: StatusCell::new("replica-1"), answer })
+}
+
+#[test]
+fn a_replica_joins_where_it_stands_and_waits_for_a_commit_only_if_it_can_join_there() {
+    let at_commit = standing(false);
+    assert_eq!(takes(&at_commit, 100, false), Takes::From(CommitLsn(Lsn(100))));
+    assert_eq!(takes(&at_commit, 90, false), Takes::No);
+    assert_eq!(takes(&at_commit, 90, true), Takes::From(CommitLsn(Lsn(100))));
+    assert_eq!(takes(&at_commit, 110, true), Takes::No, "the lane stands behind it");
+    let within = standing(true);
+    assert_eq!(takes(&within, 90, true), Takes::Later);
+    assert_eq!(takes(&within, 110, false), Takes::Later, "the lane may end its transaction just there");
+    // It needs that transaction's first part, which is given out: it would wait for an END, which may be far, to be refused.
+    assert_eq!(takes(&within, 100, false), Takes::No);
+    assert_eq!(takes(&within, 90, false), Takes::No);
 }
 
 /// A transaction whose END was stored and whose second row was lost with the connector, which goes on with that row, counts

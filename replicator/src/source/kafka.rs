@@ -36,6 +36,16 @@ pub enum SourceError {
     /// The brokers don't answer, or the topics are not there yet.
     #[error("{0}")]
     Unavailable(String),
+    /// This client of the brokers does not get what another one gets.
+    #[error(
+        "{partition} holds records from offset {offset} on that don't come here; reading with a new connection"
+    )]
+    Stranded {
+        /// The partition.
+        partition: TopicPartition,
+        /// The offset that is wanted next.
+        offset: i64,
+    },
     /// The connector's topics are there, its transaction boundaries are not.
     #[error("topic {topic} does not exist, although {others} topics of events do")]
     NoTransactionTopic {
@@ -83,6 +93,7 @@ impl SourceError {
             SourceError::Unavailable(_) => {
                 "Start the broker, or register the connector; the replicator keeps trying."
             }
+            SourceError::Stranded { .. } => "Nothing to do.",
             SourceError::NoTransactionTopic { .. } => {
                 "Set provide.transaction.metadata=true in the connector: the topic appears with the next transaction. Or, to \
                  do without transactions and tokens, source.transactions = \"absent\" here."
@@ -246,16 +257,17 @@ impl KafkaSource {
         .await
     }
 
-    /// Of these partitions, each with the offset that would come next, those that give no record up to their end.
+    /// Of these partitions, each with the offset that would come next, those that give no record up to their end. Another client
+    /// is asked than the one that reads.
     ///
     /// # Errors
     /// When the brokers don't answer.
-    pub async fn without_records(
+    pub fn without_records(
         &self,
         positions: Vec<(TopicPartition, i64)>,
-    ) -> Result<Vec<TopicPartition>, SourceError> {
+    ) -> impl Future<Output = Result<Vec<TopicPartition>, SourceError>> + Send + use<> {
         let settings = self.settings.clone();
-        ask(move || probe::without_records(&settings, positions)).await
+        ask(move || probe::without_records(&settings, positions))
     }
 
     /// Checks that every partition still holds what is needed of it. Partitions without an offset start at their
@@ -401,6 +413,15 @@ fn failure(partition: &TopicPartition, error: &KafkaError) -> Result<(), SourceE
         )
         | KafkaError::PartitionEOF(_) => Ok(()),
         error => Err(SourceError::Unavailable(format!("{partition}: {error}"))),
+    }
+}
+
+#[cfg(test)]
+impl KafkaSource {
+    /// Gets nothing more of any partition, and does not say so.
+    pub(crate) fn strand(&self) {
+        let partitions = self.consumer.assignment().unwrap();
+        self.consumer.pause(&partitions).unwrap();
     }
 }
 
