@@ -40,8 +40,9 @@ while (($#)); do
     --fresh) fresh=yes ;;
     --volumes) volumes=yes ;;
     --smoke) smoke=yes ;;
-    --replicator) replicator=$(realpath "${2:?--replicator wants a file}") && shift ;;
-    --webapp) webapp=$(realpath "${2:?--webapp wants a file}") && shift ;;
+    # Reports are kept: they name the program, and not where it lies on this machine.
+    --replicator) replicator=$(realpath "${2:?--replicator wants a file}") command=${command/"$2"/"${2##*/}"} && shift ;;
+    --webapp) webapp=$(realpath "${2:?--webapp wants a file}") command=${command/"$2"/"${2##*/}"} && shift ;;
     -h | --help) print_help "${BASH_SOURCE[0]}" && exit ;;
     -*) die "unknown argument '$1'; --help shows what there is" 2 ;;
     # The rest is the scenario's.
