@@ -48,7 +48,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 pub use error::AssembleError;
-pub use merge::LOOK_AHEAD;
+use merge::LOOK_AHEAD;
 use open::{End, Open};
 use passed::Passed;
 use queue::{DataQueue, Item, SpineItem, SpineQueue};
@@ -86,6 +86,8 @@ pub struct Assembler {
     watermark: CommitLsn,
     /// Whether a table's rows may come through several partitions.
     split: bool,
+    /// How many records of the transaction topic are looked at for another END of the open transaction.
+    look_ahead: usize,
 }
 
 /// What `next` found out about the open transaction.
@@ -108,7 +110,13 @@ impl Assembler {
             passed: Passed::new(repeats),
             watermark,
             split: false,
+            look_ahead: LOOK_AHEAD,
         }
+    }
+
+    /// As many records of the transaction topic may wait as this, anyhow.
+    pub fn set_queue_records(&mut self, records: usize) {
+        self.look_ahead = records.max(LOOK_AHEAD);
     }
 
     /// Rows of one table may come through several partitions.
@@ -216,10 +224,12 @@ impl Assembler {
         (spine + records, bytes)
     }
 
-    /// Whether another END of the open transaction may stand ahead in the transaction topic, behind any number of others, and has
-    /// to be found there: the first one counts rows that were lost with the connector or are counted anew.
-    pub fn looks_ahead(&self) -> bool {
-        self.open.as_ref().is_some_and(|open| open.begun_again && open.end.is_some())
+    /// How many records of the transaction topic are to be read ahead, when another END of the open transaction may stand behind
+    /// any number of others and has to be found there: the first one counts rows that were lost with the connector or are counted
+    /// anew.
+    pub fn looks_ahead(&self) -> Option<usize> {
+        let searches = self.open.as_ref().is_some_and(|open| open.begun_again && open.end.is_some());
+        searches.then_some(self.look_ahead)
     }
 
     /// How many repeated events have been dropped.

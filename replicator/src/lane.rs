@@ -344,9 +344,8 @@ impl Standing {
             return Takes::No;
         }
         let Some(at) = self.at else {
-            // Behind this transaction only one that catches up may join; who stands before it had better not wait for its end.
-            let may_join = join.catches_up || join.start.watermark > self.position;
-            return if may_join { Takes::Later } else { Takes::No };
+            // The transaction's END may be far. Who can't go on by itself meanwhile had better not wait for it, perhaps to be refused.
+            return if join.catches_up { Takes::Later } else { Takes::No };
         };
         let is_plain = self.phase == ReplicaPhase::Live
             && self.start.is_plain_at(self.position)

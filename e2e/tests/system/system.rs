@@ -190,7 +190,11 @@ impl System {
             .await;
             if let Err(error) = reached {
                 // Now: what a check puts back when it ends is gone afterwards.
-                bail!("{error}; {}", self.whereabouts().await);
+                let whereabouts = tokio::time::timeout(Duration::from_secs(30), self.whereabouts()).await;
+                bail!(
+                    "{error}; {}",
+                    whereabouts.unwrap_or_else(|_| "where the rest is can't be found out".to_owned())
+                );
             }
         }
         Ok(started.elapsed())
@@ -219,7 +223,7 @@ impl System {
     async fn slots(&self) -> anyhow::Result<String> {
         let leader = self.connect("leader", Login::Owner).await?;
         let query =
-            "SELECT slot_name || CASE WHEN active THEN ' at ' ELSE ' unused at ' END || confirmed_flush_lsn
+            "SELECT slot_name || CASE WHEN active THEN ' at ' ELSE ' unused at ' END || coalesce(confirmed_flush_lsn::text, '?')
              FROM pg_replication_slots WHERE NOT temporary";
         let rows = leader.query(query, &[]).await.context("read the slots")?;
         let slots: Vec<String> = rows.iter().map(|row| row.get(0)).collect();

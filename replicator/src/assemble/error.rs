@@ -50,6 +50,19 @@ pub enum AssembleError {
         /// The one that follows.
         next: Xid,
     },
+    /// What an END counts has not come, and what has come no other END counts among those that may wait.
+    #[error(
+        "transaction {xid} (commit LSN {lsn}) was begun again, and no END that counts what has come stands among the next {records} \
+         records of the transaction topic"
+    )]
+    OutOfReach {
+        /// The transaction.
+        xid: Xid,
+        /// Its commit LSN.
+        lsn: CommitLsn,
+        /// How many records were looked at.
+        records: usize,
+    },
     /// As many events as END counts have come, but not of the tables that it names.
     #[error(
         "transaction {xid} (commit LSN {lsn}) has {expected} changes of {name} by its END, and {seen} came"
@@ -118,6 +131,7 @@ impl AssembleError {
             | AssembleError::Renumbered { partition, .. }
             | AssembleError::PositionWentBack { partition, .. } => Some(*partition),
             AssembleError::Unfinished { .. }
+            | AssembleError::OutOfReach { .. }
             | AssembleError::Miscounted { .. }
             | AssembleError::WentBack { .. } => None,
         }
@@ -133,6 +147,10 @@ impl AssembleError {
             }
             AssembleError::Unfinished { .. } => {
                 "The connector was reset, or its slot was lost. Copy the replica afresh from a new snapshot."
+            }
+            AssembleError::OutOfReach { .. } => {
+                "Rows may still be under way: it is tried again. If it stays so, raise apply.queue_records, or copy the replica \
+                 afresh: `replicator rebuild REPLICA`."
             }
             AssembleError::Miscounted { .. } | AssembleError::Renumbered { .. } => {
                 "Debezium counted a transaction anew when it was restarted inside it. Copy the replica afresh: `replicator rebuild \

@@ -14,10 +14,11 @@ use super::error::AssembleError;
 use super::open::{End, Open};
 use crate::vocabulary::offset::PartitionIndex;
 
-/// How many records of the transaction topic may wait while another END of the open transaction may stand among them. A killed
-/// connector writes again what it had written since its offsets were last stored (`offset.flush.interval.ms`), and may have
-/// lost rows meanwhile whose END was stored. At 200 bytes each these are 40 MB, which only such a transaction takes.
-pub const LOOK_AHEAD: usize = 200_000;
+/// How many records of the transaction topic may wait, at least, while another END of the open transaction may stand among them. A
+/// killed connector writes again what it had written since its offsets were last stored (`offset.flush.interval.ms`), and may have
+/// lost rows meanwhile whose END was stored. About 100 bytes each, and an END 80 more for each of its tables; only such a
+/// transaction takes them.
+pub(super) const LOOK_AHEAD: usize = 100_000;
 
 impl Assembler {
     /// What comes next: the lowest position among the heads, once all of them are known. Where everything stands in one
@@ -34,7 +35,7 @@ impl Assembler {
             return Ok(Choice::AnotherEnd(end));
         }
         // No END that would count what has come stands within reach.
-        let is_out_of_reach = self.spine.len() >= LOOK_AHEAD;
+        let is_out_of_reach = self.spine.len() >= self.look_ahead;
         if !self.shares_a_partition() {
             if !self.is_read_to_its_ends(open) {
                 return Ok(Choice::Wait);
@@ -43,7 +44,7 @@ impl Assembler {
                 return match (is_out_of_reach, open.is_confirmed()) {
                     (false, _) => Ok(Choice::Wait),
                     (true, false) => Ok(Choice::Confirm),
-                    (true, true) => Err(self.never_ends(open, first)),
+                    (true, true) => Err(self.out_of_reach(open, first)),
                 };
             }
         }
@@ -62,6 +63,7 @@ impl Assembler {
         match (open.is_confirmed(), is_complete || is_missed) {
             (_, false) => Ok(Choice::Wait),
             (false, true) => Ok(Choice::Confirm),
+            (true, true) if is_out_of_reach => Err(self.out_of_reach(open, first)),
             (true, true) => Err(self.never_ends(open, first)),
         }
     }
@@ -87,9 +89,13 @@ impl Assembler {
 
     /// The next END of the open transaction, which stands ahead in the transaction topic.
     fn next_end(&mut self, open: &Open, first: &End) -> Option<End> {
-        let counts = self.spine.ends_of(open.xid).nth(open.more_ends.len())?.1.to_vec();
+        let counts = self.spine.next_end_of(open.xid, open.begun_at)?;
         let counts = counts.iter().map(|(collection, n)| (self.data.id(collection), *n)).collect();
         Some(End::new(first.committed, counts))
+    }
+
+    fn out_of_reach(&self, open: &Open, end: &End) -> AssembleError {
+        AssembleError::OutOfReach { xid: open.xid, lsn: end.committed.lsn, records: self.spine.len() }
     }
 
     fn never_ends(&self, open: &Open, end: &End) -> AssembleError {

@@ -160,11 +160,13 @@ pub(super) struct SpineQueue {
     position: i64,
     /// What was last given out as the first offset still needed.
     reported: i64,
+    /// The transaction, by its BEGIN's offset, whose further ENDs were looked for last, and up to which offset.
+    searched: (i64, i64),
 }
 
 impl SpineQueue {
     pub(super) fn new(partition: Option<PartitionIndex>) -> Self {
-        SpineQueue { partition, entries: VecDeque::new(), position: 0, reported: 0 }
+        SpineQueue { partition, entries: VecDeque::new(), position: 0, reported: 0, searched: (-1, -1) }
     }
 
     pub(super) fn push(&mut self, offset: i64, item: SpineItem) {
@@ -199,14 +201,29 @@ impl SpineQueue {
 
     /// The commit LSN of a transaction whose END waits in the queue.
     pub(super) fn end_of(&self, wanted: Xid) -> Option<CommitLsn> {
-        self.ends_of(wanted).next().map(|(lsn, _)| lsn)
+        self.ends_from(0, wanted).next().map(|(_, lsn, _)| lsn)
     }
 
-    /// The ENDs of a transaction that wait in the queue: commit LSN and counts.
-    pub(super) fn ends_of(&self, wanted: Xid) -> impl Iterator<Item = (CommitLsn, &[(Collection, u64)])> {
-        self.entries.iter().filter_map(move |(_, item)| match item {
+    /// What the next END counts of the transaction that began at this offset; each is given out once. A queue may be long, and
+    /// this is asked for every event: what was searched is not searched again.
+    pub(super) fn next_end_of(&mut self, wanted: Xid, begun_at: i64) -> Option<Vec<(Collection, u64)>> {
+        let from = if self.searched.0 == begun_at { self.searched.1 + 1 } else { 0 };
+        let first = self.entries.partition_point(|(offset, _)| *offset < from);
+        let found = self.ends_from(first, wanted).next().map(|(offset, _, counts)| (offset, counts.to_vec()));
+        let last = self.entries.back().map_or(-1, |(offset, _)| *offset);
+        self.searched = (begun_at, found.as_ref().map_or(last, |(offset, _)| *offset));
+        found.map(|(_, counts)| counts)
+    }
+
+    /// The ENDs of a transaction that wait in the queue: offset, commit LSN and counts.
+    fn ends_from(
+        &self,
+        first: usize,
+        wanted: Xid,
+    ) -> impl Iterator<Item = (i64, CommitLsn, &[(Collection, u64)])> {
+        self.entries.range(first..).filter_map(move |(offset, item)| match item {
             SpineItem::Boundary(Boundary::End { xid, lsn, counts, .. }) if *xid == wanted => {
-                Some((*lsn, counts.as_slice()))
+                Some((*offset, *lsn, counts.as_slice()))
             }
             _ => None,
         })

@@ -265,8 +265,9 @@ fn replay(h: &History, room: usize, schedule: &[u8], restarts: &[u8]) -> Vec<Out
             if left.is_empty() {
                 return committed;
             }
-            let has_room =
-                |p: &usize| a.queued(PartitionIndex(*p as u32)).0 < room || *p == 0 && a.looks_ahead();
+            let has_room = |p: &usize| {
+                a.queued(PartitionIndex(*p as u32)).0 < room || *p == 0 && a.looks_ahead().is_some()
+            };
             let left: Vec<usize> = left.into_iter().filter(has_room).collect();
             assert!(!left.is_empty(), "full queues that nothing empties: {:?}", a.waiting_for());
             let p = left[usize::from(*schedule.next().unwrap()) % left.len()];
@@ -282,7 +283,7 @@ fn replay(h: &History, room: usize, schedule: &[u8], restarts: &[u8]) -> Vec<Out
             loop {
                 let Some(event) = a.next_event().expect("a history without losses") else {
                     // In a second everything has arrived, and what there is room for is read.
-                    let has_room = a.queued(SPINE).0 < room || a.looks_ahead();
+                    let has_room = a.queued(SPINE).0 < room || a.looks_ahead().is_some();
                     if !a.wants_ends() || a.wants_late_ends() && next[0] < h.spine.len() && has_room {
                         break;
                     }
@@ -414,16 +415,17 @@ fn a_transaction_whose_end_is_out_of_reach_is_an_error_and_not_a_wait() {
     (2..).take(LOOK_AHEAD - 1).for_each(|offset| a.push_boundary(offset, written(begin(8))));
     let ends = |a: &mut Assembler| a.set_ends([(partition(0), 2)].into());
     assert_eq!(drain(&mut a).unwrap(), [change(0, 1)], "counted anew");
-    assert!(a.wants_ends() && a.looks_ahead());
+    assert!(a.wants_ends());
+    assert_eq!(a.looks_ahead(), Some(LOOK_AHEAD));
     ends(&mut a);
     assert_eq!(drain(&mut a).unwrap(), [change(0, 2)]);
     assert!(!a.wants_ends(), "its other END, or a row, may be the next record");
-    a.push_boundary(i64::MAX, written(begin(8)));
+    a.push_boundary(LOOK_AHEAD as i64 + 1, written(begin(8)));
     assert_eq!(drain(&mut a).unwrap(), [], "rows may be under way");
     assert!(a.wants_late_ends());
     ends(&mut a);
     let error = a.next_event().expect_err("nothing more has come");
-    assert!(matches!(error, AssembleError::Miscounted { xid: Xid(7), .. }), "{error}");
+    assert!(matches!(error, AssembleError::OutOfReach { xid: Xid(7), .. }), "{error}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::builder::ParcelBuilder;
 use super::phase::PhaseTracker;
 use super::start::LaneStart;
 use super::{LaneError, LaneLimits};
-use crate::assemble::{AssembleError, Assembler, Event, LOOK_AHEAD};
+use crate::assemble::{AssembleError, Assembler, Event};
 use crate::decode::debezium::{
     Boundary, Collection, Decoded, Decoder, RawRecord, Transactions, decode_boundary, is_boundary,
 };
@@ -110,6 +110,7 @@ impl LaneCore {
         let fenced_until = start.fences.end();
         let mut assembler = Assembler::new(spine, start.watermark, &start.repeats);
         assembler.set_copied(start.fences.whole.clone());
+        assembler.set_queue_records(start.limits.queue_records);
         Ok(LaneCore {
             topics: topics_of(&start.catalog, decoder.excluded(), &topic_prefix),
             topic_prefix,
@@ -163,8 +164,9 @@ impl LaneCore {
     /// How many more records a partition may have waiting.
     pub fn room(&self, partition: PartitionIndex) -> usize {
         let (records, bytes) = self.assembler.queued(partition);
-        let looks_ahead = partition == SPINE && self.has_spine_apart() && self.assembler.looks_ahead();
-        let limit = if looks_ahead { LOOK_AHEAD } else { self.limits.queue_records };
+        let is_spine = partition == SPINE && self.has_spine_apart();
+        let ahead = is_spine.then(|| self.assembler.looks_ahead()).flatten();
+        let limit = ahead.unwrap_or(self.limits.queue_records);
         if bytes >= self.limits.queue_bytes { 0 } else { limit.saturating_sub(records) }
     }
 
@@ -367,6 +369,11 @@ impl LaneCore {
     /// What the open transaction lacks, in words.
     pub fn waiting_for(&self) -> Option<String> {
         self.assembler.waiting_for().or_else(|| self.phase.waiting_for())
+    }
+
+    /// Whether a partition from which nothing comes holds everything up: a transaction misses its rows, or its END.
+    pub fn waits_for_every_partition(&self) -> bool {
+        self.transactions == Transactions::Required
     }
 
     /// Whether transaction boundaries have a topic of their own.

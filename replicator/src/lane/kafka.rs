@@ -225,7 +225,9 @@ impl Reader for KafkaReader {
                         let sent_at_ms = spine.and_then(|(_, needed)| self.written.before(*needed));
                         point.passage = Passage { sent_at_ms, read_at_ms: self.taken_at_ms };
                     }
-                    self.watch.moves();
+                    if self.core.waits_for_every_partition() {
+                        self.watch.moves();
+                    }
                     return Ok(Some(parcel));
                 }
                 Turn::NeedsEnds if self.core.wants_late_ends() && self.late_ticks < LATE_TICKS => {

@@ -3,7 +3,8 @@
 //! A client of librdkafka can lose its brokers for good: after an answer that names topics and no broker, which a broker may give
 //! while it is fenced, librdkafka 2.12 gives all of them up and cancels its own new beginning (its issues 5301 and 5606). Other
 //! defects leave single partitions behind (5153). Such a client complains once, or not at all, and its lane would wait for ever
-//! while another client could read on. So a lane that gives nothing out asks with a client of its own whether there is anything.
+//! while another client could read on. So a lane that gives nothing out asks with a client of its own whether there is anything; and one
+//! without transactions, in which a partition that gives nothing holds up no other, asks all the time.
 
 use crate::vocabulary::offset::TopicPartition;
 
