@@ -222,11 +222,25 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
+        let browsers = children(self.driver.id());
         // SIGTERM lets chromedriver end a browser that a failed check has left open; SIGKILL would orphan it.
-        let terminated = i32::try_from(self.driver.id()).ok().and_then(rustix::process::Pid::from_raw);
-        if let Some(pid) = terminated {
-            rustix::process::kill_process(pid, rustix::process::Signal::TERM).ok();
-        }
+        terminate(self.driver.id());
         self.driver.wait().ok();
+        // It has left one behind, whose page then held a stream of the system of a later run.
+        browsers.into_iter().for_each(terminate);
+    }
+}
+
+fn children(parent: u32) -> Vec<u32> {
+    let threads = std::fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
+    let lists = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    lists
+        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
+}
+
+fn terminate(pid: u32) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).ok();
     }
 }
