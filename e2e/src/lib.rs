@@ -17,6 +17,7 @@ pub mod lab;
 pub mod load;
 pub mod observe;
 pub mod postgres;
+pub mod process;
 pub mod proxy;
 pub mod random;
 pub mod types;

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use anyhow::{Context, bail, ensure};
-use rustix::process::{Pid, Signal, geteuid, kill_process};
+use rustix::process::geteuid;
 
 /// The account that owns the servers' files: PostgreSQL refuses to run as root.
 #[derive(Debug, Clone, Copy)]
@@ -96,29 +96,4 @@ fn newest_of_debian() -> Option<PathBuf> {
 
 fn on_path() -> Option<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH")?).find(|folder| folder.join("initdb").exists())
-}
-
-/// Sends `signal`; a process that is gone already is not an error.
-pub(super) fn signal(pid: u32, signal: Signal) -> anyhow::Result<()> {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).context("read a pid")?;
-    match kill_process(pid, signal) {
-        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-        Err(error) => Err(error).with_context(|| format!("signal process {pid:?}")),
-    }
-}
-
-/// The direct children of `parent`: a server's backends and background workers.
-pub(super) fn children(parent: u32) -> Vec<u32> {
-    let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
-    processes
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|pid| parent_of(*pid) == Some(parent))
-        .collect()
-}
-
-fn parent_of(pid: u32) -> Option<u32> {
-    // The second field is the program's name in parentheses and may hold spaces; the parent is two fields after it.
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }

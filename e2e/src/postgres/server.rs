@@ -12,6 +12,7 @@ use rustix::process::Signal;
 use tokio_postgres::NoTls;
 
 use super::{Kind, Role, process};
+use crate::process::{children, signal};
 use crate::wait;
 
 /// How long a start or an orderly stop may take; on a busy machine a start has been seen to need seconds.
@@ -135,7 +136,7 @@ impl Server {
     /// An orderly stop: sessions are ended, everything is written.
     pub(super) async fn stop(&mut self) -> anyhow::Result<()> {
         let Some(mut child) = self.child.take() else { return Ok(()) };
-        process::signal(child.id(), Signal::INT)?;
+        signal(child.id(), Signal::INT)?;
         let stopped =
             wait::until(&format!("the server {} to stop", self.name), PATIENCE, async || {
                 match child.try_wait() {
@@ -157,10 +158,10 @@ impl Server {
     pub(super) fn kill(&mut self) -> anyhow::Result<()> {
         let Some(mut child) = self.child.take() else { return Ok(()) };
         // Stopped first, so that it neither starts a backend meanwhile nor reacts to the death of one.
-        process::signal(child.id(), Signal::STOP)?;
-        let backends = process::children(child.id());
+        signal(child.id(), Signal::STOP)?;
+        let backends = children(child.id());
         for pid in &backends {
-            process::signal(*pid, Signal::KILL)?;
+            signal(*pid, Signal::KILL)?;
         }
         child.kill().context("kill the server")?;
         child.wait().context("wait for the killed server")?;
@@ -174,7 +175,7 @@ impl Server {
             return Ok(());
         }
         self.resume()?;
-        process::signal(self.pid()?, Signal::QUIT)?;
+        signal(self.pid()?, Signal::QUIT)?;
         let end = Instant::now() + QUIT_WITHIN;
         while let Some(child) = &mut self.child {
             if child.try_wait().context("wait for the server to quit")?.is_some() {
@@ -190,15 +191,15 @@ impl Server {
     /// SIGSTOP for the server and all its backends: connections stay open and nothing answers.
     pub(super) fn pause(&self) -> anyhow::Result<()> {
         let pid = self.pid()?;
-        process::signal(pid, Signal::STOP)?;
-        process::children(pid).into_iter().try_for_each(|pid| process::signal(pid, Signal::STOP))
+        signal(pid, Signal::STOP)?;
+        children(pid).into_iter().try_for_each(|pid| signal(pid, Signal::STOP))
     }
 
     /// Lets a paused server go on.
     pub(super) fn resume(&self) -> anyhow::Result<()> {
         let pid = self.pid()?;
-        process::children(pid).into_iter().try_for_each(|pid| process::signal(pid, Signal::CONT))?;
-        process::signal(pid, Signal::CONT)
+        children(pid).into_iter().try_for_each(|pid| signal(pid, Signal::CONT))?;
+        signal(pid, Signal::CONT)
     }
 
     fn pid(&self) -> anyhow::Result<u32> {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use base64::Engine as _;
-use e2e::wait;
+use e2e::{process, wait};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 /// The key of an element reference in the protocol (W3C WebDriver, section 12.3).
@@ -222,25 +223,13 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        let browsers = children(self.driver.id());
+        let browsers = process::children(self.driver.id());
         // SIGTERM lets chromedriver end a browser that a failed check has left open; SIGKILL would orphan it.
-        terminate(self.driver.id());
+        process::signal(self.driver.id(), Signal::TERM).ok();
         self.driver.wait().ok();
         // It has left one behind, whose page then held a stream of the system of a later run.
-        browsers.into_iter().for_each(terminate);
-    }
-}
-
-fn children(parent: u32) -> Vec<u32> {
-    let threads = std::fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
-    let lists = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
-    lists
-        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
-        .collect()
-}
-
-fn terminate(pid: u32) {
-    if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).ok();
+        for browser in browsers {
+            process::signal(browser, Signal::TERM).ok();
+        }
     }
 }

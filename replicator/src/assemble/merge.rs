@@ -36,15 +36,17 @@ impl Assembler {
         }
         // No END that would count what has come stands within reach.
         let is_out_of_reach = self.spine.len() >= self.look_ahead;
+        // Perhaps more is under way.
+        let confirmed = |error| if open.is_confirmed() { Err(error) } else { Ok(Choice::Confirm) };
         if !self.shares_a_partition() {
             if !self.is_read_to_its_ends(open) {
                 return Ok(Choice::Wait);
             }
             if !self.shows_the_lowest(open) {
-                return match (is_out_of_reach, open.is_confirmed()) {
-                    (false, _) => Ok(Choice::Wait),
-                    (true, false) => Ok(Choice::Confirm),
-                    (true, true) => Err(self.out_of_reach(open, first)),
+                return if is_out_of_reach {
+                    confirmed(self.out_of_reach(open, first))
+                } else {
+                    Ok(Choice::Wait)
                 };
             }
         }
@@ -59,12 +61,13 @@ impl Assembler {
             return Ok(Choice::Commit(first.committed));
         }
         // A later transaction's event, where the last of this one should stand before it.
-        let is_missed = is_out_of_reach || open.unended().any(|(collection, _)| self.is_shown(collection));
-        match (open.is_confirmed(), is_complete || is_missed) {
-            (_, false) => Ok(Choice::Wait),
-            (false, true) => Ok(Choice::Confirm),
-            (true, true) if is_out_of_reach => Err(self.out_of_reach(open, first)),
-            (true, true) => Err(self.never_ends(open, first)),
+        let is_missed = open.unended().any(|(collection, _)| self.is_shown(collection));
+        if is_out_of_reach {
+            confirmed(self.out_of_reach(open, first))
+        } else if is_complete || is_missed {
+            confirmed(self.never_ends(open, first))
+        } else {
+            Ok(Choice::Wait)
         }
     }
 

@@ -3,8 +3,9 @@
 //!
 //! `PROPTEST_CASES` sets how much is tried; a failure prints the smallest history that shows it.
 
+mod dice;
 mod replica;
-mod world;
+pub(super) mod world;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -13,8 +14,9 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use tokio::sync::oneshot;
 
+use self::dice::Dice;
 use self::replica::Replica;
-use self::world::{Connector, Dice, EXCLUDED, Layout, Leader, PLACEHOLDER, PREFIX, Topics};
+use self::world::{Connector, EXCLUDED, Layout, Leader, PLACEHOLDER, PREFIX, Topics};
 use super::LaneStart;
 use super::core::{LaneCore, Turn, read_from};
 use super::hub::Join;
@@ -61,6 +63,12 @@ fn start(replica: &Replica, transactions: Transactions, parcel_changes: usize) -
         },
     };
     (start, decoder)
+}
+
+/// Where a replica stands that was live from the beginning.
+pub(super) fn live_start() -> LaneStart {
+    let (start, _) = start(&Replica::new(), Transactions::Required, 3);
+    LaneStart { phase: ReplicaPhase::Live, ..start }
 }
 
 /// One run of the daemon: reads until everything is consumed, or until it is killed after so many records.
@@ -232,9 +240,8 @@ proptest! {
 
 /// A lane that stands at commit 100, or within the transaction behind it.
 fn standing(is_within: bool) -> Standing {
-    let (start, _) = start(&Replica::new(), Transactions::Required, 3);
     Standing {
-        start: LaneStart { phase: ReplicaPhase::Live, ..start },
+        start: live_start(),
         expected: 1,
         gather_until: tokio::time::Instant::now(),
         begun: true,

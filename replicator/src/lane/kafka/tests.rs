@@ -8,13 +8,9 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 
 use super::*;
-use crate::lane::LaneLimits;
+use crate::decode::debezium::Transactions;
+use crate::lane::tests::{live_start, world};
 use crate::source::kafka::ends::Ends;
-use crate::vocabulary::fence::Fences;
-use crate::vocabulary::lsn::CommitLsn;
-use crate::vocabulary::offset::Offsets;
-use crate::vocabulary::parcel::ReplicaPhase;
-use crate::vocabulary::schema::Catalog;
 
 const SPINE_TOPIC: &str = "app.transaction";
 
@@ -34,11 +30,7 @@ impl Broker {
 
     /// An empty transaction.
     fn write(&self, xid: u32) {
-        let begin = format!(r#"{{"status":"BEGIN","id":"{xid}:1","ts_ms":1}}"#);
-        let end = format!(
-            r#"{{"status":"END","id":"{xid}:{xid}","event_count":0,"ts_ms":1,"data_collections":[]}}"#
-        );
-        for value in [begin, end] {
+        for value in [world::begin(xid, 1), world::end(xid, u64::from(xid), &BTreeMap::new())] {
             self.producer.send(BaseRecord::<(), _>::to(SPINE_TOPIC).payload(&value)).unwrap();
         }
         self.producer.flush(Duration::from_secs(10)).unwrap();
@@ -50,30 +42,11 @@ impl Broker {
             topic_prefix: "app".to_owned(),
             topics: vec![],
             transaction_topic: None,
-            transactions: crate::decode::debezium::Transactions::Required,
+            transactions: Transactions::Required,
             options: BTreeMap::new(),
             ends: Ends::default(),
         };
-        let start = LaneStart {
-            catalog: Arc::new(Catalog::new(vec![])),
-            watermark: CommitLsn::default(),
-            leader: None,
-            phase: ReplicaPhase::Live,
-            offsets: Offsets::new(),
-            snapshots: BTreeMap::new().into_iter().collect(),
-            fences: Fences::default(),
-            repeats: vec![],
-            streaming: false,
-            binary: true,
-            limits: LaneLimits {
-                queue_records: 100,
-                queue_bytes: 1 << 20,
-                parcel_changes: 10,
-                parcel_bytes: 1 << 20,
-                channel_bytes: 1 << 20,
-            },
-        };
-        KafkaReader::open(1, kafka, DecodeSettings::default(), start).await.unwrap()
+        KafkaReader::open(1, kafka, DecodeSettings::default(), live_start()).await.unwrap()
     }
 }
 
@@ -90,6 +63,15 @@ async fn parcel(reader: &mut KafkaReader) -> Parcel {
     tokio::time::timeout(Duration::from_secs(20), come).await.expect("a transaction has been written")
 }
 
+/// A broker, and a reader that has read all that is there.
+async fn fed() -> (Broker, KafkaReader) {
+    let broker = Broker::new();
+    broker.write(1);
+    let mut reader = broker.reader().await;
+    parcel(&mut reader).await;
+    (broker, reader)
+}
+
 /// As many ticks as come in some time in which nothing is given out, each as long as it takes to be answered.
 async fn idle(reader: &mut KafkaReader, ticks: u32) -> Result<(), LaneError> {
     for _ in 0..ticks {
@@ -104,10 +86,7 @@ async fn idle(reader: &mut KafkaReader, ticks: u32) -> Result<(), LaneError> {
 
 #[tokio::test]
 async fn a_client_that_gets_nothing_of_what_is_there_ends_its_lane() {
-    let broker = Broker::new();
-    broker.write(1);
-    let mut reader = broker.reader().await;
-    parcel(&mut reader).await;
+    let (broker, mut reader) = fed().await;
     idle(&mut reader, 30).await.expect("nothing has been written that it does not get");
     reader.source.strand();
     idle(&mut reader, 60).await.expect("nothing has been written meanwhile");
@@ -122,10 +101,7 @@ async fn a_client_that_gets_nothing_of_what_is_there_ends_its_lane() {
 
 #[tokio::test]
 async fn an_outage_of_all_brokers_is_waited_for() {
-    let broker = Broker::new();
-    broker.write(1);
-    let mut reader = broker.reader().await;
-    parcel(&mut reader).await;
+    let (broker, mut reader) = fed().await;
     broker.cluster.broker_down(1).unwrap();
     idle(&mut reader, 14).await.expect("another client gets no answer, either");
     broker.cluster.broker_up(1).unwrap();

@@ -1,11 +1,11 @@
 //! A leader, its connector and its topics, made up from what a property test draws.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use proptest::prelude::*;
 
+use super::dice::Dice;
 use crate::vocabulary::offset::TopicPartition;
 use crate::vocabulary::schema::{Column, Table, TableName};
 
@@ -242,6 +242,36 @@ fn object(columns: &[&str], values: &[String]) -> String {
     format!("{{{}}}", fields.join(","))
 }
 
+/// A transaction's BEGIN.
+pub(in crate::lane) fn begin(xid: u32, lsn: u64) -> String {
+    format!(r#"{{"status":"BEGIN","id":"{xid}:{lsn}","ts_ms":1}}"#)
+}
+
+/// A transaction's END, which counts the events of each collection.
+pub(in crate::lane) fn end(xid: u32, lsn: u64, counts: &BTreeMap<String, u64>) -> String {
+    let total: u64 = counts.values().sum();
+    let counts: Vec<_> =
+        counts.iter().map(|(c, n)| format!(r#"{{"data_collection":"{c}","event_count":{n}}}"#)).collect();
+    format!(
+        r#"{{"status":"END","id":"{xid}:{lsn}","event_count":{total},"ts_ms":{lsn},"data_collections":[{}]}}"#,
+        counts.join(",")
+    )
+}
+
+/// A change with its numbers in the transaction and in its table, behind the commit at `after`.
+fn event(told: &Told, xid: u32, lsn: u64, after: Option<u64>, (order, table_order): (u64, u64)) -> String {
+    let after = after.map_or("null".to_owned(), |lsn| format!("\\\"{lsn}\\\""));
+    format!(
+        r#"{{"before":{},"after":{},"op":"{}","source":{{"schema":"public","table":"{}","txId":{xid},
+           "lsn":{lsn},"sequence":"[{after},\"{lsn}\"]","snapshot":null,"ts_ms":{lsn}}},
+           "transaction":{{"id":"{xid}:{lsn}","total_order":{order},"data_collection_order":{table_order}}}}}"#,
+        told.before.as_deref().unwrap_or("null"),
+        told.after.as_deref().unwrap_or("null"),
+        told.op,
+        told.table,
+    )
+}
+
 /// A record of a topic.
 #[derive(Debug, Clone)]
 pub(super) struct Record {
@@ -278,34 +308,29 @@ impl Topics {
 
     /// A transaction begins.
     pub(super) fn begin(&mut self, xid: u32) {
-        self.put(None, format!(r#"{{"status":"BEGIN","id":"{xid}:1","ts_ms":1}}"#));
+        self.put(None, begin(xid, 1));
     }
 
     /// It has ended, with so many events of `items`.
     pub(super) fn end(&mut self, xid: u32, lsn: u64, items: u64) {
-        let counts = match items {
-            0 => String::new(),
-            n => format!(r#"{{"data_collection":"public.items","event_count":{n}}}"#),
-        };
-        self.put(
-            None,
-            format!(
-                r#"{{"status":"END","id":"{xid}:{lsn}","event_count":{items},"ts_ms":{lsn},"data_collections":[{counts}]}}"#
-            ),
-        );
+        let counts = (items > 0).then(|| ("public.items".to_owned(), items));
+        self.put(None, end(xid, lsn, &counts.into_iter().collect()));
     }
 
     /// A row of `items` with this key: its number in the transaction and in its table, and its position.
     pub(super) fn row(&mut self, xid: u32, (order, lsn): (u64, u64), key: &str) {
-        let after = object(TABLES[0].1, &[key.to_owned(), "1".to_owned(), "2".to_owned()]);
-        self.put(
-            Some(TABLES[0].0),
-            format!(
-                r#"{{"before":null,"after":{after},"op":"c","source":{{"schema":"public","table":"items","txId":{xid},
-                   "lsn":{lsn},"sequence":"[null,\"{lsn}\"]","snapshot":null,"ts_ms":{lsn}}},
-                   "transaction":{{"id":"{xid}:{lsn}","total_order":{order},"data_collection_order":{order}}}}}"#
-            ),
-        );
+        let (table, columns, _) = TABLES[0];
+        let after = object(columns, &[key.to_owned(), "1".to_owned(), "2".to_owned()]);
+        let told = Told {
+            table,
+            op: "c",
+            before: None,
+            after: Some(after),
+            key: None,
+            old_key: None,
+            new_key: None,
+        };
+        self.put(Some(table), event(&told, xid, lsn, None, (order, order)));
     }
 
     fn put(&mut self, table: Option<&str>, value: String) {
@@ -366,10 +391,8 @@ impl Connector {
 
     /// Writes what the leader did since the last call as one transaction.
     pub(super) fn commit(&mut self, leader: &mut Leader, xid: u32) {
-        let begin = format!(r#"{{"status":"BEGIN","id":"{xid}:{}","ts_ms":1}}"#, self.lsn);
-        self.write(None, None, Some(begin));
+        self.write(None, None, Some(begin(xid, self.lsn)));
         let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-        let after = self.after.map_or("null".to_owned(), |lsn| format!("\\\"{lsn}\\\""));
         for (told, order) in std::mem::take(&mut leader.told).into_iter().zip(1u64..) {
             // Rows of one multi-row record share a position.
             self.lsn += u64::from(order % 3 != 0) * 8;
@@ -379,20 +402,7 @@ impl Connector {
             };
             let table_order = counts.entry(collection).or_default();
             *table_order += 1;
-            let mut value = String::new();
-            write!(
-                value,
-                r#"{{"before":{},"after":{},"op":"{}","source":{{"schema":"public","table":"{}","txId":{xid},
-                   "lsn":{lsn},"sequence":"[{after},\"{lsn}\"]","snapshot":null,"ts_ms":{at}}},
-                   "transaction":{{"id":"{xid}:{lsn}","total_order":{order},"data_collection_order":{table_order}}}}}"#,
-                told.before.as_deref().unwrap_or("null"),
-                told.after.as_deref().unwrap_or("null"),
-                told.op,
-                told.table,
-                lsn = self.lsn,
-                at = self.lsn,
-            )
-            .unwrap();
+            let value = event(&told, xid, self.lsn, self.after, (order, *table_order));
             let is_gone = told.op == "d";
             let record = Record { value: Some(value), old_key: told.old_key, new_key: told.new_key.clone() };
             let table = if told.op == "m" { "message" } else { told.table };
@@ -404,15 +414,7 @@ impl Connector {
             }
         }
         self.lsn += 40;
-        let total: u64 = counts.values().sum();
-        let counts: Vec<_> =
-            counts.iter().map(|(c, n)| format!(r#"{{"data_collection":"{c}","event_count":{n}}}"#)).collect();
-        let end = format!(
-            r#"{{"status":"END","id":"{xid}:{lsn}","event_count":{total},"ts_ms":{lsn},"data_collections":[{}]}}"#,
-            counts.join(","),
-            lsn = self.lsn
-        );
-        self.write(None, None, Some(end));
+        self.write(None, None, Some(end(xid, self.lsn, &counts)));
         self.after = Some(self.lsn);
         self.watermark = self.lsn;
     }
@@ -476,25 +478,4 @@ fn partitions(layout: Layout) -> Vec<TopicPartition> {
         }
     }
     found
-}
-
-/// Choices, from bytes that a property test draws: so that they shrink.
-#[derive(Debug, Clone)]
-pub(super) struct Dice {
-    bytes: Vec<u8>,
-    next: usize,
-}
-
-impl Dice {
-    pub(super) fn new(bytes: &[u8]) -> Self {
-        Dice { bytes: bytes.to_vec(), next: 0 }
-    }
-
-    pub(super) fn below(&mut self, limit: usize) -> usize {
-        let byte = self.bytes[self.next % self.bytes.len()];
-        // The second time round the same bytes mean something else.
-        let turn = self.next / self.bytes.len();
-        self.next += 1;
-        (usize::from(byte) + turn) % limit
-    }
 }
