@@ -180,10 +180,18 @@ impl System {
         // life, passes it.
         let lsn: String = leader.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await?.get(0);
         for name in REPLICAS {
-            let replica = self.connect(name, Login::Reader).await?;
+            let query = format!(
+                "SELECT watermark >= '{lsn}' AND state = 'live', watermark::text, state FROM replicator.progress"
+            );
+            let mut kept = None;
             let reached = wait::until(&format!("{name} to reach {lsn}"), patience, async || {
-                let query = format!("SELECT watermark >= '{lsn}' AND state = 'live', watermark::text, state FROM replicator.progress");
+                // A server that goes away meanwhile takes its connection with it.
+                let replica = match kept.take() {
+                    Some(replica) => replica,
+                    None => self.connect(name, Login::Reader).await.map_err(|error| format!("{error:#}"))?,
+                };
                 let row = replica.query_one(&query, &[]).await.map_err(|error| error.to_string())?;
+                kept = Some(replica);
                 let (is_there, watermark, state): (bool, &str, &str) = (row.get(0), row.get(1), row.get(2));
                 if is_there { Ok(()) } else { Err(format!("{state} at {watermark}")) }
             })

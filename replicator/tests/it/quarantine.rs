@@ -239,6 +239,30 @@ async fn an_outage_or_a_missing_table_never_ends_in_the_quarantine() -> anyhow::
 }
 
 #[tokio::test]
+async fn a_table_that_takes_nothing_keeps_its_own_changes_only() -> anyhow::Result<()> {
+    let (mut f, superuser) = keeping(100).await?;
+    let refused = vec![
+        f.change("transfers", Operation::Insert(f.transfer(1, "-1.00")?), 0)?,
+        insert(&f, "1", TOO_MUCH, 1)?,
+    ];
+    assert_eq!(f.applier.apply(&[&transaction(0x100, refused)]).await?.quarantined, 2);
+    superuser
+        .batch_execute(
+            "ALTER TABLE accounts DROP CONSTRAINT modest;
+             ALTER TABLE transfers DROP CONSTRAINT transfers_amount_check, OWNER TO postgres",
+        )
+        .await?;
+    let again = review::retry(session(&f).await?, &[]).await?;
+    assert_eq!((again.applied.len(), f.accounts().await?.as_str()), (1, "1=1000.00"), "{again:?}");
+    assert!(again.failed[0].1.contains("permission denied"), "{again:?}");
+    superuser.batch_execute("ALTER TABLE transfers OWNER TO replicator").await?;
+    let again = review::retry(session(&f).await?, &[]).await?;
+    assert_eq!((again.applied.len(), again.failed.len()), (1, 0), "{again:?}");
+    assert_eq!(diverged(&f).await?, (0, vec![]));
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_change_without_its_row_is_kept_and_names_it() -> anyhow::Result<()> {
     let (mut f, _superuser) = keeping(100).await?;
     let partial = f.change("accounts", Operation::Update(f.account("9", None)?), 4)?;

@@ -11,9 +11,9 @@ use std::ops::Range;
 use super::one_by_one::RowWas;
 use super::{Applier, Outcome, Refused};
 use crate::plan::{Step, StepKind, plan, plan_in_source_order};
-use crate::replica::ReplicaError;
 use crate::replica::quarantine::Why;
 use crate::replica::schema_change::Cause;
+use crate::replica::{Disposition, ReplicaError};
 use crate::vocabulary::change::{Change, Operation};
 use crate::vocabulary::schema::TableName;
 
@@ -158,15 +158,15 @@ impl Applier {
         steps: &[Step<'_>],
     ) -> Result<Result<(), Option<TableName>>, ReplicaError> {
         let ran = self.run_steps("SAVEPOINT piece", steps, changes).await;
-        let ended = self.end_savepoint("piece", ran).await?;
+        let ended = self.end_savepoint("piece", ran, &[Disposition::Data]).await?;
         Ok(ended.map_err(|Refused { error, table }| {
             tracing::debug!(%error, changes = changes.len(), "a piece does not go through");
             table
         }))
     }
 
-    /// Releases a savepoint, or goes back to it: after a failure of the data, which is the inner result, the transaction is as it
-    /// was.
+    /// Releases a savepoint, or goes back to it: after a failure of these kinds, which is the inner result, the transaction is
+    /// as it was.
     ///
     /// # Errors
     /// Every other failure; the transaction is lost with it.
@@ -174,11 +174,12 @@ impl Applier {
         &self,
         name: &str,
         ran: Result<T, Refused>,
+        survived: &[Disposition],
     ) -> Result<Result<T, Refused>, ReplicaError> {
         let release = format!("RELEASE SAVEPOINT {name}");
         match &ran {
             Ok(_) => self.execute(&release, "release the savepoint").await?,
-            Err(refused) if refused.error.may_be_due_to_folding() => {
+            Err(refused) if survived.contains(&refused.error.disposition()) => {
                 let back = format!("ROLLBACK TO SAVEPOINT {name}; {release}");
                 self.execute(&back, "go back to the savepoint").await?;
             }
@@ -218,8 +219,8 @@ impl Applier {
         Ok(())
     }
 
-    /// Runs one change within the open transaction. The inner result is a failure of the data, which leaves the transaction
-    /// as it was.
+    /// Runs one change within the open transaction. The inner result is a failure of the data or of its table, which leaves the
+    /// transaction as it was: others may go through.
     ///
     /// # Errors
     /// Every other failure; the transaction is lost with it.
@@ -228,17 +229,18 @@ impl Applier {
         change: &Change,
     ) -> Result<Result<RowWas, ReplicaError>, ReplicaError> {
         let step = Step::of_one(&change.table, &change.operation);
-        self.run_behind_savepoint(change, &step).await
+        self.run_behind_savepoint(change, &step, &[Disposition::Data, Disposition::Schema]).await
     }
 
     async fn run_behind_savepoint(
         &mut self,
         change: &Change,
         step: &Step<'_>,
+        survived: &[Disposition],
     ) -> Result<Result<RowWas, ReplicaError>, ReplicaError> {
         self.execute("SAVEPOINT one", "set a savepoint").await?;
         let ran = self.run_change(change, step).await.map_err(Refused::from);
-        Ok(self.end_savepoint("one", ran).await?.map_err(|refused| refused.error))
+        Ok(self.end_savepoint("one", ran, survived).await?.map_err(|refused| refused.error))
     }
 
     /// Runs one change. The inner result is a failure that the quarantine takes; then nothing of the change has happened.
@@ -250,7 +252,7 @@ impl Applier {
         if !self.quarantine.keeps_data() {
             return self.run_change(change, step).await.map(Ok);
         }
-        match self.run_behind_savepoint(change, step).await? {
+        match self.run_behind_savepoint(change, step, &[Disposition::Data]).await? {
             Err(error) if self.may_be_of_schema(&error) => Err(error),
             tried => Ok(tried),
         }
