@@ -64,26 +64,15 @@ pub enum Guarantee {
     TransactionConsistent,
     /// Each table goes through the leader's states in their order, but not together with the others.
     PerTableOrder,
-    /// Each row goes through its states in their order, as long as it has a key.
-    Eventual,
-}
-
-/// In which order events come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Order {
-    /// Every topic has one partition.
-    OfTables,
-    /// A topic has several: only events of one key are in order.
-    OfKeys,
 }
 
 impl Guarantee {
-    fn of(transactions: Transactions, order: Order) -> Self {
-        match (transactions, order) {
-            // Put together by their numbers, whatever partitions they come from.
-            (Transactions::Required, _) => Guarantee::TransactionConsistent,
-            (Transactions::Absent, Order::OfTables) => Guarantee::PerTableOrder,
-            (Transactions::Absent, Order::OfKeys) => Guarantee::Eventual,
+    /// What is put together by numbers is whole, whatever partitions it comes from. Without transactions, topics of several
+    /// partitions would leave each row on its own, and are refused.
+    fn of(transactions: Transactions) -> Self {
+        match transactions {
+            Transactions::Required => Guarantee::TransactionConsistent,
+            Transactions::Absent => Guarantee::PerTableOrder,
         }
     }
 }
@@ -93,9 +82,9 @@ impl fmt::Display for Guarantee {
         f.write_str(match self {
             Guarantee::TransactionConsistent => "transaction-consistent replicas, exactly once",
             Guarantee::PerTableOrder => {
-                "per-table order, exactly once: no transactions over tables, no tokens"
+                "per-table order: no transactions over tables, no tokens; rows with a key exactly once, a row without one may come \
+                 twice when the connector restarts"
             }
-            Guarantee::Eventual => "eventual: each row in its own order, no transactions, no tokens",
         })
     }
 }
@@ -120,10 +109,10 @@ pub async fn run(config: &Config) -> Report {
         }
     };
     if config.source.kind == SourceKind::Postgres {
-        if let Some(leader) = &leader {
+        if let Some(leader) = &mut leader {
             stream::check(config, leader, &mut findings).await;
         }
-        replicas::check(config, leader.as_ref(), &mut findings).await;
+        replicas::check(config, leader.as_ref(), None, &mut findings).await;
         return Report { findings, guarantee: Guarantee::TransactionConsistent };
     }
     match &config.connect {
@@ -133,9 +122,9 @@ pub async fn run(config: &Config) -> Report {
                 .push(Finding::unreachable("connector: not configured, not looked at", "Set connect.url."));
         }
     }
-    let order = broker::check(config, &mut findings).await;
-    replicas::check(config, leader.as_ref(), &mut findings).await;
-    Report { findings, guarantee: Guarantee::of(config.source.transactions, order) }
+    let topics = broker::check(config, &mut findings).await;
+    replicas::check(config, leader.as_ref(), topics.as_ref(), &mut findings).await;
+    Report { findings, guarantee: Guarantee::of(config.source.transactions) }
 }
 
 impl Report {
@@ -191,12 +180,5 @@ mod tests {
         let unknown = report(vec![Finding::good("a"), Finding::unreachable("b", "c")]);
         assert!(!unknown.is_good() && unknown.is_incomplete());
         assert!(unknown.to_string().contains("UNKNOWN b\n        c\n"), "{unknown}");
-    }
-
-    #[test]
-    fn without_transactions_the_topics_decide() {
-        assert_eq!(Guarantee::of(Transactions::Required, Order::OfKeys), Guarantee::TransactionConsistent);
-        assert_eq!(Guarantee::of(Transactions::Absent, Order::OfTables), Guarantee::PerTableOrder);
-        assert_eq!(Guarantee::of(Transactions::Absent, Order::OfKeys), Guarantee::Eventual);
     }
 }

@@ -107,6 +107,11 @@ pub(crate) const ALL: &[Check] = &[
         run: |s| Box::pin(command_line::explains(s)),
     },
     Check {
+        name: "check_finds_what_stands_against_the_promises",
+        needs: Needs::Either,
+        run: |s| Box::pin(command_line::check_finds(s)),
+    },
+    Check {
         name: "a_person_writes_reads_edits_and_deletes_a_post",
         needs: Needs::Either,
         run: |s| Box::pin(browser::posts(s)),

@@ -11,7 +11,7 @@
 //! | `E2E_PORT_OFFSET` | 3000 | `--port-offset` of the system; its data is deleted at the start and at the end |
 //! | `E2E_TRANSACTIONS` | 4000 | transactions of each load |
 //! | `E2E_OUTAGE_SECONDS` | 8 | how long a replica is stopped under load |
-//! | `E2E_BULK_ROWS` | 30000 | rows of the transaction that must appear whole |
+//! | `E2E_BULK_ROWS` | 150000 | rows of the transaction that must appear whole |
 //! | `E2E_CONNECT_KILLS` | 1 | how often Connect is killed within large transactions |
 //! | `E2E_CONNECT_KILL_ROWS` | 20000 | rows of each of these transactions |
 //! | `E2E_CONSISTENCY_SECONDS` | 20 | how long 8 writers and 8 readers with tokens are checked while replicas are stopped, killed and rebuilt |

@@ -98,7 +98,6 @@ pub(super) async fn check(
             return;
         }
     };
-    let Some(modes) = modes else { return };
     let mut captured = published;
     // With a regular expression in the list, every published table may be meant.
     let is_narrowed = included.len() == entries(&settings, "table.include.list").count();
@@ -108,6 +107,14 @@ pub(super) async fn check(
             && !left_out.contains(&table.name)
             && !config.source.exclude_tables.contains(&table.name)
     });
+    let names = captured.iter().map(|table| table.name.clone());
+    if let Err(error) = leader.capture(names, &config.source.exclude_tables, findings).await {
+        findings.push(Finding::unreachable(
+            format!("leader: its tables can't be looked at: {error}"),
+            "Grant the role of leader.url access to the catalogs.",
+        ));
+    }
+    let Some(modes) = modes else { return };
     values::check_columns(&leader.catalog, modes, &captured, &config.source.allow_lossy, findings);
 }
 

@@ -1,5 +1,6 @@
 //! The leader: can its changes be read, and do they carry what is needed?
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub(super) struct Leader {
     pub(super) client: Client,
     /// Its tables.
     pub(super) catalog: Catalog,
+    /// Those of them, as `schema.table`, whose changes reach the replicas; none when that could not be found out.
+    pub(super) captured: Option<HashSet<String>>,
 }
 
 pub(super) async fn check(config: &LeaderConfig, findings: &mut Vec<Finding>) -> Option<Leader> {
@@ -71,7 +74,7 @@ async fn look(config: &LeaderConfig, findings: &mut Vec<Finding>) -> anyhow::Res
         ));
     }
     let catalog = catalog::load(&client).await?;
-    Ok(Leader { client, catalog })
+    Ok(Leader { client, catalog, captured: None })
 }
 
 impl Leader {
@@ -91,6 +94,35 @@ impl Leader {
             Table::new(table.name.clone(), kept, key)
         };
         self.catalog = Catalog::new(self.catalog.tables().map(without));
+    }
+
+    /// Remembers which tables' changes reach the replicas, and says which don't without being left out on purpose.
+    pub(super) async fn capture(
+        &mut self,
+        captured: impl Iterator<Item = String>,
+        excluded: &[String],
+        findings: &mut Vec<Finding>,
+    ) -> anyhow::Result<()> {
+        let captured: HashSet<String> = captured.filter(|table| !excluded.contains(table)).collect();
+        let known: Vec<&String> = captured.iter().collect();
+        let rows = self.client.query(include_str!("uncaptured.sql"), &[&known, &excluded]).await?;
+        if !rows.is_empty() {
+            let names: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
+            findings.push(Finding::warning(
+                format!("leader: no change of {} reaches a replica", names.join(", ")),
+                "Add them to the publication, and to the connector's table.include.list; or say that this is meant: source.exclude_tables",
+            ));
+        }
+        self.captured = Some(captured);
+        Ok(())
+    }
+
+    /// Whether a replica has to have this table.
+    pub(super) fn reaches_replicas(&self, table: &str, excluded: &[String]) -> bool {
+        match &self.captured {
+            Some(captured) => captured.contains(table),
+            None => !excluded.iter().any(|name| name == table),
+        }
     }
 
     /// The publication that the connector reads, and the slot that it reads through. Returns the published tables.

@@ -4,7 +4,7 @@ use super::Finding;
 use super::leader::Leader;
 use crate::config::Config;
 
-pub(super) async fn check(config: &Config, leader: &Leader, findings: &mut Vec<Finding>) {
+pub(super) async fn check(config: &Config, leader: &mut Leader, findings: &mut Vec<Finding>) {
     if let Err(error) = look(config, leader, findings).await {
         findings.push(Finding::unreachable(
             format!("leader: {error:#}"),
@@ -13,7 +13,7 @@ pub(super) async fn check(config: &Config, leader: &Leader, findings: &mut Vec<F
     }
 }
 
-async fn look(config: &Config, leader: &Leader, findings: &mut Vec<Finding>) -> anyhow::Result<()> {
+async fn look(config: &Config, leader: &mut Leader, findings: &mut Vec<Finding>) -> anyhow::Result<()> {
     let source = &config.source;
     let row = leader
         .client
@@ -31,7 +31,9 @@ async fn look(config: &Config, leader: &Leader, findings: &mut Vec<Finding>) -> 
         ));
     }
     if has_publication {
-        leader.check_publication(&source.publication, &[], findings).await?;
+        let published = leader.check_publication(&source.publication, &[], findings).await?;
+        let names = published.into_iter().map(|table| table.name);
+        leader.capture(names, &source.exclude_tables, findings).await?;
     } else {
         findings.push(Finding::error(
             format!("leader: there is no publication {}", source.publication),

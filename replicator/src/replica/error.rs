@@ -2,6 +2,7 @@
 
 use tokio_postgres::error::SqlState;
 
+use super::session::SET_UP;
 use crate::vocabulary::offset::Place;
 use crate::vocabulary::schema::TableName;
 
@@ -173,6 +174,13 @@ impl ReplicaError {
     /// What ends the state that this error causes.
     pub fn hint(&self) -> String {
         match self {
+            ReplicaError::Postgres { action: SET_UP, source }
+                if source.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) =>
+            {
+                "Its triggers and foreign keys have to stay silent. Run on the replica as a superuser, for the role of its url: \
+                 GRANT SET ON PARAMETER session_replication_role TO …;"
+                    .to_owned()
+            }
             ReplicaError::Postgres { source, .. } | ReplicaError::Change { source, .. } => {
                 let hint = source.as_db_error().and_then(|e| e.hint());
                 hint.map_or_else(|| default_hint(source.code()).to_owned(), str::to_owned)

@@ -42,6 +42,9 @@ const SETTINGS: &str = "
     SET tcp_keepalives_count = 3;
     SET tcp_user_timeout = '30s'";
 
+/// What is being done when the role lacks the right to silence triggers.
+pub(super) const SET_UP: &str = "set up the session";
+
 /// How long a session waits for a lock while transactions are applied beside each other. What one of them has locked it keeps
 /// until its transaction ends on the leader, which may be hours; the leader's own locks keep them apart, as long as the
 /// replica's tables have no other keys and rows.
@@ -127,7 +130,7 @@ impl Session {
     async fn open(url: &tokio_postgres::Config) -> Result<Self, ReplicaError> {
         let failed = |source| ReplicaError::Postgres { action: "connect to the replica", source };
         let connection = Connection::open(url, "replicator").await.map_err(failed)?;
-        let failed = |source| ReplicaError::Postgres { action: "set up the session", source };
+        let failed = |source| ReplicaError::Postgres { action: SET_UP, source };
         connection.batch_execute(&format!("{TEXT_FORM}{SETTINGS}")).await.map_err(failed)?;
         let may = "SELECT has_database_privilege(current_database(), 'TEMPORARY')";
         let may_stage = connection.query_one(may, &[]).await.map_err(failed)?.get(0);

@@ -11,23 +11,27 @@ use tokio_postgres::Client;
 use crate::settings;
 use crate::system::{Login, PATIENCE, REPLICAS, System};
 
-/// What the replicator may have used at its worst moment. The design's target is 96 MiB for narrow rows; this is where it
-/// has left that class.
-const MAX_MEMORY_MIB: u64 = 192;
+/// What the replicator may have used at its worst moment: the design's target for narrow rows. It is at 35 to 54 MiB with the
+/// rows of this check, which alone are as many if they are held.
+const MAX_MEMORY_MIB: u64 = 96;
 
 pub(super) async fn whole(system: Rc<System>) -> anyhow::Result<()> {
-    let rows: i64 = settings::number("E2E_BULK_ROWS", 30_000)?;
+    let rows: i64 = settings::number("E2E_BULK_ROWS", 150_000)?;
+    let changed = rows / 5;
     let writer = system.connect("leader", Login::Writer).await?;
     let steps = [
         format!(
             "INSERT INTO posts (user_id, content)
              SELECT 'bulk', md5(g::text) || repeat('.', 300) FROM generate_series(1, {rows}) AS g"
         ),
-        "UPDATE posts SET version = version + 1 WHERE user_id = 'bulk'".to_owned(),
+        format!(
+            "UPDATE posts SET version = version + 1
+             WHERE id IN (SELECT id FROM posts WHERE user_id = 'bulk' ORDER BY id LIMIT {changed})"
+        ),
         "DELETE FROM posts WHERE user_id = 'bulk'".to_owned(),
     ];
-    // What a reader may see after each step: (rows, highest version). Before it, what the step before allowed.
-    let states = [(0, 0), (rows, 1), (rows, 2), (0, 0)];
+    // What a reader may see after each step: (rows, changed ones). Before it, what the step before allowed.
+    let states = [(0, 0), (rows, 0), (rows, changed), (0, 0)];
     for (step, allowed) in steps.iter().zip(states.windows(2)) {
         let started = Instant::now();
         writer.batch_execute(step).await.context("write the large transaction")?;
@@ -37,6 +41,7 @@ pub(super) async fn whole(system: Rc<System>) -> anyhow::Result<()> {
             await_state(&replica, name, allowed[0], allowed[1]).await?;
         }
         let verb = step.split_whitespace().next().unwrap_or_default();
+        let rows = if verb == "UPDATE" { changed } else { rows };
         println!(
             "  {verb} of {rows} rows: {committed:.1?} on the leader, on every replica after {:.1?}",
             started.elapsed()
@@ -55,14 +60,14 @@ async fn await_state(
     before: (i64, i64),
     after: (i64, i64),
 ) -> anyhow::Result<()> {
-    let query = "SELECT count(*), coalesce(max(version), 0), coalesce(min(version), 0) FROM posts WHERE user_id = 'bulk'";
+    let query = "SELECT count(*), count(*) FILTER (WHERE version > 1) FROM posts WHERE user_id = 'bulk'";
     let torn = wait::until(&format!("{name} to show {after:?}"), PATIENCE, async || {
         let row = replica.query_one(query, &[]).await.map_err(|error| error.to_string())?;
-        let (rows, newest, oldest): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
-        if newest != oldest || ((rows, newest) != before && (rows, newest) != after) {
-            return Ok(Some(format!("{name} shows {rows} rows of versions {oldest} to {newest}")));
+        let (rows, changed): (i64, i64) = (row.get(0), row.get(1));
+        if (rows, changed) != before && (rows, changed) != after {
+            return Ok(Some(format!("{name} shows {rows} rows, {changed} of them changed")));
         }
-        if (rows, newest) == after { Ok(None) } else { Err(format!("{rows} rows of version {newest}")) }
+        if (rows, changed) == after { Ok(None) } else { Err(format!("{rows} rows, {changed} changed")) }
     })
     .await?;
     ensure!(torn.is_none(), "a part of a transaction is visible: {}", torn.unwrap_or_default());

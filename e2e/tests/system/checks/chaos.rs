@@ -9,7 +9,7 @@ mod disk;
 mod fault;
 
 use std::fs;
-use std::path::Path;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -88,6 +88,7 @@ async fn prepare(system: &System, lab: &Lab, disk: Option<&SmallDisk>) -> anyhow
 /// What runs beside the faults.
 struct Traffic {
     started: Instant,
+    logs: Logs,
     load: Observer<Report>,
     writers: Vec<Observer<Written>>,
     marker: Observer<u64>,
@@ -105,6 +106,7 @@ impl Traffic {
         let urls = urls.collect::<anyhow::Result<Vec<_>>>()?;
         Ok(Self {
             started: Instant::now(),
+            logs: Logs::begin(system),
             load: load::endure(&system.database_url("leader", Login::Writer)?, Pace { rate, seed }),
             writers: (0..WRITERS).map(|number| lab::write(&owner, lab, number, WRITE_PAUSE)).collect(),
             marker: observe::mark(&owner, MARK_PAUSE, &marks),
@@ -172,13 +174,14 @@ async fn judge(system: &System, lab: &Lab, attack: &Attack, traffic: Traffic) ->
     differences.iter().take(10).for_each(|difference| println!("    {difference}"));
     let left_over = left_over(system, lab).await?;
     left_over.iter().for_each(|text| println!("    {text}"));
-    let panics = panics(&system.state().join("logs"))?;
-    panics.iter().for_each(|text| println!("    {text}"));
+    let complaints = traffic.logs.complaints()?;
+    println!("  panics and halts in the replicators' logs: {}", complaints.len());
+    complaints.iter().take(10).for_each(|text| println!("    {text}"));
     ensure!(attack.tally.borrow().total() > 0 && reads > 0, "nothing was tried");
     ensure!(violations.is_empty(), "{} snapshots were wrong", violations.len());
     ensure!(differences.is_empty(), "{} tables differ", differences.len());
     ensure!(left_over.is_empty(), "rows are doubled or quarantined");
-    ensure!(panics.is_empty(), "a replicator panicked");
+    ensure!(complaints.is_empty(), "a replicator panicked, or halted a replica");
     Ok(())
 }
 
@@ -212,15 +215,29 @@ async fn left_over(system: &System, lab: &Lab) -> anyhow::Result<Vec<String>> {
     Ok(wrong)
 }
 
-/// Lines of the replicators' logs that tell of a panic.
-fn panics(logs: &Path) -> anyhow::Result<Vec<String>> {
-    let mut found = Vec::new();
-    for name in ["replicator.log", "replicator-second.log"] {
-        let text = fs::read_to_string(logs.join(name)).with_context(|| format!("read {name}"))?;
-        let lines = text.lines().filter(|line| line.contains("panicked"));
-        found.extend(lines.map(|line| format!("{name}: {line}")));
+/// The replicators' logs, from where they stood when the chaos began.
+struct Logs(Vec<(PathBuf, usize)>);
+
+impl Logs {
+    fn begin(system: &System) -> Self {
+        let folder = system.state().join("logs");
+        let paths = ["replicator.log", "replicator-second.log"].map(|name| folder.join(name));
+        Self(paths.map(|path| (path.clone(), fs::read(path).map_or(0, |text| text.len()))).to_vec())
     }
-    Ok(found)
+
+    /// Lines that tell of a panic, or of a replica that was given up until somebody mends it: no fault of these leads there.
+    fn complaints(&self) -> anyhow::Result<Vec<String>> {
+        let mut found = Vec::new();
+        for (path, begin) in &self.0 {
+            let text = fs::read(path).with_context(|| format!("read {}", path.display()))?;
+            let text = String::from_utf8_lossy(text.get(*begin..).unwrap_or(&text));
+            let is_complaint = |line: &&str| {
+                line.contains("panicked") || (line.contains("ERROR") && line.contains("halted"))
+            };
+            found.extend(text.lines().filter(is_complaint).map(str::to_owned));
+        }
+        Ok(found)
+    }
 }
 
 /// One replicator, and no small disk.

@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 use serde_json::Value;
 
 use crate::settings::Source;
-use crate::system::{REPLICAS, System};
+use crate::system::{Login, REPLICAS, System};
 
 pub(super) async fn explains(system: Rc<System>) -> anyhow::Result<()> {
     system.await_replicas().await?;
@@ -58,6 +58,49 @@ pub(super) async fn explains(system: Rc<System>) -> anyhow::Result<()> {
     ensure!(advice.contains(&format!("did you mean {meant}")), "a mistyped key is answered with {advice}");
     println!(
         "  status, check, config show, wrong usage (2) and wrong configuration (78) answer as documented"
+    );
+    Ok(())
+}
+
+/// What stands against the promises is found, each with the statement that ends it; and nothing is, once that has been run.
+pub(super) async fn check_finds(system: Rc<System>) -> anyhow::Result<()> {
+    let check = |code| expect(&replicator(&system, &["check"])?, code);
+    let leader = system.connect("leader", Login::Owner).await?;
+    leader.batch_execute("CREATE TABLE public.unseen (id int PRIMARY KEY)").await?;
+    let found = check(0)?;
+    leader.batch_execute("DROP TABLE public.unseen").await?;
+    ensure!(
+        found.contains("no change of public.unseen reaches a replica") && !found.contains("is missing"),
+        "a table that nobody captures: {found}"
+    );
+
+    let replica = system.repair(REPLICAS[1]).await?;
+    replica.batch_execute("ALTER TABLE public.likes OWNER TO postgres").await?;
+    let found = check(1)?;
+    let grant = "GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON public.likes TO replicator;";
+    ensure!(
+        found.contains("replicator may not write public.likes") && found.contains(grant),
+        "no grant: {found}"
+    );
+    replica.batch_execute(grant).await?;
+    let found = check(0)?;
+    let own = "ALTER TABLE public.likes OWNER TO replicator;";
+    ensure!(found.contains("can't add the columns") && found.contains(own), "not the owner: {found}");
+    replica.batch_execute(own).await?;
+
+    replica.batch_execute("REVOKE SET ON PARAMETER session_replication_role FROM replicator").await?;
+    let found = check(1);
+    replica.batch_execute("GRANT SET ON PARAMETER session_replication_role TO replicator").await?;
+    let found = found?;
+    ensure!(
+        found.contains("GRANT SET ON PARAMETER session_replication_role TO"),
+        "triggers can't be silenced: {found}"
+    );
+
+    let found = check(0)?;
+    ensure!(found.contains("0 errors, 0 unknown, 0 warnings"), "mended: {found}");
+    println!(
+        "  check finds a table nobody captures, missing grants and ownership, and ends without a finding"
     );
     Ok(())
 }

@@ -43,7 +43,9 @@ impl Proxies {
                 ("REPLICATOR__LEADER__URL", format!("postgres://replicator:{password}@{address}/app"))
             }
         };
-        let mut environment = vec![(upstream.0.to_owned(), upstream.1)];
+        // A fault that was taken for one of the data would be kept aside, and be found there in the end.
+        let keep = ("REPLICATOR__FAILURE__DATA".to_owned(), "quarantine".to_owned());
+        let mut environment = vec![(upstream.0.to_owned(), upstream.1), keep];
         if source == Source::Direct {
             // The least that the leader takes, so that as many transactions as can be are applied while they run.
             let streaming = ("REPLICATOR__SOURCE__STREAMING_WORK_MEM".to_owned(), "64kB".to_owned());
