@@ -57,6 +57,10 @@ const ALONE_WAITS: &str = "SET lock_timeout = '10s'";
 /// memory with plans.
 const WHOLES: usize = 128;
 
+/// So many statements are kept prepared: of each the server keeps a plan. Which columns an update leaves out makes another
+/// statement, and a table with twenty values out of line has a million such sets.
+const STATEMENTS: usize = 512;
+
 /// What a statement is cached under: its table, what it does there, and how its values come.
 type StatementKey = (TableName, Shape, Form);
 
@@ -173,6 +177,10 @@ impl Session {
         };
         // Each parameter is cast, and what it is cast to first is what the server takes it for.
         let statement = self.connection.prepare(&shape.sql(table, stage, form)).await.map_err(failed)?;
+        if self.statements.len() >= STATEMENTS {
+            // The server forgets each when its last clone is dropped.
+            self.statements.clear();
+        }
         self.statements.insert(key, statement.clone());
         Ok(statement)
     }

@@ -263,6 +263,40 @@ async fn a_table_that_takes_nothing_keeps_its_own_changes_only() -> anyhow::Resu
 }
 
 #[tokio::test]
+async fn a_change_that_its_table_can_not_hold_any_more_still_keeps_its_row_back() -> anyhow::Result<()> {
+    let (mut f, superuser) = keeping(100).await?;
+    superuser.batch_execute("ALTER TABLE accounts ADD COLUMN remark text").await?;
+    take_over(&mut f).await?;
+    let whole = |f: &Fixture, balance: &str| {
+        let mut row = replicator::vocabulary::row::RowBuilder::new(5);
+        for (column, text) in ["1", "owner", balance].into_iter().enumerate() {
+            row.set(column, replicator::vocabulary::row::Cell::Text(text));
+        }
+        row.set(3, replicator::vocabulary::row::Cell::Null);
+        row.set(4, replicator::vocabulary::row::Cell::Text("said"));
+        f.change("accounts", Operation::Insert(row.finish()), 0)
+    };
+    f.applier.apply(&[&transaction(0x100, vec![whole(&f, TOO_MUCH)?])]).await?;
+    superuser.batch_execute("ALTER TABLE accounts DROP COLUMN remark").await?;
+    take_over(&mut f).await?;
+    let applied = f.applier.apply(&[&transaction(0x200, vec![update(&f, "1", "9.00", 1)?])]).await?;
+    assert_eq!(
+        (applied.quarantined, f.accounts().await?.as_str()),
+        (1, ""),
+        "it would be made from an update"
+    );
+    let again = review::retry(session(&f).await?, &[]).await?;
+    assert_eq!((again.applied.len(), again.failed.len()), (0, 2), "{again:?}");
+    assert!(again.failed[0].1.contains("no column remark"), "{again:?}");
+    assert!(again.failed[1].1.contains("an earlier change of the same row"), "{again:?}");
+
+    superuser.batch_execute("ALTER TABLE accounts ADD COLUMN remark text, DROP CONSTRAINT modest").await?;
+    let again = review::retry(session(&f).await?, &[]).await?;
+    assert_eq!((again.applied.len(), f.accounts().await?.as_str()), (2, "1=9.00"), "{again:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_change_without_its_row_is_kept_and_names_it() -> anyhow::Result<()> {
     let (mut f, _superuser) = keeping(100).await?;
     let partial = f.change("accounts", Operation::Update(f.account("9", None)?), 4)?;

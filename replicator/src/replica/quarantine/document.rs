@@ -67,6 +67,22 @@ pub(super) fn to_operation(
     })
 }
 
+/// The keys of the rows that the documents of an entry are about, also where they don't fit the table any more; none of which
+/// the table lacks a column.
+pub(super) fn keys(table: &Table, name: &str, [key, _, after]: [Option<&str>; 3]) -> Vec<Key> {
+    let documents = [key, after.filter(|_| name == "rekey")];
+    let key = |document: &str| {
+        let members: BTreeMap<String, Option<String>> = serde_json::from_str(document).ok()?;
+        let mut row = RowBuilder::new(table.columns.len());
+        for &column in &table.key {
+            let value = members.get(&table.columns[column].name)?;
+            row.set(column, value.as_deref().map_or(Cell::Null, Cell::Text));
+        }
+        table.has_key().then(|| row.finish().project(&table.key))
+    };
+    documents.into_iter().flatten().filter_map(key).collect()
+}
+
 fn to_row(table: &Table, document: &str) -> Result<Row, String> {
     let members: BTreeMap<String, Option<String>> =
         serde_json::from_str(document).map_err(|error| format!("the entry is unreadable: {error}"))?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::TryStreamExt as _;
 use serde::Serialize;
 
-use super::{document, keys_of};
+use super::document;
 use crate::replica::apply::Applier;
 use crate::replica::catalog::table_name;
 use crate::replica::checkpoint::CheckpointWriter;
@@ -62,8 +62,16 @@ impl Entry {
     }
 
     pub(super) fn operation(&self, table: &Table) -> Result<Operation, String> {
-        let documents = [self.key.as_deref(), self.before.as_deref(), self.after.as_deref()];
-        document::to_operation(table, &self.operation, documents)
+        document::to_operation(table, &self.operation, self.documents())
+    }
+
+    /// The keys of its rows: later changes of these have to wait, even while the entry does not fit its table.
+    pub(super) fn keys(&self, table: &Table) -> Vec<Key> {
+        document::keys(table, &self.operation, self.documents())
+    }
+
+    fn documents(&self) -> [Option<&str>; 3] {
+        [self.key.as_deref(), self.before.as_deref(), self.after.as_deref()]
     }
 }
 
@@ -153,13 +161,7 @@ pub async fn retry(session: Session, ids: &[i64]) -> Result<Retried, ReplicaErro
     let entries = list(&session).await?;
     let names = PartitionNames::default();
     let mut retried = Retried::default();
-    let mut waiting = Vec::new();
-    for entry in &entries {
-        match to_change(entry, &catalog, &names) {
-            Ok(change) => waiting.push((entry.id, change)),
-            Err(reason) => retried.failed.push((entry.id, reason)),
-        }
-    }
+    let mut waiting: Vec<_> = entries.iter().map(|entry| Waiting::of(entry, &catalog, &names)).collect();
     let mut applier = Applier::new(session, writer, names.clone());
     // A constraint between rows may need another order than that of the rows' first changes: as long as one goes through,
     // the others get another chance.
@@ -184,35 +186,55 @@ pub async fn retry(session: Session, ids: &[i64]) -> Result<Retried, ReplicaErro
     Ok(retried)
 }
 
+/// A kept change that is to be tried.
+struct Waiting {
+    id: i64,
+    /// Of its rows.
+    keys: Vec<(TableName, Key)>,
+    /// Or why there is none any more.
+    change: Result<Change, String>,
+}
+
+impl Waiting {
+    fn of(entry: &Entry, catalog: &Catalog, names: &PartitionNames) -> Self {
+        let name = entry.table();
+        let table = catalog.table(&name.schema, &name.name);
+        let keys = table.map(|table| entry.keys(table)).unwrap_or_default();
+        Waiting {
+            id: entry.id,
+            keys: keys.into_iter().map(|key| (name.clone(), key)).collect(),
+            change: to_change(entry, table, names),
+        }
+    }
+}
+
 /// One attempt at everything that waits. What is applied moves to `applied`; what was refused is returned with the reason.
 async fn pass(
     applier: &mut Applier,
-    waiting: &mut Vec<(i64, Change)>,
+    waiting: &mut Vec<Waiting>,
     ids: &[i64],
     applied: &mut Vec<i64>,
 ) -> Result<Vec<(i64, String)>, ReplicaError> {
     let mut refused = Vec::new();
     // Rows of which a change stays: what follows it has to stay as well.
     let mut blocked: HashSet<(TableName, Key)> = HashSet::new();
-    for (id, change) in std::mem::take(waiting) {
-        let keys: Vec<_> = keys_of(&change.table, &change.operation)
-            .into_iter()
-            .flatten()
-            .map(|key| (change.table.name.clone(), key))
-            .collect();
-        let reason = if keys.iter().any(|key| blocked.contains(key)) {
+    for one in std::mem::take(waiting) {
+        let reason = if one.keys.iter().any(|key| blocked.contains(key)) {
             Some("an earlier change of the same row is in the quarantine".to_owned())
-        } else if !ids.is_empty() && !ids.contains(&id) {
+        } else if !ids.is_empty() && !ids.contains(&one.id) {
             Some("not asked for".to_owned())
         } else {
-            applier.run_alone(&change).await?.err().map(|error| error.to_string())
+            match &one.change {
+                Ok(change) => applier.run_alone(change).await?.err().map(|error| error.to_string()),
+                Err(reason) => Some(reason.clone()),
+            }
         };
         match reason {
-            None => applied.push(id),
+            None => applied.push(one.id),
             Some(reason) => {
-                blocked.extend(keys);
-                refused.push((id, reason));
-                waiting.push((id, change));
+                blocked.extend(one.keys.iter().cloned());
+                refused.push((one.id, reason));
+                waiting.push(one);
             }
         }
     }
@@ -241,10 +263,8 @@ pub async fn skip(session: &Session, ids: &[i64], by: &str) -> Result<Vec<i64>, 
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-fn to_change(entry: &Entry, catalog: &Catalog, names: &PartitionNames) -> Result<Change, String> {
-    let table = catalog
-        .table(&entry.table_schema, &entry.table_name)
-        .ok_or_else(|| format!("table {} is not there any more", entry.table()))?;
+fn to_change(entry: &Entry, table: Option<&Arc<Table>>, names: &PartitionNames) -> Result<Change, String> {
+    let table = table.ok_or_else(|| format!("table {} is not there any more", entry.table()))?;
     let operation = entry.operation(table)?;
     let record = TopicPartition { topic: entry.topic.as_str().into(), partition: entry.partition };
     let place = Place { partition: names.add(record), offset: entry.offset };
