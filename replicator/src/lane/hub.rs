@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
@@ -25,6 +26,10 @@ use crate::status::StatusCell;
 use crate::vocabulary::lsn::{CommitLsn, Lsn};
 use crate::vocabulary::offset::{self, PartitionNames, TopicPartition};
 use crate::vocabulary::schema::Catalog;
+
+/// How long another replica's lane may take to say whether it takes one in: longer than it takes to open one, or to find that the
+/// source is not there. One whose only reader is within a long statement says nothing until that has ended.
+const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 
 /// How lanes are made.
 #[derive(Debug, Clone)]
@@ -162,14 +167,17 @@ impl Hub {
         loop {
             let (lane, is_own) = self.find_or_open(&start, &asked);
             asked.push(lane.id);
-            match Arc::clone(&lane).join(start.clone(), false, status).await.answer.await {
-                Ok(joined) => {
+            let answer = Arc::clone(&lane).join(start.clone(), false, status).await.answer;
+            // One's own takes as long as its source does.
+            let answer = if is_own { Ok(answer.await) } else { timeout(ANSWER_WITHIN, answer).await };
+            match answer {
+                Ok(Ok(joined)) => {
                     if let Some(feed) = joined.into_feed(&lane) {
                         return Ok(feed);
                     }
                 }
-                Err(_) if is_own => return Err(lane.ended().await.err().unwrap_or(LaneError::Stopped)),
-                Err(_) => {}
+                Ok(Err(_)) if is_own => return Err(lane.ended().await.err().unwrap_or(LaneError::Stopped)),
+                Ok(Err(_)) | Err(_) => {}
             }
         }
     }
