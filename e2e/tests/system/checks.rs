@@ -9,6 +9,7 @@ mod connect_kills;
 mod failure;
 mod first_boot;
 mod forms;
+mod incremental;
 mod lanes;
 mod operating;
 mod pages;
@@ -236,6 +237,11 @@ pub(crate) const ALL: &[Check] = &[
         name: "replicas_share_a_lane_and_a_hanging_one_leaves_it",
         needs: Needs::Either,
         run: |s| Box::pin(lanes::shared(s)),
+    },
+    Check {
+        name: "an_incremental_snapshot_fills_a_table_under_load",
+        needs: Needs::Kafka,
+        run: |s| Box::pin(incremental::under_load(s)),
     },
     Check {
         name: "an_unchanged_toast_value_stays_as_text_and_jsonb",

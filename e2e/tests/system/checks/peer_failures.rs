@@ -235,7 +235,7 @@ pub(super) async fn lossy_settings(system: Rc<System>) -> anyhow::Result<()> {
 }
 
 /// Gives the connector these settings and waits until it runs with them.
-async fn configure(system: &System, config: &Value) -> anyhow::Result<()> {
+pub(super) async fn configure(system: &System, config: &Value) -> anyhow::Result<()> {
     let url = system.http_url("connect", "/connectors/postgres-connector/config")?;
     wait::until("the settings to be accepted", PATIENCE, async || {
         // While the worker distributes its work anew it answers 409.
