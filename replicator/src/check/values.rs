@@ -89,8 +89,9 @@ fn compare(settings: &HashMap<String, String>, theirs: Modes, config: &Config, f
     }
 }
 
-/// Names every captured column that the wire does not carry whole. What would halt a replica is an error unless
-/// `allow_lossy` accepts it; what is lost of a few values that can't be told from others is a warning.
+/// Names every captured column that the wire does not carry whole. What would halt a replica, or be lost in silence only
+/// because of a setting, is an error unless `allow_lossy` accepts it. What is lost of a few values whatever the settings
+/// is a warning.
 pub(super) fn check_columns(
     catalog: &Catalog,
     modes: Modes,
@@ -119,7 +120,7 @@ pub(super) fn check_columns(
     }
     for ((extent, what, way_out), columns) in groups {
         let finding = match extent {
-            Extent::Every | Extent::Unchanged | Extent::Null => Finding::error,
+            Extent::Every | Extent::Unchanged | Extent::Null | Extent::Avoidable => Finding::error,
             Extent::Rare => Finding::warning,
         };
         findings.push(finding(
@@ -209,6 +210,77 @@ mod tests {
         let mut findings = Vec::new();
         check_columns(&catalog, Modes::default(), &captured, &allow_lossy, &mut findings);
         findings
+    }
+
+    /// The findings about a table that has one column beside its key.
+    fn about(kind: ColumnKind, changes: &[(&str, &str)], allow_lossy: &[&str]) -> Vec<Finding> {
+        let mut settings = registered();
+        settings.extend(changes.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+        let modes = Modes::of_connector(|key| settings.get(key).map(String::as_str)).unwrap();
+        let columns =
+            vec![Column::of_type("id", "int4", ColumnKind::Integer), Column::of_type("c", "c", kind)];
+        let catalog = Catalog::new([Table::new(TableName::new("public", "t"), columns, vec![0])]);
+        let captured = [Published { name: "public.t".to_owned(), old_rows: false }];
+        let allow_lossy: Vec<_> = allow_lossy.iter().map(|&name| name.to_owned()).collect();
+        let mut findings = Vec::new();
+        check_columns(&catalog, modes, &captured, &allow_lossy, &mut findings);
+        findings
+    }
+
+    /// NaN that became NULL and 24:00 that became 00:00 look like data in the event: nothing stops at them later.
+    #[test]
+    fn what_a_setting_alone_loses_in_silence_is_an_error_that_names_the_setting() {
+        let (precise, isostring, structured) = (
+            ("decimal.handling.mode", "precise"),
+            ("time.precision.mode", "isostring"),
+            ("time.precision.mode", "structured"),
+        );
+        for (kind, setting, what, fix) in [
+            (
+                ColumnKind::Numeric(Some(2)),
+                precise,
+                "NaN as NULL: public.t.c",
+                "Set decimal.handling.mode=string ",
+            ),
+            (
+                ColumnKind::Time(6),
+                isostring,
+                "24:00 into 00:00: public.t.c",
+                "Set time.precision.mode=microseconds ",
+            ),
+            (
+                ColumnKind::Time(0),
+                structured,
+                "24:00 as NULL: public.t.c",
+                "Set time.precision.mode=microseconds ",
+            ),
+        ] {
+            let found = about(kind.clone(), &[setting], &[]);
+            assert_eq!(found.iter().map(|f| f.severity).collect::<Vec<_>>(), [Severity::Error], "{found:?}");
+            let way_out = found[0].fix.as_deref().unwrap();
+            assert!(found[0].what.ends_with(what) && way_out.starts_with(fix), "{found:?}");
+            assert!(way_out.ends_with(r#"source.allow_lossy = ["public.t.c"]"#), "{way_out}");
+            for found in [about(kind.clone(), &[setting], &["public.t.c"]), about(kind, &[], &[])] {
+                assert_eq!(
+                    found.iter().map(|f| f.severity).collect::<Vec<_>>(),
+                    [Severity::Good],
+                    "{found:?}"
+                );
+            }
+        }
+    }
+
+    /// The shipped connector loses something of these, too: no setting mends it, so it must not stand in the way.
+    #[test]
+    fn what_is_lost_whatever_the_settings_is_a_warning() {
+        for kind in [ColumnKind::Date, ColumnKind::Timestamp(6)] {
+            let found = about(kind, &[], &[]);
+            assert_eq!(
+                found.iter().map(|f| f.severity).collect::<Vec<_>>(),
+                [Severity::Warning],
+                "{found:?}"
+            );
+        }
     }
 
     #[test]

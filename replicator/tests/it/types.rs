@@ -237,7 +237,8 @@ fn of_column<'a>(
 /// Why values of a column may differ without a refusal. An array's lower bounds are not it: no value here has any.
 fn explanation(named: &[LossyColumn], family: &str, column: &str) -> Option<&'static str> {
     let may_differ = |l: &&LossyColumn| {
-        matches!(l.extent, Extent::Rare | Extent::Every) && !l.what.contains("lower bounds")
+        matches!(l.extent, Extent::Rare | Extent::Avoidable | Extent::Every)
+            && !l.what.contains("lower bounds")
     };
     of_column(named, family, column).find(may_differ).map(|l| l.what)
 }

@@ -25,6 +25,8 @@ pub enum Extent {
     Unchanged,
     /// NULL is refused, because it may stand for a value.
     Null,
+    /// A few values, which can't be told from others, and which another setting of the connector keeps.
+    Avoidable,
     /// A few values, of which most can't be told from others.
     Rare,
 }
@@ -68,6 +70,9 @@ pub fn lossy_columns(catalog: &Catalog, modes: Modes) -> Vec<LossyColumn> {
                     what,
                     format!("On the leader: ALTER TABLE {} REPLICA IDENTITY FULL;", table.name),
                 );
+            }
+            if let Some(loss) = avoidable(&column.kind, modes) {
+                add(Extent::Avoidable, loss.what, loss.setting.to_owned());
             }
             for loss in of_some_values(&column.kind, modes) {
                 add(Extent::Rare, loss.what, loss.setting.to_owned());
@@ -248,7 +253,23 @@ fn dates_are_plain_numbers(wire: Wire<'_>) -> bool {
     }
 }
 
-/// What is lost of some values, as far as an event does not show it.
+/// What is lost of some values without a trace in the event, only because of one of the connector's settings.
+fn avoidable(kind: &ColumnKind, modes: Modes) -> Option<Loss> {
+    match (kind, modes.time_precision) {
+        (ColumnKind::Time(_), TimeMode::Isostring) => {
+            Some(Loss { what: "time.precision.mode=isostring turns 24:00 into 00:00", setting: MICROSECONDS })
+        }
+        (ColumnKind::Time(_), TimeMode::Structured) => {
+            Some(Loss { what: "time.precision.mode=structured sends 24:00 as NULL", setting: MICROSECONDS })
+        }
+        (ColumnKind::Numeric(_), _) if modes.decimal == DecimalMode::Precise => {
+            Some(Loss { what: "decimal.handling.mode=precise sends NaN as NULL", setting: DECIMAL })
+        }
+        _ => None,
+    }
+}
+
+/// What is lost of some values whatever the connector's settings, or whatever they may sensibly be.
 fn of_some_values(kind: &ColumnKind, modes: Modes) -> Vec<Loss> {
     let lost = |what| Loss { what, setting: NO_SETTING };
     match kind {
@@ -256,22 +277,8 @@ fn of_some_values(kind: &ColumnKind, modes: Modes) -> Vec<Loss> {
             what: "a snapshot of Debezium's turns years before Christ into years after",
             setting: "Fill replicas by copies: snapshot.mode = \"copy\" here, snapshot.mode=no_data in the connector.",
         }],
-        ColumnKind::Time(_) => match modes.time_precision {
-            TimeMode::Isostring => vec![Loss {
-                what: "time.precision.mode=isostring turns 24:00 into 00:00",
-                setting: MICROSECONDS,
-            }],
-            TimeMode::Structured => vec![Loss {
-                what: "time.precision.mode=structured sends 24:00 as NULL",
-                setting: MICROSECONDS,
-            }],
-            _ => Vec::new(),
-        },
         ColumnKind::Timestamp(precision) if overflows(*precision, modes.time_precision) => {
             vec![lost("timestamps after 294247-01-10 arrive as infinity, or as a number that is refused")]
-        }
-        ColumnKind::Numeric(_) if modes.decimal == DecimalMode::Precise => {
-            vec![Loss { what: "decimal.handling.mode=precise sends NaN as NULL", setting: DECIMAL }]
         }
         ColumnKind::Shape(Shape::Polygon) => {
             vec![lost("a polygon whose last point repeats its first arrives without it")]

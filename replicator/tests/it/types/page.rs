@@ -37,11 +37,15 @@ Written by the test `replicator/tests/it/types.rs`, which fails when this page s
 are replayed into a real replica, and `column::text` is compared with the leader's, byte for byte. The values are in
 `e2e/src/types/families.rs`; `cargo run -p e2e --example capture` captures them again.
 
-A value that the wire has lost is **refused**: the replica halts at its event and names table, column and way out. Nothing is
-guessed, and nothing absent is written as NULL. `replicator check` names the columns beforehand. Whoever lists a column in
+A value of which the event shows that it was lost is **refused**: the replica halts at its event and names table, column and way out. What an
+event does not carry is not written, as NULL neither. `replicator check` names the columns beforehand. Whoever lists a column in
 `source.allow_lossy` accepts the loss: of a value that has lost a part, the rest is written; one that can't be had is left out (a new row gets the
-column's default, an update leaves the column as it is); everything else is applied. That is how the test ran. A few values arrive as others, and nothing in the event tells: `check` names the
-columns of which that is known, and this page calls them *another*.
+column's default, an update leaves the column as it is); everything else is applied. That is how the test ran.
+
+A few values arrive as others, or as NULL, and nothing in the event tells: this page calls them *another*. They are written as they come, so
+`check` is all that stands before them. Where a setting of the connector keeps them, the column is an error, and `check` fails: `NaN` of a
+`numeric(p,s)` under `decimal.handling.mode=precise` (NULL arrives; no value here is one), and 24:00 under `time.precision.mode` `isostring` (00:00) and
+`structured` (NULL). Where none does, it is a warning.
 
 ";
 
