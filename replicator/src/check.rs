@@ -3,6 +3,7 @@
 //! Looks at the leader, the source (connector and topics, or the leader's slot) and the replicas, and reports everything at once. Each finding has the
 //! statement or setting that ends it.
 
+mod altered;
 mod broker;
 mod connector;
 mod leader;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::leader::Leader;
-use super::{Finding, values};
+use super::{Finding, altered, values};
 use crate::config::{Config, ConnectConfig};
 use crate::decode::debezium::Transactions;
 
@@ -41,6 +41,12 @@ const REQUIRED: &[Required] = &[
         key: "include.unknown.datatypes",
         values: &["true"],
         otherwise: "columns of types that Debezium doesn't know are left out",
+    },
+    Required { key: "errors.tolerance", values: &["none", ""], otherwise: "records that fail are dropped" },
+    Required {
+        key: "event.processing.failure.handling.mode",
+        values: &["fail", ""],
+        otherwise: "events that fail are dropped",
     },
 ];
 
@@ -119,14 +125,17 @@ pub(super) async fn check(
 }
 
 /// What stands in one of the connector's lists.
-fn entries<'s>(settings: &'s HashMap<String, String>, list: &str) -> impl Iterator<Item = &'s str> {
+pub(super) fn entries<'s>(
+    settings: &'s HashMap<String, String>,
+    list: &str,
+) -> impl Iterator<Item = &'s str> {
     let entries = settings.get(list).map(String::as_str).unwrap_or_default().split(',');
     entries.map(str::trim).filter(|entry| !entry.is_empty())
 }
 
 /// The names in one of the connector's lists of regular expressions. Plain names only have their dots escaped; what is more
 /// than that is left out.
-fn plain_names(settings: &HashMap<String, String>, list: &str) -> Vec<String> {
+pub(super) fn plain_names(settings: &HashMap<String, String>, list: &str) -> Vec<String> {
     let names = entries(settings, list).map(|name| name.replace("\\.", "."));
     names.filter(|name| !name.contains(['*', '(', '[', '|', '+', '?', '{', '\\'])).collect()
 }
@@ -165,7 +174,11 @@ fn check_status(connect: &ConnectConfig, status: &Status, findings: &mut Vec<Fin
     }
 }
 
-fn check_settings(settings: &HashMap<String, String>, config: &Config, findings: &mut Vec<Finding>) {
+pub(super) fn check_settings(
+    settings: &HashMap<String, String>,
+    config: &Config,
+    findings: &mut Vec<Finding>,
+) {
     let before = findings.len();
     let get = |key: &str| settings.get(key).map(String::as_str).unwrap_or_default();
     for required in REQUIRED {
@@ -186,6 +199,7 @@ fn check_settings(settings: &HashMap<String, String>, config: &Config, findings:
             format!("Set source.topic_prefix to it; it is \"{}\" here.", config.source.topic_prefix),
         ));
     }
+    altered::check(settings, config, findings);
     // Debezium's default (`CommonConnectorConfig.UNAVAILABLE_VALUE_PLACEHOLDER`).
     let default = "__debezium_unavailable_value";
     let placeholder = settings.get("unavailable.value.placeholder").map_or(default, String::as_str);
