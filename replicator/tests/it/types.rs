@@ -234,11 +234,14 @@ fn of_column<'a>(
     named.iter().filter(move |l| l.table.name == family && l.column == column)
 }
 
-/// Why values of a column may differ without a refusal. An array's lower bounds are not it: no value here has any.
+/// What is named of every array: no value here has lower bounds, and arrays of several dimensions are refused.
+const OF_EVERY_ARRAY: &[&str] = &["lower bounds", "several dimensions"];
+
+/// Why values of a column may differ without a refusal.
 fn explanation(named: &[LossyColumn], family: &str, column: &str) -> Option<&'static str> {
     let may_differ = |l: &&LossyColumn| {
         matches!(l.extent, Extent::Rare | Extent::Avoidable | Extent::Every)
-            && !l.what.contains("lower bounds")
+            && !OF_EVERY_ARRAY.iter().any(|known| l.what.contains(known))
     };
     of_column(named, family, column).find(may_differ).map(|l| l.what)
 }

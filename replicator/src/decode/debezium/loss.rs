@@ -196,6 +196,10 @@ const MICROSECONDS: &str =
 const CONNECT: Loss =
     Loss { what: "time.precision.mode=connect cuts to milliseconds", setting: MICROSECONDS };
 
+/// Any column of arrays may hold both, however many dimensions it was declared with.
+const NULLS_OR_DIMENSIONS: &str = "an array that holds nothing but NULLs, or has several dimensions, is refused: Debezium does not carry \
+     the second, and it may look like the first";
+
 const LEFT_OUT: Loss = Loss {
     what: "include.unknown.datatypes=false leaves types that Debezium does not know out of its events, or sends NULL",
     setting: "Set include.unknown.datatypes=true in the connector, and source.modes.unknown_types = \"included\".",
@@ -284,7 +288,8 @@ fn of_some_values(kind: &ColumnKind, modes: Modes) -> Vec<Loss> {
             vec![lost("a polygon whose last point repeats its first arrives without it")]
         }
         ColumnKind::Array(array) => {
-            let mut found = vec![lost("an array's lower bounds other than 1 are lost")];
+            let mut found =
+                vec![lost("an array's lower bounds other than 1 are lost"), lost(NULLS_OR_DIMENSIONS)];
             match array.element {
                 ColumnKind::Time(_) => found.push(lost("24:00 in an array of time arrives as 00:00")),
                 ColumnKind::Date | ColumnKind::Timestamp(_) | ColumnKind::TimestampTz => {

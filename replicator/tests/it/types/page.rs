@@ -47,6 +47,10 @@ A few values arrive as others, or as NULL, and nothing in the event tells: this 
 `numeric(p,s)` under `decimal.handling.mode=precise` (NULL arrives; no value here is one), and 24:00 under `time.precision.mode` `isostring` (00:00) and
 `structured` (NULL). Where none does, it is a warning.
 
+Any array may hold nothing but NULLs, or have several dimensions, whatever its column declares: Debezium sends the second as an array of NULLs or of
+Java's names for objects, so both are refused, and `check` warns of each column of arrays (the matrix has `int4[][]`; no value of the other arrays is
+such a one). Lower bounds other than 1 are lost.
+
 ";
 
 const LEGEND: &str = "\
