@@ -41,7 +41,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-pub use super::error::{DecodeError, ValueError};
+pub use super::error::{Converter, DecodeError, ValueError};
 pub(super) use loss::NO_SETTING;
 pub use loss::{Extent, LossyColumn, lossy_columns};
 pub use modes::{BinaryMode, DecimalMode, IntervalMode, Modes, TimeMode, UnknownTypes};
@@ -259,7 +259,7 @@ impl Decoder {
     /// place.
     pub fn decode(&mut self, record: &RawRecord<'_>) -> Result<Decoded, DecodeError> {
         let Some(value) = record.value else { return Ok(Decoded::Ignored) };
-        let (payload, known) = self.schemas.unwrap(json(value)?)?;
+        let (payload, known) = self.schemas.unwrap(json(value, Converter::Value)?)?;
         let envelope: Envelope<'_> = parse(payload)?;
         let op = Op::parse(envelope.op.as_deref().ok_or(DecodeError::MissingField("op"))?)?;
         if op == Op::Message {
@@ -385,7 +385,7 @@ fn operation(
         Op::Create => match record.old_key {
             // The event of a key change says "create", but its large values may be left out: they stand in the old row.
             Some(old_key) => Ok(Operation::Rekey {
-                old: decode_key(of, Unwrapped::new(old_key)?.get())?,
+                old: decode_key(of, Unwrapped::new(old_key, Converter::Header)?.get())?,
                 row: decode_row(of, after()?, update)?,
             }),
             None => Ok(Operation::Insert(decode_row(of, after()?, Role::New)?)),
@@ -406,7 +406,7 @@ fn operation(
 /// Whether a record of a topic in which everything is mixed is a transaction's BEGIN or END: an object that starts with
 /// its status, as no change event does.
 pub fn is_boundary(value: &[u8]) -> bool {
-    Unwrapped::new(value).is_ok_and(|unwrapped| unwrapped.get().starts_with("{\"status\""))
+    Unwrapped::new(value, Converter::Value).is_ok_and(|unwrapped| unwrapped.get().starts_with("{\"status\""))
 }
 
 /// Decodes a record of the transaction topic.
@@ -414,7 +414,7 @@ pub fn is_boundary(value: &[u8]) -> bool {
 /// # Errors
 /// When it is not one of Debezium's transaction records.
 pub fn decode_boundary(value: &[u8]) -> Result<Boundary, DecodeError> {
-    let unwrapped = Unwrapped::new(value)?;
+    let unwrapped = Unwrapped::new(value, Converter::Value)?;
     let record: TransactionRecord<'_> = unwrapped.parse()?;
     let (xid, lsn) = record.xid_and_lsn()?;
     match record.status.as_ref() {

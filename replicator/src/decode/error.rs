@@ -11,8 +11,21 @@ pub enum DecodeError {
     #[error("not a JSON change event: {0}")]
     NotJson(String),
     /// The bytes start as a schema registry's formats do.
-    #[error("encoded for a schema registry (schema id {0}), not as plain JSON")]
-    RegistryEncoded(u32),
+    #[error("Avro, Protobuf or JSON Schema of a schema registry (schema id {id}), not plain JSON")]
+    RegistryEncoded {
+        /// The schema, if it is one.
+        id: u32,
+        /// Who wrote it.
+        converter: Converter,
+    },
+    /// The bytes are of a format that can't be JSON.
+    #[error("not a JSON change event: {what}")]
+    OtherFormat {
+        /// What shows it.
+        what: &'static str,
+        /// Who wrote it.
+        converter: Converter,
+    },
     /// The envelope lacks a field.
     #[error("the envelope has no \"{0}\"")]
     MissingField(&'static str),
@@ -104,13 +117,32 @@ pub enum DecodeError {
     },
 }
 
+/// The connector's setting that decides how a part of a record is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Converter {
+    /// Of the value.
+    Value,
+    /// Of headers.
+    Header,
+}
+
+impl Converter {
+    fn setting(self) -> &'static str {
+        match self {
+            Converter::Value => "value.converter",
+            Converter::Header => "header.converter",
+        }
+    }
+}
+
 impl DecodeError {
     /// What ends the state that this error causes.
     pub fn hint(&self) -> String {
         match self {
-            DecodeError::RegistryEncoded(_) => {
-                "Set value.converter to org.apache.kafka.connect.json.JsonConverter in the connector.".to_owned()
-            }
+            DecodeError::RegistryEncoded { converter, .. } | DecodeError::OtherFormat { converter, .. } => format!(
+                "Set {}=org.apache.kafka.connect.json.JsonConverter in the connector. What is in the topic already stays as it is.",
+                converter.setting()
+            ),
             DecodeError::NoTransactionBlock | DecodeError::BadTransactionId(_) => {
                 "Set provide.transaction.metadata=true in the connector; or, to do without transactions and tokens, \
                  source.transactions = \"absent\" here."

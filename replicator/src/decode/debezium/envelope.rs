@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Collection, DecodeError};
+use super::{Collection, Converter, DecodeError};
 use crate::vocabulary::lsn::{CommitLsn, Lsn, Xid};
 
 /// A record's JSON without the `{"schema": …, "payload": …}` that `schemas.enable=true` puts around it.
@@ -20,8 +20,8 @@ struct Wrapper<'a> {
 
 impl<'a> Unwrapped<'a> {
     /// Finds the payload. A schema-less event never starts with the field "schema", an embedded one always does.
-    pub(super) fn new(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        Self::of_text(json(bytes)?)
+    pub(super) fn new(bytes: &'a [u8], converter: Converter) -> Result<Self, DecodeError> {
+        Self::of_text(json(bytes, converter)?)
     }
 
     pub(super) fn of_text(text: &'a str) -> Result<Self, DecodeError> {
@@ -44,12 +44,15 @@ impl<'a> Unwrapped<'a> {
     }
 }
 
-/// A record's bytes as text, unless they are of a schema registry's formats.
-pub(super) fn json(bytes: &[u8]) -> Result<&str, DecodeError> {
+/// A record's bytes as text, unless it is no JSON object at a glance: then `converter` wrote another format.
+pub(super) fn json(bytes: &[u8], converter: Converter) -> Result<&str, DecodeError> {
+    // What serializers of a schema registry put before Avro, Protobuf and JSON alike: zero, and the schema's id.
     if let [0, a, b, c, d, ..] = bytes {
-        return Err(DecodeError::RegistryEncoded(u32::from_be_bytes([*a, *b, *c, *d])));
+        return Err(DecodeError::RegistryEncoded { id: u32::from_be_bytes([*a, *b, *c, *d]), converter });
     }
-    std::str::from_utf8(bytes).map_err(|e| DecodeError::NotJson(e.to_string()))
+    let other = |what| DecodeError::OtherFormat { what, converter };
+    let text = std::str::from_utf8(bytes).map_err(|_| other("it is not UTF-8"))?;
+    if text.trim_start().starts_with('{') { Ok(text) } else { Err(other("it does not begin with {")) }
 }
 
 pub(super) fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, DecodeError> {

@@ -205,10 +205,52 @@ fn what_can_not_be_understood_is_refused_with_its_name_and_a_way_out() {
         assert!(error.to_string().contains(complaint), "{value}\n{error}");
         assert!(!error.hint().is_empty());
     }
-    let avro = RawRecord { value: Some(&[0, 0, 0, 0, 42, 7, 7]), ..record("") };
-    assert_eq!(decoder().decode(&avro).unwrap_err(), DecodeError::RegistryEncoded(42));
-    let binary = RawRecord { value: Some(&[0xff, 0xfe]), ..record("") };
-    assert!(matches!(decoder().decode(&binary), Err(DecodeError::NotJson(_))));
+}
+
+#[test]
+fn formats_of_a_schema_registry_are_named_with_the_converter_to_change() {
+    // Avro; JSON Schema, which goes on as JSON; and a transaction record.
+    for bytes in [&[0, 0, 0, 0, 42, 7, 7][..], b"\0\0\0\0\x2a{\"op\":\"c\"}"] {
+        let value = decoder().decode(&RawRecord { value: Some(bytes), ..record("") }).unwrap_err();
+        for error in [value, decode_boundary(bytes).unwrap_err()] {
+            assert_eq!(error, DecodeError::RegistryEncoded { id: 42, converter: Converter::Value });
+            let said = error.to_string();
+            assert!(
+                said.contains("Avro, Protobuf or JSON Schema of a schema registry (schema id 42)"),
+                "{said}"
+            );
+            let hint = error.hint();
+            assert!(hint.contains("value.converter=org.apache.kafka.connect.json.JsonConverter"), "{hint}");
+        }
+    }
+}
+
+#[test]
+fn what_can_not_be_json_hints_at_the_converter_that_wrote_it() {
+    let converter = |error: &DecodeError| match error {
+        DecodeError::OtherFormat { what, converter } => (*what, *converter),
+        other => panic!("{other}"),
+    };
+    for (bytes, why) in [
+        (&[0xff, 0xfe][..], "it is not UTF-8"),
+        (b"Struct{id=1}", "it does not begin with {"),
+        (b"[1]", "it does not begin with {"),
+        (b"\0\x01", "it does not begin with {"),
+        (b"", "it does not begin with {"),
+    ] {
+        let error = decoder().decode(&RawRecord { value: Some(bytes), ..record("") }).unwrap_err();
+        assert_eq!(converter(&error), (why, Converter::Value));
+        assert!(error.hint().contains("value.converter=") && error.to_string().contains(why), "{error}");
+    }
+    // A key in a header, by a converter that does not write JSON.
+    let insert = event("c", "null", r#"{"id":5,"balance":"1","note":"n"}"#);
+    let moved = RawRecord { old_key: Some(b"Struct{id=1}"), ..record(&insert) };
+    let error = decoder().decode(&moved).unwrap_err();
+    assert_eq!(converter(&error), ("it does not begin with {", Converter::Header));
+    assert!(error.hint().contains("header.converter="), "{}", error.hint());
+    // Damaged JSON is no matter of converters.
+    let damaged = decoder().decode(&record("{\"op\"")).unwrap_err();
+    assert!(matches!(damaged, DecodeError::NotJson(_)) && !damaged.hint().contains("converter"), "{damaged}");
 }
 
 proptest! {
