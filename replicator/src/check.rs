@@ -13,6 +13,8 @@ mod values;
 
 use std::fmt;
 
+pub use self::connector::check_registration;
+pub use self::leader::Published;
 use crate::config::{Config, SourceKind};
 use crate::decode::debezium::Transactions;
 

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::leader::Leader;
+use super::leader::{Leader, Published};
 use super::{Finding, altered, values};
 use crate::config::{Config, ConnectConfig};
 use crate::decode::debezium::Transactions;
+use crate::vocabulary::schema::Catalog;
 
 /// A setting that has to have one of these values; the first is the one to recommend. An empty string among them says that
 /// the default will do.
@@ -122,6 +123,21 @@ pub(super) async fn check(
     }
     let Some(modes) = modes else { return };
     values::check_columns(&leader.catalog, modes, &captured, &config.source.allow_lossy, findings);
+}
+
+/// What a connector with these settings does to these tables of the leader, as far as it can be known without asking anybody.
+pub fn check_registration(
+    settings: &HashMap<String, String>,
+    config: &Config,
+    catalog: &Catalog,
+    captured: &[Published],
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    check_settings(settings, config, &mut findings);
+    if let Some(modes) = values::check_modes(settings, config, &mut findings) {
+        values::check_columns(catalog, modes, captured, &config.source.allow_lossy, &mut findings);
+    }
+    findings
 }
 
 /// What stands in one of the connector's lists.

@@ -13,11 +13,11 @@ use crate::vocabulary::schema::{Catalog, Column, Table};
 
 /// A table of the publication.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Published {
+pub struct Published {
     /// As `schema.table`.
-    pub(super) name: String,
+    pub name: String,
     /// Whether updates bring the whole old row (`REPLICA IDENTITY FULL`).
-    pub(super) old_rows: bool,
+    pub old_rows: bool,
 }
 
 /// What the other checks need to know of the leader.
