@@ -314,3 +314,32 @@ fn boundaries_are_told_from_events_where_one_topic_has_both() {
     assert!(!is_boundary(event("c", "null", r#"{"status":"BEGIN"}"#).as_bytes()));
     assert!(!is_boundary(b"\x00\x00\x00\x00\x07avro"));
 }
+
+/// NaN of a `numeric(p,s)` is NULL on the wire (golden set B has one), and 24:00 is 00:00: read as what they look like, since
+/// real ones must arrive. Only `check` stands before them.
+#[test]
+fn what_a_setting_loses_in_silence_is_read_as_what_arrives() {
+    let columns = || {
+        vec![
+            column("id", ColumnKind::Integer),
+            column("balance", ColumnKind::Numeric(Some(2))),
+            column("closes", ColumnKind::Time(0)),
+        ]
+    };
+    let table = || Table::new(TableName::new("public", "accounts"), columns(), vec![0]);
+    let modes =
+        Modes { decimal: DecimalMode::Precise, time_precision: TimeMode::Isostring, ..Modes::default() };
+    let mut decoder =
+        Decoder::new(&Catalog::new([table()]), DecodeSettings { modes, ..DecodeSettings::default() });
+    for op in ["c", "u"] {
+        let text = event(op, "null", r#"{"id":1,"balance":null,"closes":"00:00:00Z"}"#);
+        let row = match member(decoder.decode(&record(&text)).unwrap()).change.unwrap().operation {
+            Operation::Insert(row) | Operation::Update(row) => row,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((row.cell(1), row.cell(2)), (Cell::Null, Cell::Text("00:00:00")), "{op}");
+    }
+    let lost: Vec<_> =
+        lossy_columns(&Catalog::new([table()]), modes).into_iter().map(|l| (l.column, l.extent)).collect();
+    assert_eq!(lost, [("balance".to_owned(), Extent::Avoidable), ("closes".to_owned(), Extent::Avoidable)]);
+}
