@@ -8,7 +8,7 @@ use crate::vocabulary::schema::TableName;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// The bytes are not JSON of the expected shape.
-    #[error("not a JSON change event: {0}")]
+    #[error("not a JSON change event: {}", brief(.0))]
     NotJson(String),
     /// The bytes start as a schema registry's formats do.
     #[error("Avro, Protobuf or JSON Schema of a schema registry (schema id {id}), not plain JSON")]
@@ -30,22 +30,22 @@ pub enum DecodeError {
     #[error("the envelope has no \"{0}\"")]
     MissingField(&'static str),
     /// An operation that this version doesn't know.
-    #[error("unknown operation \"{0}\"")]
+    #[error("unknown operation \"{}\"", brief(.0))]
     UnknownOp(String),
     /// A `source.snapshot` that this version doesn't know.
-    #[error("unknown snapshot marker {0}")]
+    #[error("unknown snapshot marker {}", brief(.0))]
     UnknownSnapshotMarker(String),
     /// A transaction record that is neither BEGIN nor END.
-    #[error("unknown transaction status \"{0}\"")]
+    #[error("unknown transaction status \"{}\"", brief(.0))]
     UnknownStatus(String),
     /// A transaction's id is not `xid:lsn`.
-    #[error("transaction id \"{0}\" is not xid:lsn")]
+    #[error("transaction id \"{}\" is not xid:lsn", brief(.0))]
     BadTransactionId(String),
     /// The connector does not say which transaction an event belongs to.
     #[error("the event has no transaction block")]
     NoTransactionBlock,
     /// The event's table does not exist on the replica.
-    #[error("table {0} does not exist on the replica")]
+    #[error("table {} does not exist on the replica", brief(.0))]
     UnknownTable(TableName),
     /// The event's fields are not the columns of the replica's table: the leader's table was altered, or the connector
     /// leaves a column out.
@@ -59,7 +59,7 @@ pub enum DecodeError {
         missing: Vec<String>,
     },
     /// A field stands twice in a row.
-    #[error("column \"{column}\" of {table} stands twice in the event")]
+    #[error("column \"{}\" of {table} stands twice in the event", brief(.column))]
     RepeatedColumn {
         /// The table.
         table: TableName,
@@ -148,9 +148,12 @@ impl DecodeError {
                  source.transactions = \"absent\" here."
                     .to_owned()
             }
-            DecodeError::UnknownTable(table) => format!(
-                "Create {table} on the replica as it is on the leader, or leave it out: source.exclude_tables = [\"{table}\"]."
-            ),
+            DecodeError::UnknownTable(table) => {
+                let table = brief(table);
+                format!(
+                    "Create {table} on the replica as it is on the leader, or leave it out: source.exclude_tables = [\"{table}\"]."
+                )
+            }
             DecodeError::Shape { table, missing, .. } => {
                 let names: Vec<_> = missing.iter().map(|column| format!("\"{table}.{column}\"")).collect();
                 let left_out = format!(
@@ -186,10 +189,26 @@ impl DecodeError {
     }
 }
 
+/// Of what an event brought, as much as a log line can have: all of a name, and beginning and end of what is longer than any.
+fn brief(text: &impl ToString) -> String {
+    const MOST: usize = 160;
+    const END: usize = 40;
+    let text = text.to_string();
+    let Some((cut, _)) = text.char_indices().nth(MOST) else { return text };
+    let end = text.char_indices().nth_back(END - 1).map_or(text.len(), |(at, _)| at);
+    format!("{}… {} bytes …{}", &text[..cut], text.len(), &text[end..])
+}
+
 /// In words, how an event differs from the replica's table.
 fn mismatch(unknown: &[String], missing: &[String]) -> String {
-    let names =
-        |names: &[String]| names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
+    const MOST: usize = 10;
+    let names = |names: &[String]| {
+        let mut listed: Vec<_> = names.iter().take(MOST).map(|name| format!("\"{}\"", brief(name))).collect();
+        if names.len() > MOST {
+            listed.push(format!("and {} more", names.len() - MOST));
+        }
+        listed.join(", ")
+    };
     let mut parts = Vec::new();
     if !unknown.is_empty() {
         parts.push(format!("carries {}, which the replica's table lacks", names(unknown)));

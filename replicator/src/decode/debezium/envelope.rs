@@ -160,9 +160,9 @@ impl TransactionRecord<'_> {
                 (collection, c.event_count)
             })
             .collect();
-        let total: u64 = counts.iter().map(|(_, n)| n).sum();
+        let total = counts.iter().try_fold(0_u64, |total, (_, n)| total.checked_add(*n));
         match self.event_count {
-            Some(n) if n == total => Ok(counts),
+            Some(n) if Some(n) == total => Ok(counts),
             Some(_) => Err(DecodeError::MissingField("data_collections of all counted events")),
             None => Err(DecodeError::MissingField("event_count")),
         }

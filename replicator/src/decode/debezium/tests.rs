@@ -173,6 +173,48 @@ fn transaction_records_join_on_the_xid_and_carry_the_commit_in_end() {
     assert_eq!(decode_boundary(embedded.as_bytes()), Ok(expected));
 }
 
+/// Found by the fuzz target: the sum of the counts overflowed.
+#[test]
+fn counts_that_no_transaction_can_have_are_refused() {
+    for total in [0, u64::MAX] {
+        let end = format!(
+            r#"{{"status":"END","id":"5:6","event_count":{total},"ts_ms":7,"data_collections":[
+               {{"data_collection":"public.a","event_count":18446744073709551615}},
+               {{"data_collection":"public.b","event_count":1}}]}}"#
+        );
+        assert!(matches!(decode_boundary(end.as_bytes()), Err(DecodeError::MissingField(_))));
+    }
+}
+
+/// Found by the fuzz target: a message was as long as what the event had in the place of a name or number.
+#[test]
+fn a_message_stays_a_line_whatever_the_event_brings() {
+    let long = "é".repeat(50_000);
+    let good = r#"{"id":1,"balance":"1","note":"x"}"#;
+    let unknown: String = (0..500).map(|n| format!(r#","{n}{long:.300}":1"#)).collect();
+    let cases = [
+        event(&long, "null", good),
+        event("c", "null", good).replace("accounts", &long),
+        event("c", "null", good).replace("571:53195829", &long),
+        event("c", "null", good).replace(r#""lsn":53195829"#, &format!(r#""lsn":"{long}""#)),
+        event("c", "null", good).replace(r#""snapshot":null"#, &format!(r#""snapshot":"{long}""#)),
+        event("c", "null", &format!(r#"{{"id":1,"balance":"1","note":"x"{unknown}}}"#)),
+    ];
+    for value in cases {
+        let error = refused(&value);
+        let (text, hint) = (error.to_string(), error.hint());
+        assert!(
+            text.len() < 8000 && hint.len() < 1000,
+            "{} and {} bytes: {text:.200}",
+            text.len(),
+            hint.len()
+        );
+    }
+    let error =
+        refused(&event("c", "null", good).replace(r#""lsn":53195829"#, &format!(r#""lsn":"{long}""#)));
+    assert!(error.to_string().contains(" at line "), "where it is stays: {error}");
+}
+
 #[test]
 fn what_can_not_be_understood_is_refused_with_its_name_and_a_way_out() {
     let good = r#"{"id":1,"balance":"1","note":"x"}"#;
