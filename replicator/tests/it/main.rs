@@ -7,6 +7,7 @@ mod direct;
 mod events;
 mod feed;
 mod forms;
+mod fuzz;
 mod golden;
 mod golden_lossy;
 mod missing_rows;

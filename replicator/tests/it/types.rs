@@ -4,7 +4,7 @@
 //! `e2e::types`. Each value of each column is either the leader's, byte for byte, or was named beforehand: refused at its
 //! event, or listed by `lossy_columns()`. The whole result is `docs/types.md`, which this test writes and compares.
 
-mod capture;
+pub(crate) mod capture;
 mod page;
 
 use std::collections::BTreeMap;
@@ -58,7 +58,7 @@ struct Outcome {
 }
 
 /// A replica with the captured tables, and nothing in them.
-async fn replica() -> anyhow::Result<Cluster> {
+pub(crate) async fn replica() -> anyhow::Result<Cluster> {
     let cluster = Cluster::replica("types").await?;
     let client = cluster.connect(Role::Superuser).await?;
     let schema = std::fs::read_to_string(capture::file("schema.sql"))?;
@@ -128,7 +128,7 @@ fn refusals(
     Ok(refused)
 }
 
-fn placeholder(mode: &Mode) -> anyhow::Result<&'static str> {
+pub(crate) fn placeholder(mode: &Mode) -> anyhow::Result<&'static str> {
     capture::setting(mode, "unavailable.value.placeholder").context("every mode has a placeholder")
 }
 

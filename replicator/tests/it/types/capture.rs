@@ -11,17 +11,17 @@ use serde::Deserialize;
 use crate::feed::Record;
 
 /// The prefix of the captured topics.
-pub(super) const PREFIX: &str = "x";
+pub(crate) const PREFIX: &str = "x";
 
 /// What stands between the schema of an event and the rest of it; the capture stores each schema once.
 const PAYLOAD: &str = ",\"payload\":";
 
-pub(super) fn file(name: &str) -> PathBuf {
+pub(crate) fn file(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/it/types").join(name)
 }
 
 /// The events of a mode, in the order in which a consumer saw them.
-pub(super) fn records(mode: &Mode) -> anyhow::Result<Vec<Record>> {
+pub(crate) fn records(mode: &Mode) -> anyhow::Result<Vec<Record>> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Line {
@@ -59,27 +59,27 @@ pub(super) fn records(mode: &Mode) -> anyhow::Result<Vec<Record>> {
 }
 
 /// A setting of a mode's connector.
-pub(super) fn setting(mode: &Mode, key: &str) -> Option<&'static str> {
+pub(crate) fn setting(mode: &Mode, key: &str) -> Option<&'static str> {
     let found = mode.settings.iter().chain(BASE).find(|(name, _)| *name == key);
     found.map(|(_, value)| *value)
 }
 
 /// What `source.modes` has to be for a mode.
-pub(super) fn modes(mode: &Mode) -> anyhow::Result<Modes> {
+pub(crate) fn modes(mode: &Mode) -> anyhow::Result<Modes> {
     let modes = Modes::of_connector(|key| setting(mode, key));
     modes.map_err(|key| anyhow::anyhow!("{}: {key} is unknown", mode.name))
 }
 
 /// Whether a record is an event of a family's table. Topics have `_` where a name has something odd.
-pub(super) fn is_of(record: &Record, family: &Family) -> bool {
+pub(crate) fn is_of(record: &Record, family: &Family) -> bool {
     record.topic == format!("{PREFIX}.public.{}", family.name.replace(' ', "_"))
 }
 
 /// A row of the leader: table, id, column. Large values are digests.
-pub(super) type Place = (String, usize, String);
+pub(crate) type Place = (String, usize, String);
 
 /// The leader's final values.
-pub(super) fn expected() -> anyhow::Result<BTreeMap<Place, Option<String>>> {
+pub(crate) fn expected() -> anyhow::Result<BTreeMap<Place, Option<String>>> {
     let text = std::fs::read_to_string(file("expected.tsv"))?;
     let values = text.lines().map(|line| {
         let mut fields = line.splitn(4, '\t');
@@ -91,7 +91,7 @@ pub(super) fn expected() -> anyhow::Result<BTreeMap<Place, Option<String>>> {
 }
 
 /// The way by which a row came.
-pub(super) fn path(id: usize) -> anyhow::Result<Path> {
+pub(crate) fn path(id: usize) -> anyhow::Result<Path> {
     let found = Path::ALL.into_iter().rfind(|path| path.first_id() <= id);
     found.with_context(|| format!("row {id} came by no known way"))
 }
