@@ -282,13 +282,7 @@ impl KafkaSource {
         offsets: &Offsets,
     ) -> Result<BTreeMap<TopicPartition, (i64, i64)>, SourceError> {
         let bounds = self.bounds(partitions.to_vec()).await?;
-        for (partition, (low, high)) in &bounds {
-            let needed = offsets.get(partition).copied().unwrap_or(0);
-            if !(*low..=*high).contains(&needed) {
-                let partition = partition.clone();
-                return Err(SourceError::PositionLost { partition, needed, low: *low, high: *high });
-            }
-        }
+        check_bounds(&bounds, offsets)?;
         Ok(bounds)
     }
 
@@ -372,6 +366,17 @@ impl KafkaSource {
     pub fn trouble(&self) -> Option<String> {
         self.consumer.context().trouble()
     }
+}
+
+/// Whether every partition holds what is needed of it, within these bounds.
+fn check_bounds(bounds: &BTreeMap<TopicPartition, (i64, i64)>, offsets: &Offsets) -> Result<(), SourceError> {
+    for (partition, &(low, high)) in bounds {
+        let needed = offsets.get(partition).copied().unwrap_or(0);
+        if !(low..=high).contains(&needed) {
+            return Err(SourceError::PositionLost { partition: partition.clone(), needed, low, high });
+        }
+    }
+    Ok(())
 }
 
 /// Runs a blocking question to the brokers off the async threads.
@@ -461,6 +466,24 @@ mod tests {
             ("app.transaction", true),
         ] {
             assert_eq!(routed.reads(topic), is_read, "{topic}");
+        }
+    }
+
+    #[test]
+    fn what_retention_has_removed_is_lost_also_where_nothing_was_read_yet() {
+        let partition = TopicPartition { topic: "app.public.posts".into(), partition: 0 };
+        let bounds = BTreeMap::from([(partition.clone(), (5, 9))]);
+        let check = |needed: Option<i64>| {
+            check_bounds(&bounds, &needed.map(|needed| (partition.clone(), needed)).into_iter().collect())
+        };
+        for held in [5, 7, 9] {
+            assert_eq!(check(Some(held)), Ok(()), "{held}");
+        }
+        for lost in [None, Some(0), Some(4), Some(10)] {
+            let (partition, needed) = (partition.clone(), lost.unwrap_or(0));
+            let error = check(lost).unwrap_err();
+            assert_eq!(error, SourceError::PositionLost { partition, needed, low: 5, high: 9 });
+            assert!(error.hint().contains("replicator rebuild"), "{}", error.hint());
         }
     }
 

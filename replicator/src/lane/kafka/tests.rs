@@ -37,17 +37,32 @@ impl Broker {
     }
 
     async fn reader(&self) -> KafkaReader {
+        self.open(Transactions::Required, &[]).await.unwrap()
+    }
+
+    /// Opens a reader for a replica that needs these topics from these offsets on.
+    async fn open(
+        &self,
+        transactions: Transactions,
+        needed: &[(&str, i64)],
+    ) -> Result<KafkaReader, LaneError> {
         let kafka = KafkaSettings {
             brokers: self.cluster.bootstrap_servers(),
             topic_prefix: "app".to_owned(),
             topics: vec![],
             transaction_topic: None,
-            transactions: Transactions::Required,
+            transactions,
             options: BTreeMap::new(),
             ends: Ends::default(),
         };
-        KafkaReader::open(1, kafka, DecodeSettings::default(), live_start()).await.unwrap()
+        let decoding = DecodeSettings { transactions, ..DecodeSettings::default() };
+        let offsets = needed.iter().map(|(topic, offset)| (partition(topic), *offset)).collect();
+        KafkaReader::open(1, kafka, decoding, LaneStart { offsets, ..live_start() }).await
     }
+}
+
+fn partition(topic: &str) -> TopicPartition {
+    TopicPartition { topic: topic.into(), partition: 0 }
 }
 
 /// Reads until a parcel comes.
@@ -107,4 +122,43 @@ async fn an_outage_of_all_brokers_is_waited_for() {
     broker.cluster.broker_up(1).unwrap();
     broker.write(2);
     parcel(&mut reader).await;
+}
+
+/// What a topic that was made anew looks like: it holds less than what the replica was fed with.
+#[tokio::test]
+async fn a_position_beyond_the_end_of_a_topic_is_lost_and_never_reset() {
+    let (broker, _reader) = fed().await;
+    broker.cluster.create_topic("app.public.items", 1, 1).unwrap();
+    for (topic, needed, high) in [(SPINE_TOPIC, 3, 2), ("app.public.items", 1, 0)] {
+        let error = broker.open(Transactions::Required, &[(topic, needed)]).await.expect_err(topic);
+        let expected = SourceError::PositionLost { partition: partition(topic), needed, low: 0, high };
+        assert!(matches!(&error, LaneError::Source(found) if *found == expected), "{error}");
+        assert!(!error.is_outage(), "{topic}: it does not end by itself");
+        assert!(error.hint().contains("replicator rebuild"), "{}", error.hint());
+    }
+    for at_the_end in [&[(SPINE_TOPIC, 2)][..], &[("app.public.items", 0)], &[]] {
+        broker.open(Transactions::Required, at_the_end).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_topic_that_the_replica_was_fed_from_and_that_is_gone_is_waited_for() {
+    let (broker, _reader) = fed().await;
+    let error = broker.open(Transactions::Required, &[("app.public.items", 7)]).await.unwrap_err();
+    assert!(
+        error.to_string().contains("app.public.items/0, which the replica was fed from, is not there"),
+        "{error}"
+    );
+    assert!(error.is_outage());
+}
+
+#[tokio::test]
+async fn several_partitions_have_an_order_only_with_transactions() {
+    let (broker, _reader) = fed().await;
+    broker.cluster.create_topic("app.public.items", 2, 1).unwrap();
+    let error = broker.open(Transactions::Absent, &[]).await.unwrap_err();
+    let expected = SourceError::SeveralPartitions("app.public.items".to_owned());
+    assert!(matches!(&error, LaneError::Source(found) if *found == expected), "{error}");
+    assert!(error.hint().contains("provide.transaction.metadata=true"), "{}", error.hint());
+    broker.open(Transactions::Required, &[]).await.unwrap();
 }
