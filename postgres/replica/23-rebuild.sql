@@ -32,7 +32,8 @@ BEGIN
     INSERT INTO replicator.rebuild (table_schema, table_name)
     SELECT * FROM unnest(p_schemas, p_tables) ON CONFLICT DO NOTHING;
     IF NOT replicator.request('rebuild', p_by, v_detail) AND v_detail ->> 'scope' = 'all' THEN
-        UPDATE replicator.control SET detail = v_detail WHERE kind = 'rebuild';
+        -- A copy that has begun stays begun: until its tables are all there, nothing but a copy mends the replica.
+        UPDATE replicator.control SET detail = detail || v_detail WHERE kind = 'rebuild';
     END IF;
 END $$;
 
@@ -98,12 +99,15 @@ BEGIN
     RETURN replicator.withdraw('rebuild');
 END $$;
 
--- Fulfils the wish when no table is left; one for the whole replica, made meanwhile, stays.
+-- Fulfils the wish when no table is left; one for the whole replica, made meanwhile, stays, and has not begun.
 CREATE OR REPLACE FUNCTION replicator.end_rebuild() RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
-    IF NOT EXISTS (SELECT FROM replicator.rebuild)
-       AND EXISTS (SELECT FROM replicator.control WHERE kind = 'rebuild' AND detail ->> 'scope' = 'tables') THEN
+    IF EXISTS (SELECT FROM replicator.rebuild) THEN
+        RETURN;
+    END IF;
+    IF EXISTS (SELECT FROM replicator.control WHERE kind = 'rebuild' AND detail ->> 'scope' = 'tables') THEN
         PERFORM replicator.withdraw('rebuild');
     END IF;
+    UPDATE replicator.control SET detail = detail - 'begun' WHERE kind = 'rebuild';
 END $$;

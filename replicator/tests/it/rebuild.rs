@@ -149,10 +149,17 @@ impl Fixture {
     async fn fill(&self) -> anyhow::Result<Checkpoint> {
         let session = self.session().await?;
         let checkpoint = acquire(&session, "app").await?;
+        self.copy(&session, &checkpoint, snapshot::scope_of(&checkpoint, SnapshotMode::Connector)).await
+    }
+
+    async fn copy(
+        &self,
+        session: &Session,
+        checkpoint: &Checkpoint,
+        scope: CopyScope,
+    ) -> anyhow::Result<Checkpoint> {
         let url = self.replica.url(Role::Replicator).parse()?;
-        let target =
-            Target { session: &session, url: &url, epoch: checkpoint.epoch, is_new: checkpoint.is_new() };
-        let scope = snapshot::scope_of(&checkpoint, SnapshotMode::Connector);
+        let target = Target { session, url: &url, epoch: checkpoint.epoch, is_new: checkpoint.is_new() };
         let ends = async || Ok::<_, SnapshotError>(self.ends());
         Ok(snapshot::fill(target, &self.settings()?, scope, ends, |_| {}).await?)
     }
@@ -298,12 +305,8 @@ async fn an_owner_of_an_older_epoch_can_not_replace_a_table() -> anyhow::Result<
     f.ask(&["accounts"]).await?;
     let superuser = f.replica.superuser().await?;
     superuser.batch_execute("UPDATE replicator.checkpoint SET epoch = epoch + 1").await?;
-    let url = f.replica.url(Role::Replicator).parse()?;
-    let target =
-        Target { session: &session, url: &url, epoch: checkpoint.epoch, is_new: checkpoint.is_new() };
-    let ends = async || Ok::<_, SnapshotError>(Offsets::new());
-    let refused = snapshot::fill(target, &f.settings()?, CopyScope::Tables, ends, |_| {}).await;
-    let error = refused.err().context("it must be refused")?;
+    let refused = f.copy(&session, &checkpoint, CopyScope::Tables).await;
+    let error = refused.err().context("it must be refused")?.downcast::<SnapshotError>()?;
     assert_eq!(error.disposition(), Disposition::Yield, "{error}");
     assert_eq!(f.rows("accounts").await?.1, "", "its rows went with it");
     Ok(())
@@ -329,6 +332,30 @@ async fn a_publication_without_tables_is_no_reason_to_leave_the_stream() -> anyh
     assert_eq!(copy::asked(&session).await?, CopyScope::None);
     assert!(!copy::cancel(&session).await?);
     Ok(())
+}
+
+/// Its offsets are those of the copy, and the tables that are left lack what lies before them.
+#[tokio::test]
+async fn a_copy_that_was_begun_can_not_be_taken_back_by_asking_for_it_once_more() -> anyhow::Result<()> {
+    let f = Fixture::new().await?;
+    f.owner.batch_execute("REVOKE SELECT ON posts FROM replicator").await?;
+    f.ask(&[]).await?;
+    f.fill().await.expect_err("posts can't be read");
+    f.ask(&[]).await?;
+    let session = f.session().await?;
+    let begun = copy::cancel(&session).await.expect_err("posts are not there");
+    assert!(begun.to_string().contains("RP006"), "{begun}");
+    assert_eq!(copy::asked(&session).await?, CopyScope::All, "all tables once more");
+    f.owner.batch_execute("GRANT SELECT ON posts TO replicator").await?;
+    // Whoever was at it comes to the end of the first copy.
+    f.copy(&session, &acquire(&session, "app").await?, CopyScope::Tables).await?;
+    assert_eq!(copy::asked(&session).await?, CopyScope::All, "the second has not begun");
+    assert!(copy::cancel(&session).await?);
+    drop(session);
+    f.ask(&[]).await?;
+    f.ask(&[]).await?;
+    assert_eq!(f.fill().await?.to_copy, CopyScope::None);
+    f.assert_equal("posts").await
 }
 
 /// Where nobody reads yet, a table's file is a new one, whose rows need no WAL. Once somebody may read, the old rows have to
