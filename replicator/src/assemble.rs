@@ -316,7 +316,10 @@ impl Assembler {
     }
 
     /// When nothing else can be done, a record that can't be understood is what everything waits for.
-    fn check_refused(&self) -> Result<(), AssembleError> {
+    ///
+    /// # Errors
+    /// [`AssembleError::Refused`].
+    pub fn check_refused(&self) -> Result<(), AssembleError> {
         match self.data.refused() {
             Some((partition, offset, error)) => {
                 Err(AssembleError::Refused { partition, offset, error: Box::new(error.clone()) })

@@ -268,6 +268,10 @@ impl LaneCore {
                     None if self.phase.wants_ends() && self.assembler.has_boundaries() => {
                         return Ok(Turn::NeedsEnds);
                     }
+                    None => {
+                        self.assembler.check_refused().map_err(|error| self.located(error))?;
+                        None
+                    }
                     copy => copy.map(Event::Copy),
                 }
             } else {
@@ -303,15 +307,18 @@ impl LaneCore {
     }
 
     fn next_event(&mut self) -> Result<Option<Event>, LaneError> {
-        self.assembler.next_event().map_err(|error| {
-            let at = match &error {
-                AssembleError::Refused { partition, offset, .. } => {
-                    self.names.describe(Place { partition: *partition, offset: *offset })
-                }
-                error => self.names.get(error.partition().unwrap_or(SPINE)).to_string(),
-            };
-            LaneError::Assemble { at, error: Box::new(error) }
-        })
+        self.assembler.next_event().map_err(|error| self.located(error))
+    }
+
+    /// The error, with its place.
+    fn located(&self, error: AssembleError) -> LaneError {
+        let at = match &error {
+            AssembleError::Refused { partition, offset, .. } => {
+                self.names.describe(Place { partition: *partition, offset: *offset })
+            }
+            error => self.names.get(error.partition().unwrap_or(SPINE)).to_string(),
+        };
+        LaneError::Assemble { at, error: Box::new(error) }
     }
 
     /// Partitions whose end has to be reached before the replica is live, and that have given nothing for now: with the

@@ -21,6 +21,7 @@ use super::LaneStart;
 use super::core::{LaneCore, Turn, read_from};
 use super::hub::Join;
 use super::{LaneError, LaneLimits, Standing, Takes};
+use crate::assemble::AssembleError;
 use crate::decode::debezium::{DecodeSettings, Decoder, RawRecord, Transactions};
 use crate::status::StatusCell;
 use crate::vocabulary::fence::Fences;
@@ -306,5 +307,33 @@ fn the_end_that_counts_is_found_behind_any_number_of_other_transactions() {
         replica.commit_group(&daemon.core.names());
         assert_eq!(replica.stored.rows()["items"].len(), 2);
         assert_eq!(replica.stored.watermark, CommitLsn(Lsn(139)));
+    }
+}
+
+/// Rows of a snapshot come first where a table has several partitions, and one that can't be read keeps the stream from
+/// beginning.
+#[test]
+fn a_record_that_is_refused_before_the_stream_may_begin_is_named() {
+    let mut topics = Topics::empty(Layout::PerTable(2));
+    topics.begin(1);
+    topics.row(1, (1, 90), "a");
+    topics.end(1, 100, 1);
+    let refused = topics.partitions.iter().position(|p| &*p.topic == "app.public.pairs").unwrap();
+    topics.records[refused].push(world::Record::of("{\"op\":\"r\"}"));
+    let mut dice = Dice::new(&[0]);
+    let mut replica = Replica::new();
+    let mut daemon = Daemon::new(&topics, start(&replica, Transactions::Required, 3));
+    let mut run = || {
+        while daemon.read(&mut dice)? {
+            daemon.emit(&mut replica, &mut dice)?;
+        }
+        Ok::<_, LaneError>(())
+    };
+    match run() {
+        Err(LaneError::Assemble { at, error }) => {
+            assert!(matches!(*error, AssembleError::Refused { offset: 0, .. }), "{error}");
+            assert!(at.contains("app.public.pairs"), "{at}");
+        }
+        other => panic!("{other:?}"),
     }
 }

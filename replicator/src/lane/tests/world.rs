@@ -280,6 +280,13 @@ pub(super) struct Record {
     pub(super) new_key: Option<String>,
 }
 
+impl Record {
+    /// A record with nothing but this value.
+    pub(super) fn of(value: impl Into<String>) -> Self {
+        Record { value: Some(value.into()), old_key: None, new_key: None }
+    }
+}
+
 /// A record that the connector writes, before its partition is chosen.
 #[derive(Debug, Clone)]
 struct Written {
@@ -336,7 +343,7 @@ impl Topics {
     fn put(&mut self, table: Option<&str>, value: String) {
         let topic = topic_of(Layout::PerTable(1), table);
         let index = self.partitions.iter().position(|partition| *partition.topic == *topic).unwrap();
-        self.records[index].push(Record { value: Some(value), old_key: None, new_key: None });
+        self.records[index].push(Record::of(value));
     }
 }
 
