@@ -9,6 +9,7 @@
 //! grows without a limit.
 
 mod builder;
+mod copied;
 pub mod core;
 mod error;
 mod fan_out;

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::builder::ParcelBuilder;
+use super::copied::Copied;
 use super::phase::PhaseTracker;
 use super::start::LaneStart;
 use super::{LaneError, LaneLimits};
@@ -87,6 +88,8 @@ pub struct LaneCore {
     watermark: CommitLsn,
     /// What the replica was made from, while the watermark has not passed it.
     copied: Option<Fence>,
+    /// What is to be found there of transactions before the position to go on from, until the first one ends behind it.
+    before: Option<Copied>,
     /// Whether anything of the transaction topic before that was read, and whether the transaction at the watermark was there.
     looked_back: bool,
     anchored: bool,
@@ -117,6 +120,7 @@ impl LaneCore {
             names: PartitionNames::default(),
             decoder,
             assembler,
+            before: start.fences.whole.clone().map(Copied::new),
             copied: start.fences.whole.clone(),
             builder: ParcelBuilder::new(start.limits, start.snapshots, start.fences),
             phase: PhaseTracker::new(start.phase, transactions, start.offsets.clone(), fenced_until),
@@ -202,29 +206,25 @@ impl LaneCore {
         let boundary = record.value.map(decode_boundary).transpose().map_err(Box::new);
         if place.offset >= self.needed_from[SPINE.get()] {
             self.check_anchor()?;
+            if let Ok(Some(Boundary::End { xid, lsn, .. })) = &boundary
+                && let Some(before) = self.before.take()
+            {
+                before.check(*xid, *lsn)?;
+            }
             self.assembler.push_boundary(place.offset, boundary);
             return Ok(());
         }
         self.looked_back = true;
         if let Ok(Some(boundary)) = boundary {
-            self.check_copied(&boundary)?;
-            self.anchored |= matches!(&boundary, Boundary::End { lsn, .. } if *lsn == self.watermark);
+            if let Boundary::End { xid, lsn, .. } = &boundary {
+                self.anchored |= *lsn == self.watermark;
+                if let Some(before) = &mut self.before {
+                    before.note(*xid, *lsn, self.watermark);
+                }
+            }
             self.assembler.remember(&boundary);
         }
         Ok(())
-    }
-
-    /// Whatever ended before the position to go on from is in the replica, by the stream or by the copy. Only a leader that
-    /// holds a commit back from its own readers, which waits for a synchronous standby, can show otherwise.
-    fn check_copied(&self, boundary: &Boundary) -> Result<(), LaneError> {
-        match (&self.copied, boundary) {
-            (Some(copied), Boundary::End { xid, lsn, .. })
-                if *lsn > self.watermark && !copied.covers(*xid) =>
-            {
-                Err(LaneError::NotCopied { xid: *xid, lsn: *lsn })
-            }
-            _ => Ok(()),
-        }
     }
 
     /// The transaction at the watermark has to stand before the position to go on from. A topic that was made anew holds

@@ -24,8 +24,8 @@ use super::{LaneError, LaneLimits, Standing, Takes};
 use crate::assemble::AssembleError;
 use crate::decode::debezium::{DecodeSettings, Decoder, RawRecord, Transactions};
 use crate::status::StatusCell;
-use crate::vocabulary::fence::Fences;
-use crate::vocabulary::lsn::{CommitLsn, Lsn};
+use crate::vocabulary::fence::{Fence, Fences};
+use crate::vocabulary::lsn::{CommitLsn, Lsn, Xid};
 use crate::vocabulary::offset::{PartitionIndex, Place};
 use crate::vocabulary::parcel::ReplicaPhase;
 use crate::vocabulary::schema::Catalog;
@@ -310,6 +310,17 @@ fn the_end_that_counts_is_found_behind_any_number_of_other_transactions() {
     }
 }
 
+/// One run of the daemon, to the topics' ends.
+fn read_all(topics: &Topics, start: (LaneStart, Decoder), replica: &mut Replica) -> Result<(), LaneError> {
+    let mut dice = Dice::new(&[0]);
+    let mut daemon = Daemon::new(topics, start);
+    while daemon.read(&mut dice)? {
+        daemon.emit(replica, &mut dice)?;
+    }
+    replica.commit_group(&daemon.core.names());
+    Ok(())
+}
+
 /// Rows of a snapshot come first where a table has several partitions, and one that can't be read keeps the stream from
 /// beginning.
 #[test]
@@ -320,20 +331,85 @@ fn a_record_that_is_refused_before_the_stream_may_begin_is_named() {
     topics.end(1, 100, 1);
     let refused = topics.partitions.iter().position(|p| &*p.topic == "app.public.pairs").unwrap();
     topics.records[refused].push(world::Record::of("{\"op\":\"r\"}"));
-    let mut dice = Dice::new(&[0]);
     let mut replica = Replica::new();
-    let mut daemon = Daemon::new(&topics, start(&replica, Transactions::Required, 3));
-    let mut run = || {
-        while daemon.read(&mut dice)? {
-            daemon.emit(&mut replica, &mut dice)?;
-        }
-        Ok::<_, LaneError>(())
-    };
-    match run() {
+    let start = start(&replica, Transactions::Required, 3);
+    match read_all(&topics, start, &mut replica) {
         Err(LaneError::Assemble { at, error }) => {
             assert!(matches!(*error, AssembleError::Refused { offset: 0, .. }), "{error}");
             assert!(at.contains("app.public.pairs"), "{at}");
         }
         other => panic!("{other:?}"),
     }
+}
+
+/// Transactions with one row each that ended before a copy of the whole replica was begun, the copy's snapshot and position, and
+/// those that ended afterwards. What comes of the stream: the replica, or the transaction that it would lack.
+fn behind_a_copy(
+    before: &[(u32, u64)],
+    (snapshot, at): (&str, u64),
+    after: &[(u32, u64)],
+) -> Result<Replica, Xid> {
+    let mut topics = Topics::empty(Layout::PerTable(1));
+    let put = |topics: &mut Topics, transactions: &[(u32, u64)]| {
+        for (xid, lsn) in transactions {
+            topics.begin(*xid);
+            topics.row(*xid, (1, lsn - 1), &format!("{xid} at {lsn}"));
+            topics.end(*xid, *lsn, 1);
+        }
+    };
+    put(&mut topics, before);
+    let mut replica = Replica::new();
+    let ends = topics.records.iter().map(|records| i64::try_from(records.len()).unwrap());
+    replica.stored.offsets = topics.partitions.iter().cloned().zip(ends).collect();
+    put(&mut topics, after);
+    let fence = Fence { snapshot: snapshot.parse().unwrap(), lsn: Lsn(at) };
+    let (start, decoder) = start(&replica, Transactions::Required, 3);
+    let fences = Fences { whole: Some(fence), ..Fences::default() };
+    match read_all(&topics, (LaneStart { fences, ..start }, decoder), &mut replica) {
+        Ok(()) => Ok(replica),
+        Err(LaneError::NotCopied { xid, .. }) => Err(xid),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn a_commit_that_the_leader_held_back_from_the_copy_is_not_passed_over() {
+    // 7 was running for the snapshot, and had ended in the topics.
+    let copy = ("5:9:7", 150);
+    let lost = |before: &[_], after: &[_]| behind_a_copy(before, copy, after).err();
+    assert_eq!(lost(&[(6, 90), (7, 100), (8, 110)], &[(9, 200)]), Some(Xid(7)));
+    // One that had not ended may have an id that the snapshot does not know yet.
+    assert_eq!(lost(&[(6, 90), (10, 100)], &[(11, 200)]), Some(Xid(10)));
+    // A killed connector went back, not so far, or so that it was there a second time.
+    assert_eq!(lost(&[(6, 90), (7, 100), (8, 110)], &[(8, 110), (9, 200)]), Some(Xid(7)));
+    assert_eq!(lost(&[(6, 90), (7, 100), (8, 110), (8, 110)], &[(9, 200)]), Some(Xid(7)));
+    assert_eq!(lost(&[(6, 90), (7, 100), (6, 90), (7, 100)], &[(9, 200)]), Some(Xid(7)));
+    // It went back to before it, and brings it.
+    for (before, after) in [
+        (&[(6, 90), (7, 100), (8, 110), (6, 90)][..], &[(7, 100), (8, 110), (9, 200)][..]),
+        (&[(7, 100), (8, 110)][..], &[(6, 90), (7, 100), (8, 110), (9, 200)][..]),
+    ] {
+        let replica = behind_a_copy(before, copy, after).unwrap();
+        let keys: Vec<_> = replica.stored.rows()["items"].iter().map(|row| row[0].clone()).collect();
+        assert_eq!(keys, ["7 at 100", "9 at 200"]);
+    }
+}
+
+/// The leader was restored to 50, and writes to the same topics. The copy is one of that leader, at 60.
+#[test]
+fn what_a_restored_leader_has_lost_does_not_keep_a_copy_from_going_on() {
+    let old = [(899, 45), (901, 51), (910, 52), (906, 58), (950, 70), (960, 90)];
+    let copy = ("905:905:", 60);
+    // The new transactions end before the copy, or only behind it; or those that were lost lie behind its position.
+    let with = |new: &[_]| [&old[..], new].concat();
+    for before in [with(&[(903, 55)]), with(&[(902, 53), (903, 55)]), with(&[]), vec![(899, 45), (950, 70)]] {
+        for after in [&[(904, 56), (905, 61), (910, 65)][..], &[(905, 61), (910, 65)][..]] {
+            let replica = behind_a_copy(&before, copy, after).unwrap();
+            let keys: Vec<_> = replica.stored.rows()["items"].iter().map(|row| row[0].clone()).collect();
+            assert_eq!(keys, ["905 at 61", "910 at 65"], "{before:?} {after:?}");
+        }
+    }
+    // What the new leader held back is still found.
+    let found = behind_a_copy(&with(&[(903, 55), (905, 57)]), copy, &[(906, 61)]);
+    assert_eq!(found.err(), Some(Xid(905)));
 }
