@@ -97,6 +97,7 @@ impl LaneError {
             LaneError::Source(
                 SourceError::Unavailable(_)
                 | SourceError::Stranded { .. }
+                | SourceError::Unread { .. }
                 | SourceError::NoTransactionTopic { .. },
             )
             | LaneError::ReadAgain { .. }

@@ -21,6 +21,7 @@ use super::LaneError;
 use super::core::{self, LaneCore, SPINE, Turn};
 use super::reader::Reader;
 use super::start::LaneStart;
+use crate::assemble::AssembleError;
 use crate::decode::debezium::{DecodeSettings, Decoder, RawRecord};
 use crate::source::kafka::{KafkaSettings, KafkaSource, Record, SourceError};
 use crate::status::now_ms;
@@ -181,6 +182,23 @@ impl KafkaReader {
         Ok(())
     }
 
+    /// What ends the lane. Missing events may lie in a partition that was added to their topic and is not read yet.
+    async fn unless_unread(&self, error: LaneError) -> LaneError {
+        if !matches!(&error, LaneError::Assemble { error, .. } if matches!(**error, AssembleError::Missing { .. }))
+        {
+            return error;
+        }
+        let known = self.names.all();
+        match self.source.discover().await {
+            Ok(found) => match found.into_iter().find(|partition| !known.contains(partition)) {
+                Some(partition) => SourceError::Unread { partition }.into(),
+                None => error,
+            },
+            // Not known as long as the brokers don't answer.
+            Err(outage) => outage.into(),
+        }
+    }
+
     /// Adds partitions that have appeared since.
     async fn discover(&mut self) -> Result<(), LaneError> {
         let known = self.names.all();
@@ -218,7 +236,11 @@ impl Reader for KafkaReader {
 
     async fn next(&mut self) -> Result<Option<Parcel>, LaneError> {
         loop {
-            match self.core.turn()? {
+            let turn = match self.core.turn() {
+                Ok(turn) => turn,
+                Err(error) => return Err(self.unless_unread(error).await),
+            };
+            match turn {
                 Turn::Parcel(mut parcel) => {
                     if let Some(point) = parcel.commit_point_mut() {
                         let spine = point.offsets.iter().find(|(partition, _)| *partition == SPINE);

@@ -46,6 +46,12 @@ pub enum SourceError {
         /// The offset that is wanted next.
         offset: i64,
     },
+    /// What proves that events are missing did not know of a partition that has appeared meanwhile.
+    #[error("{partition} has appeared, and may hold what is missed; reading again with it")]
+    Unread {
+        /// The partition.
+        partition: TopicPartition,
+    },
     /// The connector's topics are there, its transaction boundaries are not.
     #[error("topic {topic} does not exist, although {others} topics of events do")]
     NoTransactionTopic {
@@ -93,7 +99,7 @@ impl SourceError {
             SourceError::Unavailable(_) => {
                 "Start the broker, or register the connector; the replicator keeps trying."
             }
-            SourceError::Stranded { .. } => "Nothing to do.",
+            SourceError::Stranded { .. } | SourceError::Unread { .. } => "Nothing to do.",
             SourceError::NoTransactionTopic { .. } => {
                 "Set provide.transaction.metadata=true in the connector: the topic appears with the next transaction. Or, to \
                  do without transactions and tokens, source.transactions = \"absent\" here."

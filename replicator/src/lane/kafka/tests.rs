@@ -30,10 +30,23 @@ impl Broker {
 
     /// An empty transaction.
     fn write(&self, xid: u32) {
-        for value in [world::begin(xid, 1), world::end(xid, u64::from(xid), &BTreeMap::new())] {
-            self.producer.send(BaseRecord::<(), _>::to(SPINE_TOPIC).payload(&value)).unwrap();
-        }
+        self.boundaries(xid, &BTreeMap::new());
+    }
+
+    /// A transaction with one row of `items`, which is in this topic.
+    fn write_row(&self, xid: u32, topic: &str) {
+        self.send(topic, &world::row(xid, (1, u64::from(xid)), &xid.to_string()));
+        self.boundaries(xid, &BTreeMap::from([("public.items".to_owned(), 1)]));
+    }
+
+    fn boundaries(&self, xid: u32, counts: &BTreeMap<String, u64>) {
+        self.send(SPINE_TOPIC, &world::begin(xid, 1));
+        self.send(SPINE_TOPIC, &world::end(xid, u64::from(xid), counts));
         self.producer.flush(Duration::from_secs(10)).unwrap();
+    }
+
+    fn send(&self, topic: &str, value: &str) {
+        self.producer.send(BaseRecord::<(), _>::to(topic).payload(value)).unwrap();
     }
 
     async fn reader(&self) -> KafkaReader {
@@ -161,4 +174,35 @@ async fn several_partitions_have_an_order_only_with_transactions() {
     assert!(matches!(&error, LaneError::Source(found) if *found == expected), "{error}");
     assert!(error.hint().contains("provide.transaction.metadata=true"), "{}", error.hint());
     broker.open(Transactions::Required, &[]).await.unwrap();
+}
+
+/// The broker for tests can't add a partition to a topic: two topics hold the table here, which is the same to the assembler.
+#[tokio::test]
+async fn what_is_missed_may_be_in_a_partition_that_has_just_appeared() {
+    let broker = Broker::new();
+    broker.cluster.create_topic("app.routed-1", 1, 1).unwrap();
+    broker.write_row(1, "app.routed-1");
+    let mut reader = broker.reader().await;
+    parcel(&mut reader).await;
+    broker.cluster.create_topic("app.routed-2", 1, 1).unwrap();
+    broker.write_row(2, "app.routed-2");
+    broker.write_row(3, "app.routed-1");
+    let end = async {
+        loop {
+            match reader.next().await {
+                Ok(_) => reader.ready().await.unwrap(),
+                Err(error) => return error,
+            }
+        }
+    };
+    let error = tokio::time::timeout(Duration::from_secs(20), end).await.expect("a later row has come");
+    assert!(
+        matches!(&error, LaneError::Source(SourceError::Unread { partition }) if *partition.topic == *"app.routed-2"),
+        "{error}"
+    );
+    assert!(error.is_outage(), "it goes on by itself");
+    let mut reader = broker.reader().await;
+    for _ in 0..3 {
+        assert_eq!(parcel(&mut reader).await.changes.len(), 1);
+    }
 }

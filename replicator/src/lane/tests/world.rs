@@ -258,6 +258,14 @@ pub(in crate::lane) fn end(xid: u32, lsn: u64, counts: &BTreeMap<String, u64>) -
     )
 }
 
+/// A row of `items` with this key: its number in the transaction and in its table, and its position.
+pub(in crate::lane) fn row(xid: u32, (order, lsn): (u64, u64), key: &str) -> String {
+    let (table, columns, _) = TABLES[0];
+    let after = Some(object(columns, &[key.to_owned(), "1".to_owned(), "2".to_owned()]));
+    let told = Told { table, op: "c", before: None, after, key: None, old_key: None, new_key: None };
+    event(&told, xid, lsn, None, (order, order))
+}
+
 /// A change with its numbers in the transaction and in its table, behind the commit at `after`.
 fn event(told: &Told, xid: u32, lsn: u64, after: Option<u64>, (order, table_order): (u64, u64)) -> String {
     let after = after.map_or("null".to_owned(), |lsn| format!("\\\"{lsn}\\\""));
@@ -324,20 +332,9 @@ impl Topics {
         self.put(None, end(xid, lsn, &counts.into_iter().collect()));
     }
 
-    /// A row of `items` with this key: its number in the transaction and in its table, and its position.
-    pub(super) fn row(&mut self, xid: u32, (order, lsn): (u64, u64), key: &str) {
-        let (table, columns, _) = TABLES[0];
-        let after = object(columns, &[key.to_owned(), "1".to_owned(), "2".to_owned()]);
-        let told = Told {
-            table,
-            op: "c",
-            before: None,
-            after: Some(after),
-            key: None,
-            old_key: None,
-            new_key: None,
-        };
-        self.put(Some(table), event(&told, xid, lsn, None, (order, order)));
+    /// A row of `items`.
+    pub(super) fn row(&mut self, xid: u32, place: (u64, u64), key: &str) {
+        self.put(Some(TABLES[0].0), row(xid, place, key));
     }
 
     fn put(&mut self, table: Option<&str>, value: String) {
