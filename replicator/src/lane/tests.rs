@@ -3,6 +3,7 @@
 //!
 //! `PROPTEST_CASES` sets how much is tried; a failure prints the smallest history that shows it.
 
+mod absent;
 mod dice;
 mod replica;
 pub(super) mod world;

@@ -106,7 +106,7 @@ impl Stored {
         Ok(())
     }
 
-    fn advance(&mut self, point: &CommitPoint, names: &PartitionNames) {
+    pub(super) fn advance(&mut self, point: &CommitPoint, names: &PartitionNames) {
         if let Some(transaction) = point.transaction {
             assert!(transaction.lsn > self.watermark, "the watermark is monotone");
             self.watermark = transaction.lsn;
@@ -121,7 +121,7 @@ impl Stored {
     }
 }
 
-fn texts(row: &Row) -> Vec<String> {
+pub(super) fn texts(row: &Row) -> Vec<String> {
     let text = |column| match row.cell(column) {
         Cell::Text(text) => text.to_owned(),
         Cell::Null => "NULL".to_owned(),

@@ -352,6 +352,8 @@ pub(super) struct Connector {
     after: Option<u64>,
     pub(super) watermark: u64,
     snapshot_rows: usize,
+    /// Whether only those events share a position that PostgreSQL writes as one record; otherwise any two may.
+    pub(super) shares_positions_as_postgresql: bool,
 }
 
 impl Connector {
@@ -365,6 +367,7 @@ impl Connector {
             after: knows_a_commit.then_some(lsn),
             watermark: 0,
             snapshot_rows: 0,
+            shares_positions_as_postgresql: false,
         };
         for (name, columns, width) in TABLES {
             let rows = leader.rows.get(name).cloned().unwrap_or_default();
@@ -397,9 +400,16 @@ impl Connector {
     pub(super) fn commit(&mut self, leader: &mut Leader, xid: u32) {
         self.write(None, None, Some(begin(xid, self.lsn)));
         let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        let mut last: Option<(&str, &str)> = None;
         for (told, order) in std::mem::take(&mut leader.told).into_iter().zip(1u64..) {
-            // Rows of one multi-row record share a position.
-            self.lsn += u64::from(order % 3 != 0) * 8;
+            // Rows of one multi-row record share a position, and so do the halves of a change of key.
+            let this = (told.table, told.op);
+            let shares = match self.shares_positions_as_postgresql {
+                true => told.old_key.is_some() || (told.op == "c" && last == Some(this) && order % 3 == 0),
+                false => order % 3 == 0,
+            };
+            last = told.old_key.is_none().then_some(this);
+            self.lsn += u64::from(!shares) * 8;
             let collection = match told.op {
                 "m" => "LOGICAL_DECODING_MESSAGE".to_owned(),
                 _ => format!("public.{}", told.table),
