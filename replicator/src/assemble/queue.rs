@@ -120,6 +120,23 @@ impl DataQueue {
         }
     }
 
+    /// Where the furthest loose event stood and when it was committed, if this one stands before it.
+    pub(super) fn furthest_if_behind(&self, loose: &Loose) -> Option<(Lsn, i64)> {
+        let (furthest, lsn, at_ms) = self.furthest?;
+        let is_behind = match loose.after {
+            Some(after) => (after, loose.lsn) < (furthest, lsn),
+            // Of the first transaction that a connector has seen end: before everything behind that end.
+            None => loose.lsn < furthest.0.max(lsn),
+        };
+        is_behind.then_some((lsn, at_ms))
+    }
+
+    /// This event is the furthest now.
+    pub(super) fn go_to(&mut self, loose: &Loose, at_ms: i64) {
+        let known = self.furthest.map(|(furthest, ..)| furthest);
+        self.furthest = Some((loose.after.or(known).unwrap_or_default(), loose.lsn, at_ms));
+    }
+
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }

@@ -198,39 +198,32 @@ impl DataQueues {
     /// Whether a partition's events went back to before this one; advances how far they have come.
     fn is_repeated(&mut self, slot: usize, offset: i64, loose: &Loose) -> Result<bool, AssembleError> {
         let queue = &mut self.queues[slot];
-        // Without both it can't be told; what is applied again is better than what is not applied.
-        let (Some(after), Some(at_ms)) = (loose.after, loose.committed_at_ms) else { return Ok(false) };
-        match queue.furthest {
-            Some((furthest, lsn, furthest_ms)) if (after, loose.lsn) < (furthest, lsn) => {
-                if at_ms > furthest_ms.saturating_add(CLOCK_SLACK_MS) {
-                    let partition = queue.partition;
-                    return Err(AssembleError::PositionWentBack {
-                        partition,
-                        offset,
-                        from: lsn,
-                        to: loose.lsn,
-                    });
-                }
-                Ok(true)
-            }
-            _ => {
-                queue.furthest = Some((after, loose.lsn, at_ms));
-                Ok(false)
-            }
+        // Without it it can't be told; what is applied again is better than what is not applied.
+        let Some(at_ms) = loose.committed_at_ms else { return Ok(false) };
+        let Some((from, furthest_ms)) = queue.furthest_if_behind(loose) else {
+            queue.go_to(loose, at_ms);
+            return Ok(false);
+        };
+        if at_ms > furthest_ms.saturating_add(CLOCK_SLACK_MS) {
+            let partition = queue.partition;
+            return Err(AssembleError::PositionWentBack { partition, offset, from, to: loose.lsn });
         }
+        Ok(true)
     }
 
     /// Learns of an event that was applied before the position to go on from.
     pub(super) fn remember(&mut self, partition: PartitionIndex, decoded: &Decoded) {
         let Some(slot) = self.slots.get(partition.get()).copied().flatten() else { return };
-        let furthest = &mut self.queues[slot].furthest;
+        let queue = &mut self.queues[slot];
         match decoded {
-            Decoded::Loose(Loose { lsn, after: Some(after), committed_at_ms: Some(at_ms), .. })
-                if furthest.is_none_or(|(known, at, _)| (known, at) < (*after, *lsn)) =>
-            {
-                *furthest = Some((*after, *lsn, *at_ms));
+            Decoded::Loose(loose) => {
+                if let Some(at_ms) = loose.committed_at_ms
+                    && queue.furthest_if_behind(loose).is_none()
+                {
+                    queue.go_to(loose, at_ms);
+                }
             }
-            Decoded::Copy(_) => *furthest = None,
+            Decoded::Copy(_) => queue.furthest = None,
             _ => {}
         }
     }

@@ -92,7 +92,7 @@ fn replicate(drawn: &Drawn) -> Result<(), TestCaseError> {
     let mut dice = Dice::new(&drawn.dice);
     let mut leader = Leader::default();
     drawn.initial.iter().for_each(|intent| leader.act(intent));
-    let mut connector = Connector::new(&mut leader, true);
+    let mut connector = Connector::new(&mut leader, drawn.knows_a_commit);
     connector.shares_positions_as_postgresql = true;
     for (intents, xid) in drawn.transactions.iter().zip(1000u32..) {
         intents.iter().for_each(|intent| leader.act(intent));
