@@ -22,11 +22,12 @@ use super::core::{self, LaneCore, SPINE, Turn};
 use super::reader::Reader;
 use super::start::LaneStart;
 use crate::assemble::AssembleError;
-use crate::decode::debezium::{DecodeSettings, Decoder, RawRecord};
+use crate::decode::debezium::{DecodeSettings, Decoder, RawRecord, Transactions};
 use crate::source::kafka::{KafkaSettings, KafkaSource, Record, SourceError};
 use crate::status::now_ms;
 use crate::vocabulary::offset::{Offsets, PartitionIndex, PartitionNames, Place, TopicPartition};
 use crate::vocabulary::parcel::{Parcel, Passage};
+use crate::vocabulary::schema::Catalog;
 
 /// Ticks between looking for topics that nothing has asked for.
 const TICKS_PER_DISCOVERY: u32 = 10;
@@ -76,6 +77,13 @@ impl Look {
     }
 }
 
+/// Whether a topic is called as those of tables are, `prefix.schema.table`, and the replica has no such table.
+fn is_of_no_table(topic: &str, prefix: &str, catalog: &Catalog) -> bool {
+    let name = topic.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('.'));
+    let table = name.and_then(|name| name.split_once('.'));
+    table.is_some_and(|(schema, table)| !table.contains('.') && catalog.table(schema, table).is_none())
+}
+
 impl KafkaReader {
     /// Finds the partitions, checks that they hold what the checkpoint needs, and begins to read.
     ///
@@ -91,11 +99,18 @@ impl KafkaReader {
         let offsets = start.offsets.clone();
         let expected_partitions = offsets.len().max(start.catalog.tables().count());
         let transactions = decoder.transactions();
-        let mut core = LaneCore::new(start, decoder, kafka.topic_prefix.clone())?;
+        let catalog = Arc::clone(&start.catalog);
+        let prefix = kafka.topic_prefix.clone();
+        let mut core = LaneCore::new(start, decoder, prefix.clone())?;
         let mut source = KafkaSource::new(kafka, &format!("replicator.{id}"), expected_partitions)?;
         let partitions = source.discover().await?;
-        // Taken for a new one later, it would be read from its beginning.
-        if let Some(missing) = offsets.keys().find(|p| source.needs(p) && !partitions.contains(p)) {
+        // Taken for a new one later, it would be read from its beginning. The topic of a table that is gone may be gone, too: what
+        // transactions still count of it would be missed.
+        let is_left_behind = |p: &TopicPartition| {
+            transactions == Transactions::Required && is_of_no_table(&p.topic, &prefix, &catalog)
+        };
+        let needs = |p: &&TopicPartition| source.needs(p) && !is_left_behind(p);
+        if let Some(missing) = offsets.keys().filter(needs).find(|p| !partitions.contains(p)) {
             return Err(SourceError::Unavailable(format!(
                 "{missing}, which the replica was fed from, is not there"
             ))

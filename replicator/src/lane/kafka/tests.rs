@@ -8,7 +8,6 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 
 use super::*;
-use crate::decode::debezium::Transactions;
 use crate::lane::tests::{live_start, world};
 use crate::source::kafka::ends::Ends;
 
@@ -163,6 +162,21 @@ async fn a_topic_that_the_replica_was_fed_from_and_that_is_gone_is_waited_for() 
         "{error}"
     );
     assert!(error.is_outage());
+}
+
+#[tokio::test]
+async fn the_topic_of_a_table_that_is_gone_may_be_gone_too() {
+    let (broker, _reader) = fed().await;
+    broker.cluster.create_topic("app.public.items", 1, 1).unwrap();
+    let dropped = [(SPINE_TOPIC, 2), ("app.public.dropped", 7)];
+    let mut reader = broker.open(Transactions::Required, &dropped).await.unwrap();
+    broker.write(2);
+    parcel(&mut reader).await;
+    // Without transactions nothing would count what was in it, and a topic of another name may hold any table.
+    let absent = broker.open(Transactions::Absent, &dropped).await.unwrap_err();
+    assert!(absent.to_string().contains("app.public.dropped/0, which the replica was fed from"), "{absent}");
+    let routed = broker.open(Transactions::Required, &[("app.routed", 7)]).await.unwrap_err();
+    assert!(routed.to_string().contains("app.routed/0, which the replica was fed from"), "{routed}");
 }
 
 #[tokio::test]
