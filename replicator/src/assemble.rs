@@ -267,9 +267,9 @@ impl Assembler {
         self.data.of(partition).is_some_and(|q| matches!(q.head(), Some(Item::Member(_))))
     }
 
-    /// Whether the transaction topic has shown anything that has not been taken yet.
-    pub fn has_boundaries(&self) -> bool {
-        self.spine.head_offset().is_some()
+    /// Whether a transaction is open, or the transaction topic has shown anything that has not been taken yet.
+    pub fn has_begun(&self) -> bool {
+        self.open.is_some() || self.spine.head_offset().is_some()
     }
 
     /// The next snapshot row, leaving transactions alone.

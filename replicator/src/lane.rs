@@ -17,6 +17,7 @@ pub mod hub;
 mod kafka;
 mod phase;
 mod reader;
+mod recent;
 mod start;
 #[cfg(test)]
 mod tests;

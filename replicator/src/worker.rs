@@ -108,6 +108,7 @@ pub async fn run(settings: WorkerSettings, hub: Arc<Hub>, status: StatusCell, st
         status,
         stop,
         repeats: Vec::new(),
+        looks_back: false,
         streaming: Streaming::new(),
         unportable: None,
         last_failure: String::new(),
@@ -148,6 +149,8 @@ struct Worker {
     backoff: Backoff,
     schema: SchemaFollower,
     repeats: Vec<Xid>,
+    /// Whether an incremental snapshot was met.
+    looks_back: bool,
     streaming: Streaming,
     /// The tables among which there is one that values in binary won't do for; none as long as none was met.
     unportable: Option<Arc<Catalog>>,
@@ -191,6 +194,10 @@ impl Worker {
             Err(WorkerError::Lane(error @ LaneError::StreamsAgain)) => {
                 tracing::info!("{error}");
                 self.streaming.resume();
+            }
+            Err(WorkerError::Lane(error @ LaneError::LookBack { .. })) => {
+                tracing::info!("{error}");
+                self.looks_back = true;
             }
             Err(WorkerError::Lane(error @ LaneError::TablesChanged)) => tracing::info!("{error}"),
             Err(WorkerError::Lane(LaneError::ReadAgain { repeated })) => {
@@ -290,6 +297,7 @@ impl Worker {
             snapshots: checkpoint.snapshots.clone(),
             fences: checkpoint.fences.clone(),
             repeats: self.repeats.clone(),
+            looks_back: self.looks_back,
             streaming: self.streaming.is_on(),
             binary,
             limits: self.settings.lane,

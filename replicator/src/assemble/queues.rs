@@ -168,14 +168,14 @@ impl DataQueues {
             self.cover(passed);
         }
         let slot = self.copies.pop_front()?;
-        match self.uncover(slot, passed) {
-            Some(Item::Copy(row)) => {
-                // A snapshot begins a new history.
-                self.queues[slot].furthest = None;
-                Some(*row)
-            }
-            _ => None,
+        let taken = self.pop(slot);
+        // At once: what follows a row of an incremental snapshot may be of a transaction that is over and begins again.
+        self.index(slot, passed);
+        let Some(Item::Copy(row)) = taken else { return None };
+        if row.begins_history() {
+            self.queues[slot].furthest = None;
         }
+        Some(*row)
     }
 
     /// The loose event with the lowest source position among the heads, without those that come again.
@@ -223,7 +223,7 @@ impl DataQueues {
                     queue.go_to(loose, at_ms);
                 }
             }
-            Decoded::Copy(_) => queue.furthest = None,
+            Decoded::Copy(row) if row.begins_history() => queue.furthest = None,
             _ => {}
         }
     }

@@ -61,6 +61,8 @@ use crate::vocabulary::schema::{Catalog, Table, TableName};
 pub struct RawRecord<'a> {
     /// Where it stood.
     pub place: Place,
+    /// When it was written, in milliseconds since 1970, if its topic tells.
+    pub written_at_ms: Option<i64>,
     /// The value's bytes; none for a tombstone.
     pub value: Option<&'a [u8]>,
     /// The header `__debezium.oldkey`: this insert is the second half of a key change.
@@ -82,6 +84,18 @@ pub enum Decoded {
     Ignored,
     /// It can't be understood. An error when its turn comes, so that what stands before it is applied first.
     Refused(Box<DecodeError>),
+}
+
+impl Decoded {
+    /// What a streamed event changes, and its WAL position.
+    pub fn change(&self) -> Option<(&Change, Lsn)> {
+        let (change, lsn) = match self {
+            Decoded::Member(member) => (&member.change, member.lsn),
+            Decoded::Loose(loose) => (&loose.change, loose.lsn),
+            Decoded::Copy(_) | Decoded::Ignored | Decoded::Refused(_) => return None,
+        };
+        change.as_ref().map(|change| (change, lsn))
+    }
 }
 
 /// One counted event of a transaction.
@@ -162,10 +176,20 @@ pub struct CopiedRow {
     pub change: Change,
     /// Where in the WAL the snapshot was taken; none for an incremental snapshot.
     pub snapshot_lsn: Option<Lsn>,
+    /// When it was written, in milliseconds since 1970, if its topic tells.
+    pub written_at_ms: Option<i64>,
     /// Whether it is the first row of its table, in a table of several.
     pub first_of_table: bool,
     /// Whether it is the last row of its table.
     pub last_of_table: bool,
+}
+
+impl CopiedRow {
+    /// Whether its snapshot comes before the stream, which may go on from any position behind it. An incremental one comes within
+    /// the stream.
+    pub fn begins_history(&self) -> bool {
+        self.snapshot_lsn.is_some()
+    }
 }
 
 /// A record of the transaction topic.
@@ -297,6 +321,7 @@ impl Decoder {
                     SnapshotMarker::Incremental => None,
                     _ => Some(Lsn(source.lsn.ok_or(DecodeError::MissingField("source.lsn"))?)),
                 },
+                written_at_ms: record.written_at_ms,
                 first_of_table: marker == SnapshotMarker::FirstOfTable,
                 last_of_table: marker == SnapshotMarker::LastOfTable,
             })),

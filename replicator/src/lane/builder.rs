@@ -103,7 +103,7 @@ impl ParcelBuilder {
         assembler: &mut Assembler,
         phase: ReplicaPhase,
     ) -> Option<Parcel> {
-        let CopiedRow { change, snapshot_lsn, first_of_table, last_of_table } = row;
+        let CopiedRow { change, snapshot_lsn, first_of_table, last_of_table, .. } = row;
         if let Some(snapshot_lsn) = snapshot_lsn {
             let name = change.table.name.clone();
             let belongs = self.judge(&name, snapshot_lsn, first_of_table, change.place.partition);
@@ -313,7 +313,7 @@ fn idempotent(mut change: Change) -> Change {
 }
 
 fn is_of_copy(change: &Change) -> bool {
-    matches!(change.operation, Operation::Copy(_) | Operation::Clear)
+    matches!(change.operation, Operation::Copy(_) | Operation::Fill(_) | Operation::Clear)
 }
 
 #[cfg(test)]

@@ -8,13 +8,15 @@ use std::sync::Arc;
 use super::builder::ParcelBuilder;
 use super::copied::Copied;
 use super::phase::PhaseTracker;
+use super::recent::Recent;
 use super::start::LaneStart;
 use super::{LaneError, LaneLimits};
 use crate::assemble::{AssembleError, Assembler, Event};
 use crate::decode::debezium::{
-    Boundary, Collection, Decoded, Decoder, RawRecord, Transactions, decode_boundary, is_boundary,
+    Boundary, Collection, CopiedRow, Decoded, Decoder, RawRecord, Transactions, decode_boundary, is_boundary,
 };
 use crate::source::kafka::SourceError;
+use crate::vocabulary::change::Change;
 use crate::vocabulary::fence::Fence;
 use crate::vocabulary::lsn::CommitLsn;
 use crate::vocabulary::offset::{Offsets, PartitionIndex, PartitionNames, Place, TopicPartition};
@@ -23,35 +25,6 @@ use crate::vocabulary::schema::Catalog;
 
 /// The transaction topic is the first partition of every lane, unless transactions are absent.
 pub const SPINE: PartitionIndex = PartitionIndex(0);
-
-/// How many records of the transaction topic before the checkpoint are read again, to recognise events that a killed
-/// connector wrote twice. Such events stand right behind their first writing, so what matters is how far one table's topic
-/// may be read behind the transaction topic: at ten thousand transactions a second this is five seconds.
-const LOOK_BACK: i64 = 50_000;
-
-/// The same for every other partition where transactions are absent: how far the events had come before the checkpoint.
-const LOOK_BACK_LOOSE: i64 = 1_000;
-
-/// Where to begin to read these partitions, which hold records from `bounds` on, for a replica that needs them from `offsets`
-/// on: some records before tell what was applied.
-pub(super) fn read_from(
-    transactions: Transactions,
-    offsets: &Offsets,
-    partitions: &[TopicPartition],
-    bounds: &BTreeMap<TopicPartition, (i64, i64)>,
-) -> Offsets {
-    let look_back = |number: usize| match transactions {
-        Transactions::Required if number == SPINE.get() => LOOK_BACK,
-        Transactions::Required => 0,
-        Transactions::Absent => LOOK_BACK_LOOSE,
-    };
-    let from = |(number, partition): (usize, &TopicPartition)| {
-        let needed = *offsets.get(partition)?;
-        let low = bounds.get(partition).map_or(0, |(low, _)| *low);
-        Some((partition.clone(), needed.min((needed - look_back(number)).max(low))))
-    };
-    partitions.iter().enumerate().filter_map(from).collect()
-}
 
 /// What the core has for its lane.
 #[derive(Debug)]
@@ -93,6 +66,13 @@ pub struct LaneCore {
     /// Whether anything of the transaction topic before that was read, and whether the transaction at the watermark was there.
     looked_back: bool,
     anchored: bool,
+    /// Which rows were changed lately, if that has to be known.
+    recent: Option<Recent>,
+    /// When the newest record was written that was taken in, in milliseconds since 1970.
+    written_to_ms: Option<i64>,
+    /// The partitions of which what stands before the position to go on from is still to come, if that has to be known, with
+    /// the offset from which they are read: it may concern rows that come through others.
+    looking_back: BTreeMap<PartitionIndex, i64>,
     /// The last offset of each partition.
     last_offsets: Vec<i64>,
     /// A transaction that is complete while the phase is not known.
@@ -123,6 +103,8 @@ impl LaneCore {
             before: start.fences.whole.clone().map(Copied::new),
             copied: start.fences.whole.clone(),
             builder: ParcelBuilder::new(start.limits, start.snapshots, start.fences),
+            recent: start.looks_back.then(Recent::default),
+            written_to_ms: None,
             phase: PhaseTracker::new(start.phase, transactions, start.offsets.clone(), fenced_until),
             offsets: start.offsets,
             limits: start.limits,
@@ -133,6 +115,7 @@ impl LaneCore {
             watermark: start.watermark,
             looked_back: false,
             anchored: false,
+            looking_back: BTreeMap::new(),
             last_offsets: Vec::new(),
             held: None,
         })
@@ -165,6 +148,19 @@ impl LaneCore {
         }
     }
 
+    /// Tells from where the partitions are read, once they were added.
+    pub fn look_back_from(&mut self, from: &Offsets) {
+        if self.recent.is_none() {
+            return;
+        }
+        let names = (0u32..).zip(self.names.all()).zip(&self.needed_from);
+        let read_before = names.filter_map(|((index, name), needed)| {
+            let from = *from.get(&name)?;
+            (from < *needed).then_some((PartitionIndex(index), from))
+        });
+        self.looking_back = read_before.collect();
+    }
+
     /// How many more records a partition may have waiting.
     pub fn room(&self, partition: PartitionIndex) -> usize {
         let (records, bytes) = self.assembler.queued(partition);
@@ -187,6 +183,9 @@ impl LaneCore {
             return Err(SourceError::Unavailable(format!("{at} came again, after {last}")).into());
         }
         *last = place.offset;
+        if place.offset + 1 >= self.needed_from[place.partition.get()] {
+            self.looking_back.remove(&place.partition);
+        }
         let is_spine = place.partition == SPINE && self.transactions == Transactions::Required;
         if is_spine && (!self.mixed || record.value.is_some_and(is_boundary)) {
             return self.accept_boundary(record);
@@ -194,8 +193,14 @@ impl LaneCore {
         let decoded = self.decoder.decode(record).unwrap_or_else(|error| Decoded::Refused(Box::new(error)));
         if place.offset < self.needed_from[place.partition.get()] {
             self.assembler.remember_loose(place.partition, &decoded);
+            if let Some(recent) = &mut self.recent
+                && let Some((change, lsn)) = decoded.change()
+            {
+                recent.remember(change, lsn, record.written_at_ms);
+            }
             return Ok(());
         }
+        self.written_to_ms = self.written_to_ms.max(record.written_at_ms);
         let size_bytes = record.value.map_or(0, <[u8]>::len);
         self.assembler.push(place.partition, place.offset, size_bytes, decoded);
         Ok(())
@@ -249,6 +254,10 @@ impl LaneCore {
     /// # Errors
     /// When they contradict each other.
     pub fn turn(&mut self) -> Result<Turn, LaneError> {
+        if !self.looking_back.is_empty() {
+            // What is still to come may say something about any row.
+            return Ok(Turn::Starved);
+        }
         loop {
             if let Some(committed) = self.held {
                 let Some(phase) = self.phase.at_commit(committed.lsn, &self.names, &self.assembler) else {
@@ -265,7 +274,7 @@ impl LaneCore {
                 // Between the partitions of one table only transactions tell the order, and snapshot rows are in none: all
                 // of them first.
                 match self.assembler.next_copy() {
-                    None if self.phase.wants_ends() && self.assembler.has_boundaries() => {
+                    None if self.phase.wants_ends() && self.assembler.has_begun() => {
                         return Ok(Turn::NeedsEnds);
                     }
                     None => {
@@ -278,11 +287,12 @@ impl LaneCore {
                 self.next_event()?
             };
             let parcel = match event {
-                Some(Event::Change(change)) => self.builder.change(change, self.assembler.open_xid()),
+                Some(Event::Change(change)) => {
+                    self.note(&change);
+                    self.builder.change(change, self.assembler.open_xid())
+                }
                 Some(Event::Copy(row)) => {
-                    if self.builder.is_superseded(&row, self.phase.current()) {
-                        continue;
-                    }
+                    let Some(row) = self.admit(row)? else { continue };
                     self.phase.copying();
                     self.builder.copy(row, &mut self.assembler, self.phase.current())
                 }
@@ -291,6 +301,7 @@ impl LaneCore {
                     None
                 }
                 Some(Event::Loose(change)) => {
+                    self.note(&change);
                     self.builder.loose(change, &mut self.assembler, self.phase.current())
                 }
                 Some(Event::Discard(xid)) => self.builder.discard(xid)?,
@@ -304,6 +315,31 @@ impl LaneCore {
                 return Ok(Turn::Parcel(parcel));
             }
         }
+    }
+
+    /// A change is given out.
+    fn note(&mut self, change: &Change) {
+        if let Some(recent) = &mut self.recent {
+            // Not when the change itself was written, which is no later.
+            recent.note(change, self.written_to_ms);
+        }
+    }
+
+    /// What is to become of a snapshot row, beside what the stream has said.
+    ///
+    /// # Errors
+    /// When it has to be known which rows were changed lately.
+    fn admit(&self, row: CopiedRow) -> Result<Option<CopiedRow>, LaneError> {
+        if self.builder.is_superseded(&row, self.phase.current()) {
+            return Ok(None);
+        }
+        if row.snapshot_lsn.is_some() {
+            return Ok(Some(row));
+        }
+        let Some(recent) = &self.recent else {
+            return Err(LaneError::LookBack { table: row.change.table.name.clone() });
+        };
+        Ok(recent.beside(row))
     }
 
     fn next_event(&mut self) -> Result<Option<Event>, LaneError> {
@@ -325,6 +361,7 @@ impl LaneCore {
     /// offset that would come next.
     pub fn unreached(&self) -> Vec<(TopicPartition, i64)> {
         let mut unreached = self.phase.unreached(&self.names, &self.assembler);
+        unreached.extend(self.looking_back.keys().map(|index| (self.names.get(*index), self.next(*index))));
         let of_transaction = self.assembler.unreached();
         unreached.extend(
             of_transaction
@@ -336,11 +373,17 @@ impl LaneCore {
 
     /// The partitions that have room, with the offset of the record that each wants next.
     pub fn wanted(&self) -> Vec<(TopicPartition, i64)> {
-        let names = self.names.all().into_iter().zip(0u32..);
-        let positions = self.last_offsets.iter().zip(&self.needed_from);
-        let wanted = names.zip(positions).filter(|((_, index), _)| self.room(PartitionIndex(*index)) > 0);
+        let names = self.names.all().into_iter().zip((0u32..).map(PartitionIndex));
+        let wanted = names.filter(|(_, index)| self.room(*index) > 0);
+        wanted.map(|(name, index)| (name, self.next(index))).collect()
+    }
+
+    /// The offset of the record that a partition is to give next.
+    fn next(&self, partition: PartitionIndex) -> i64 {
+        let last = self.last_offsets[partition.get()];
         // Before the first record: what only tells of the past is not wanted for itself.
-        wanted.map(|((name, _), (last, from))| (name, if *last < 0 { *from } else { last + 1 })).collect()
+        let from = self.looking_back.get(&partition).unwrap_or(&self.needed_from[partition.get()]);
+        if last < 0 { *from } else { last + 1 }
     }
 
     /// There is no record between a partition's position and its end as it was told: only marks of Kafka's own
@@ -349,6 +392,7 @@ impl LaneCore {
         self.phase.set_reached(partition);
         let index = self.names.all().iter().position(|p| p == partition);
         if let Some(index) = index.and_then(|index| u32::try_from(index).ok()) {
+            self.looking_back.remove(&PartitionIndex(index));
             self.assembler.set_reached(PartitionIndex(index));
         }
     }
@@ -373,8 +417,11 @@ impl LaneCore {
         self.assembler.wants_late_ends()
     }
 
-    /// What the open transaction lacks, in words.
+    /// What is waited for, in words: above all what the open transaction lacks.
     pub fn waiting_for(&self) -> Option<String> {
+        if let Some(index) = self.looking_back.keys().next() {
+            return Some(format!("what was changed lately is read again: {}", self.names.get(*index)));
+        }
         self.assembler.waiting_for().or_else(|| self.phase.waiting_for())
     }
 

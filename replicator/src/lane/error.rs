@@ -44,6 +44,13 @@ pub enum LaneError {
         /// The transaction to leave out.
         repeated: Xid,
     },
+    /// A row of an incremental snapshot came, and it is not known which rows were changed before. Not a fault: reading again from a
+    /// little before the checkpoint tells.
+    #[error("rows of {table} come from an incremental snapshot; reading again what was changed before them")]
+    LookBack {
+        /// The table.
+        table: TableName,
+    },
     /// A transaction can't be applied while it runs on the leader. Not a fault: it is read again from the checkpoint, whole and
     /// after its commit.
     #[error("transaction {xid} can't be applied while it runs on the leader: {why}")]
@@ -101,6 +108,7 @@ impl LaneError {
                 | SourceError::NoTransactionTopic { .. },
             )
             | LaneError::ReadAgain { .. }
+            | LaneError::LookBack { .. }
             | LaneError::Unstreamable { .. }
             | LaneError::NotPortable { .. }
             | LaneError::StreamsAgain
@@ -129,6 +137,7 @@ impl LaneError {
                     .to_owned()
             }
             LaneError::ReadAgain { .. }
+            | LaneError::LookBack { .. }
             | LaneError::Unstreamable { .. }
             | LaneError::NotPortable { .. }
             | LaneError::StreamsAgain

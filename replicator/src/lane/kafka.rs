@@ -18,9 +18,9 @@ use tokio::task::JoinHandle;
 use self::stranded::{Step, Watch};
 use self::written::Written;
 use super::LaneError;
-use super::core::{self, LaneCore, SPINE, Turn};
+use super::core::{LaneCore, SPINE, Turn};
 use super::reader::Reader;
-use super::start::LaneStart;
+use super::start::{LaneStart, read_from};
 use crate::assemble::AssembleError;
 use crate::decode::debezium::{DecodeSettings, Decoder, RawRecord, Transactions};
 use crate::source::kafka::{KafkaSettings, KafkaSource, Record, SourceError};
@@ -96,7 +96,7 @@ impl KafkaReader {
         start: LaneStart,
     ) -> Result<Self, LaneError> {
         let decoder = Decoder::new(&start.catalog, decoding);
-        let offsets = start.offsets.clone();
+        let (offsets, looks_back) = (start.offsets.clone(), start.looks_back);
         let expected_partitions = offsets.len().max(start.catalog.tables().count());
         let transactions = decoder.transactions();
         let catalog = Arc::clone(&start.catalog);
@@ -117,8 +117,10 @@ impl KafkaReader {
             .into());
         }
         let bounds = source.check_positions(&partitions, &offsets).await?;
-        source.add(&partitions, &core::read_from(transactions, &offsets, &partitions, &bounds))?;
+        let from = read_from(transactions, looks_back, &offsets, &partitions, &bounds);
+        source.add(&partitions, &from)?;
         partitions.into_iter().for_each(|partition| core.add_partition(partition));
+        core.look_back_from(&from);
         let names = core.names();
         tracing::info!(partitions = names.len(), "reading topics");
         let wake = source.wake();
@@ -328,5 +330,11 @@ fn index(partition: usize) -> PartitionIndex {
 
 fn raw<'a>(partition: usize, record: Record<'a>) -> RawRecord<'a> {
     let place = Place { partition: index(partition), offset: record.offset };
-    RawRecord { place, value: record.value, old_key: record.old_key, new_key: record.new_key }
+    RawRecord {
+        place,
+        written_at_ms: record.written_at_ms(),
+        value: record.value,
+        old_key: record.old_key,
+        new_key: record.new_key,
+    }
 }

@@ -1,13 +1,15 @@
 //! Where a lane begins.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::LaneLimits;
+use super::core::SPINE;
+use crate::decode::debezium::Transactions;
 use crate::vocabulary::fence::Fences;
 use crate::vocabulary::leader::LeaderRun;
 use crate::vocabulary::lsn::{CommitLsn, Lsn, Xid};
-use crate::vocabulary::offset::Offsets;
+use crate::vocabulary::offset::{Offsets, TopicPartition};
 use crate::vocabulary::parcel::ReplicaPhase;
 use crate::vocabulary::schema::{Catalog, TableName};
 
@@ -30,6 +32,8 @@ pub struct LaneStart {
     pub fences: Fences,
     /// Transactions known to be applied although they stand ahead in the topics.
     pub repeats: Vec<Xid>,
+    /// Whether it has to be known which rows were changed before these offsets: rows of an incremental snapshot may be older.
+    pub looks_back: bool,
     /// Whether transactions may be given out while they run on the leader, where the source can do that. A replica for which
     /// that has failed needs them whole.
     pub streaming: bool,
@@ -63,4 +67,40 @@ impl LaneStart {
         self.snapshots.values().all(|copied_at| *copied_at <= watermark.0)
             && self.fences.end().is_none_or(|end| end <= watermark.0)
     }
+}
+
+/// How many records of the transaction topic before the checkpoint are read again, to recognise events that a killed
+/// connector wrote twice. Such events stand right behind their first writing, so what matters is how far one table's topic
+/// may be read behind the transaction topic: at ten thousand transactions a second this is five seconds.
+const LOOK_BACK: i64 = 50_000;
+
+/// The same for every other partition where transactions are absent: how far the events had come before the checkpoint.
+const LOOK_BACK_LOOSE: i64 = 1_000;
+
+/// The same for every other partition where it has to be known which rows were changed lately. A row of an incremental snapshot
+/// stands behind the changes that it lacks by the rows of a chunk (1024 by default) and by what is written while a commit
+/// becomes visible: milliseconds, or as long as its standby takes.
+const LOOK_BACK_ROWS: i64 = 10_000;
+
+/// Where to begin to read these partitions, which hold records from `bounds` on, for a replica that needs them from `offsets`
+/// on: some records before tell what was applied, and if it `looks_back` which rows were changed.
+pub(super) fn read_from(
+    transactions: Transactions,
+    looks_back: bool,
+    offsets: &Offsets,
+    partitions: &[TopicPartition],
+    bounds: &BTreeMap<TopicPartition, (i64, i64)>,
+) -> Offsets {
+    let look_back = |number: usize| match transactions {
+        Transactions::Required if number == SPINE.get() => LOOK_BACK,
+        _ if looks_back => LOOK_BACK_ROWS,
+        Transactions::Required => 0,
+        Transactions::Absent => LOOK_BACK_LOOSE,
+    };
+    let from = |(number, partition): (usize, &TopicPartition)| {
+        let needed = *offsets.get(partition)?;
+        let low = bounds.get(partition).map_or(0, |(low, _)| *low);
+        Some((partition.clone(), needed.min((needed - look_back(number)).max(low))))
+    };
+    partitions.iter().enumerate().filter_map(from).collect()
 }

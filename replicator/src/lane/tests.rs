@@ -5,10 +5,12 @@
 
 mod absent;
 mod dice;
+mod incremental;
 mod replica;
-pub(super) mod world;
+pub(super) mod topics;
+mod world;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -17,10 +19,12 @@ use tokio::sync::oneshot;
 
 use self::dice::Dice;
 use self::replica::Replica;
-use self::world::{Connector, EXCLUDED, Layout, Leader, PLACEHOLDER, PREFIX, Topics};
+use self::topics::{Connector, Topics};
+use self::world::{EXCLUDED, Layout, Leader, PLACEHOLDER, PREFIX};
 use super::LaneStart;
-use super::core::{LaneCore, Turn, read_from};
+use super::core::{LaneCore, Turn};
 use super::hub::Join;
+use super::start::read_from;
 use super::{LaneError, LaneLimits, Standing, Takes};
 use crate::assemble::AssembleError;
 use crate::decode::debezium::{DecodeSettings, Decoder, RawRecord, Transactions};
@@ -54,6 +58,7 @@ fn start(replica: &Replica, transactions: Transactions, parcel_changes: usize) -
         snapshots: replica.stored.snapshots.clone(),
         fences: Fences::default(),
         repeats: vec![],
+        looks_back: false,
         streaming: false,
         binary: true,
         limits: LaneLimits {
@@ -73,6 +78,31 @@ pub(super) fn live_start() -> LaneStart {
     LaneStart { phase: ReplicaPhase::Live, ..start }
 }
 
+/// What a worker has learnt when its lane ended, for the next one.
+#[derive(Debug, Clone, Default)]
+struct Learnt {
+    looks_back: bool,
+    repeats: Vec<Xid>,
+}
+
+impl Learnt {
+    /// What goes on after this end; an error when nothing does.
+    fn heed(&mut self, error: LaneError) -> Result<(), LaneError> {
+        match error {
+            LaneError::LookBack { .. } if !self.looks_back => self.looks_back = true,
+            LaneError::ReadAgain { repeated } if !self.repeats.contains(&repeated) => {
+                self.repeats.push(repeated);
+            }
+            error => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn told(&self, (start, decoder): (LaneStart, Decoder)) -> (LaneStart, Decoder) {
+        (LaneStart { looks_back: self.looks_back, repeats: self.repeats.clone(), ..start }, decoder)
+    }
+}
+
 /// One run of the daemon: reads until everything is consumed, or until it is killed after so many records.
 struct Daemon<'a> {
     topics: &'a Topics,
@@ -83,9 +113,11 @@ struct Daemon<'a> {
 impl<'a> Daemon<'a> {
     fn new(topics: &'a Topics, (start, decoder): (LaneStart, Decoder)) -> Self {
         let bounds = topics.partitions.iter().map(|p| (p.clone(), (0, i64::MAX))).collect();
-        let from = read_from(decoder.transactions(), &start.offsets, &topics.partitions, &bounds);
+        let from =
+            read_from(decoder.transactions(), start.looks_back, &start.offsets, &topics.partitions, &bounds);
         let mut core = LaneCore::new(start, decoder, PREFIX.to_owned()).unwrap();
         topics.partitions.iter().for_each(|p| core.add_partition(p.clone()));
+        core.look_back_from(&from);
         let first = |p| usize::try_from(from.get(p).copied().unwrap_or(0)).unwrap();
         Daemon { topics, core, next: topics.partitions.iter().map(first).collect() }
     }
@@ -107,6 +139,7 @@ impl<'a> Daemon<'a> {
         self.next[p] += 1;
         self.core.accept(&RawRecord {
             place,
+            written_at_ms: None,
             value: record.value.as_deref().map(str::as_bytes),
             old_key: record.old_key.as_deref().map(str::as_bytes),
             new_key: record.new_key.as_deref().map(str::as_bytes),
@@ -120,10 +153,7 @@ impl<'a> Daemon<'a> {
             match self.core.turn()? {
                 Turn::Starved => return Ok(()),
                 Turn::NeedsEnds => {
-                    let ends =
-                        self.topics.records.iter().map(|records| i64::try_from(records.len()).unwrap());
-                    let ends = self.topics.partitions.iter().cloned().zip(ends);
-                    self.core.set_ends(ends.collect::<BTreeMap<_, _>>());
+                    self.core.set_ends(self.topics.ends().into_iter().collect());
                 }
                 Turn::Parcel(parcel) => {
                     replica.take(parcel, &self.core.names());
@@ -142,6 +172,8 @@ struct Drawn {
     layout: Layout,
     initial: Vec<world::Intent>,
     transactions: Vec<Vec<world::Intent>>,
+    /// Behind so many transactions an incremental snapshot gives all rows, as they were so many transactions before.
+    chunks: Vec<(usize, usize)>,
     /// After so many records the connector is killed, and goes back by so many.
     connector_kills: Vec<(usize, usize)>,
     /// After so many records the daemon is killed, and goes on from a state that it stored: the last one, or an older one.
@@ -157,6 +189,7 @@ fn drawn() -> impl Strategy<Value = Drawn> {
         world::layout(),
         intents(0..12usize),
         prop::collection::vec(intents(0..7), 1..8),
+        prop::collection::vec((1usize..8, 0usize..3), 0..3),
         prop::collection::vec((0usize..30, 0usize..30), 0..4),
         prop::collection::vec((0usize..40, prop::option::of(any::<u8>())), 0..4),
         any::<bool>(),
@@ -164,11 +197,22 @@ fn drawn() -> impl Strategy<Value = Drawn> {
         prop::collection::vec(any::<u8>(), 1..64),
     )
         .prop_map(
-            |(layout, initial, transactions, connector_kills, daemon_kills, knows, parcel_changes, dice)| {
+            |(
+                layout,
+                initial,
+                transactions,
+                chunks,
+                connector_kills,
+                daemon_kills,
+                knows,
+                parcel_changes,
+                dice,
+            )| {
                 Drawn {
                     layout,
                     initial,
                     transactions,
+                    chunks,
                     connector_kills,
                     daemon_kills,
                     knows_a_commit: knows,
@@ -179,16 +223,28 @@ fn drawn() -> impl Strategy<Value = Drawn> {
         )
 }
 
-/// The leader's history in topics.
-fn history(drawn: &Drawn, dice: &mut Dice) -> (Leader, Connector, Topics) {
+/// What the leader does, and what its connector writes of it; by its number a transaction's id.
+fn play(drawn: &Drawn, shares_as_postgresql: bool, xid: impl Fn(u32) -> u32) -> (Leader, Connector) {
     let mut leader = Leader::default();
     drawn.initial.iter().for_each(|intent| leader.act(intent));
     let mut connector = Connector::new(&mut leader, drawn.knows_a_commit);
+    connector.shares_positions_as_postgresql = shares_as_postgresql;
+    let mut states = vec![leader.rows()];
     for (intents, number) in drawn.transactions.iter().zip(0u32..) {
         intents.iter().for_each(|intent| leader.act(intent));
-        // Transactions that overlap on the leader have xids in another order than their commits.
-        connector.commit(&mut leader, 1000 + (number ^ 1));
+        connector.commit(&mut leader, xid(number));
+        states.push(leader.rows());
+        for (_, late) in drawn.chunks.iter().filter(|(behind, _)| *behind + 1 == states.len()) {
+            connector.chunk(&states[states.len().saturating_sub(late + 1)]);
+        }
     }
+    (leader, connector)
+}
+
+/// The leader's history in topics.
+fn history(drawn: &Drawn, dice: &mut Dice) -> (Leader, Connector, Topics) {
+    // Transactions that overlap on the leader have xids in another order than their commits.
+    let (leader, connector) = play(drawn, false, |number| 1000 + (number ^ 1));
     let topics = connector.topics(drawn.layout, &drawn.connector_kills, dice);
     (leader, connector, topics)
 }
@@ -196,20 +252,28 @@ fn history(drawn: &Drawn, dice: &mut Dice) -> (Leader, Connector, Topics) {
 fn replicate(drawn: &Drawn) -> Result<(), TestCaseError> {
     let mut dice = Dice::new(&drawn.dice);
     let (leader, connector, topics) = history(drawn, &mut dice);
-    prop_assert_eq!(&*topics.partitions[0].topic, world::transaction_topic(drawn.layout));
+    prop_assert_eq!(&*topics.partitions[0].topic, topics::transaction_topic(drawn.layout));
     let mut replica = Replica::new();
     let mut kills = drawn.daemon_kills.iter();
     loop {
         let kill = kills.next();
-        let start = start(&replica, Transactions::Required, drawn.parcel_changes);
-        let mut daemon = Daemon::new(&topics, start);
+        let mut learnt = Learnt::default();
+        let begin = |replica: &Replica, learnt: &Learnt| {
+            let start = start(replica, Transactions::Required, drawn.parcel_changes);
+            Daemon::new(&topics, learnt.told(start))
+        };
+        let mut daemon = begin(&replica, &learnt);
         let mut records = 0;
         while kill.is_none_or(|(after, _)| records < *after) {
             if !daemon.read(&mut dice).map_err(|error| failed(&error))? {
                 break;
             }
             records += 1;
-            daemon.emit(&mut replica, &mut dice).map_err(|error| failed(&error))?;
+            if let Err(error) = daemon.emit(&mut replica, &mut dice) {
+                learnt.heed(error).map_err(|error| failed(&error))?;
+                replica.restart(replica.history.len() - 1);
+                daemon = begin(&replica, &learnt);
+            }
         }
         match kill {
             None => {
@@ -299,21 +363,22 @@ fn the_end_that_counts_is_found_behind_any_number_of_other_transactions() {
     topics.end(1, 100, 1);
     others(&mut topics);
     for dice in [[0, 0, 0], [1, 0, 2], [0, 1, 1]] {
-        let mut dice = Dice::new(&dice);
         let mut replica = Replica::new();
-        let mut daemon = Daemon::new(&topics, start(&replica, Transactions::Required, 3));
-        while daemon.read(&mut dice).unwrap() {
-            daemon.emit(&mut replica, &mut dice).unwrap();
-        }
-        replica.commit_group(&daemon.core.names());
+        let start = start(&replica, Transactions::Required, 3);
+        read_all(&topics, start, &dice, &mut replica).unwrap();
         assert_eq!(replica.stored.rows()["items"].len(), 2);
         assert_eq!(replica.stored.watermark, CommitLsn(Lsn(139)));
     }
 }
 
 /// One run of the daemon, to the topics' ends.
-fn read_all(topics: &Topics, start: (LaneStart, Decoder), replica: &mut Replica) -> Result<(), LaneError> {
-    let mut dice = Dice::new(&[0]);
+fn read_all(
+    topics: &Topics,
+    start: (LaneStart, Decoder),
+    dice: &[u8],
+    replica: &mut Replica,
+) -> Result<(), LaneError> {
+    let mut dice = Dice::new(dice);
     let mut daemon = Daemon::new(topics, start);
     while daemon.read(&mut dice)? {
         daemon.emit(replica, &mut dice)?;
@@ -331,10 +396,10 @@ fn a_record_that_is_refused_before_the_stream_may_begin_is_named() {
     topics.row(1, (1, 90), "a");
     topics.end(1, 100, 1);
     let refused = topics.partitions.iter().position(|p| &*p.topic == "app.public.pairs").unwrap();
-    topics.records[refused].push(world::Record::of("{\"op\":\"r\"}"));
+    topics.records[refused].push(topics::Record::of("{\"op\":\"r\"}"));
     let mut replica = Replica::new();
     let start = start(&replica, Transactions::Required, 3);
-    match read_all(&topics, start, &mut replica) {
+    match read_all(&topics, start, &[0], &mut replica) {
         Err(LaneError::Assemble { at, error }) => {
             assert!(matches!(*error, AssembleError::Refused { offset: 0, .. }), "{error}");
             assert!(at.contains("app.public.pairs"), "{at}");
@@ -360,13 +425,12 @@ fn behind_a_copy(
     };
     put(&mut topics, before);
     let mut replica = Replica::new();
-    let ends = topics.records.iter().map(|records| i64::try_from(records.len()).unwrap());
-    replica.stored.offsets = topics.partitions.iter().cloned().zip(ends).collect();
+    replica.stored.offsets = topics.ends();
     put(&mut topics, after);
     let fence = Fence { snapshot: snapshot.parse().unwrap(), lsn: Lsn(at) };
     let (start, decoder) = start(&replica, Transactions::Required, 3);
     let fences = Fences { whole: Some(fence), ..Fences::default() };
-    match read_all(&topics, (LaneStart { fences, ..start }, decoder), &mut replica) {
+    match read_all(&topics, (LaneStart { fences, ..start }, decoder), &[0], &mut replica) {
         Ok(()) => Ok(replica),
         Err(LaneError::NotCopied { xid, .. }) => Err(xid),
         Err(error) => panic!("{error}"),

@@ -33,6 +33,8 @@ enum Net<'a> {
 pub(super) struct Pending<'a> {
     /// First seen first, so that plans don't depend on hashing. Keys whose changes cancelled out stay, as `Nothing`.
     nets: Vec<(KeyOf<'a>, Net<'a>)>,
+    /// Rows that are to be there before all that.
+    fills: Vec<&'a Row>,
     /// Where each key is in `nets`. Stays empty for as long as each key comes behind the one before, as those of bulk
     /// loads and of updates along the key do: then none of them can have been there already.
     index: HashMap<KeyOf<'a>, usize, RandomState>,
@@ -55,13 +57,25 @@ impl<'a> Pending<'a> {
         let Change { table, operation, .. } = change;
         let key = match operation {
             _ if !table.has_key() => return false,
-            Operation::Insert(row) | Operation::Copy(row) | Operation::Update(row) => {
+            Operation::Insert(row) | Operation::Copy(row) | Operation::Fill(row) | Operation::Update(row) => {
                 KeyOf::of_row(row, &table.key)
             }
             Operation::Delete(key) => KeyOf::alone(key),
             _ => return false,
         };
-        let Some(position) = self.position(&key) else {
+        let position = self.position(&key);
+        if let Operation::Fill(row) = operation {
+            return match position.map(|position| &self.nets[position].1) {
+                None => {
+                    self.fills.push(row);
+                    true
+                }
+                // The row is there.
+                Some(Net::Insert(_) | Net::Upsert(_) | Net::Update(_)) => true,
+                Some(Net::Delete(_) | Net::Nothing) => false,
+            };
+        }
+        let Some(position) = position else {
             let Some(net) = Net::first(operation) else { return false };
             if !self.index.is_empty() {
                 self.index.insert(key, self.nets.len());
@@ -100,6 +114,8 @@ impl<'a> Pending<'a> {
     /// one row to another is free when it is taken.
     pub(super) fn flush(&mut self, table: &Arc<Table>, steps: &mut Vec<Step<'a>>) {
         self.index.clear();
+        let mut fills = ByColumns::default();
+        self.fills.drain(..).for_each(|row| fills.push(Cow::Borrowed(row)));
         let mut deletes = Vec::new();
         let mut updates = ByColumns::default();
         let mut upserts = ByColumns::default();
@@ -114,6 +130,7 @@ impl<'a> Pending<'a> {
             }
         }
         let mut push = |kind| steps.push(Step { table: Arc::clone(table), kind });
+        fills.0.into_iter().for_each(|(columns, rows)| push(StepKind::Fill(columns, rows)));
         if !deletes.is_empty() {
             push(StepKind::Delete(deletes));
         }

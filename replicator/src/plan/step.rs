@@ -57,6 +57,8 @@ pub enum StepKind<'a> {
     Insert(ColumnSet, Vec<Merged<'a, Row>>),
     /// Rows that may exist: snapshot rows, and rows deleted and inserted again.
     Upsert(ColumnSet, Vec<Merged<'a, Row>>),
+    /// Rows that stay as they are where they exist.
+    Fill(ColumnSet, Vec<Merged<'a, Row>>),
     /// New values for existing rows.
     Update(ColumnSet, Vec<Merged<'a, Row>>),
     /// Rows that go.
@@ -79,10 +81,11 @@ impl<'a> Step<'a> {
         let kind = match operation {
             Operation::Insert(row) => StepKind::Insert(ColumnSet::present_in(row), vec![Cow::Borrowed(row)]),
             // Without a key there is nothing to conflict with.
-            Operation::Copy(row) if !table.has_key() => {
+            Operation::Copy(row) | Operation::Fill(row) if !table.has_key() => {
                 StepKind::Insert(ColumnSet::present_in(row), vec![Cow::Borrowed(row)])
             }
             Operation::Copy(row) => StepKind::Upsert(ColumnSet::present_in(row), vec![Cow::Borrowed(row)]),
+            Operation::Fill(row) => StepKind::Fill(ColumnSet::present_in(row), vec![Cow::Borrowed(row)]),
             Operation::Update(row) => StepKind::Update(ColumnSet::present_in(row), vec![Cow::Borrowed(row)]),
             Operation::Rekey { old, row } => StepKind::Rekey(ColumnSet::present_in(row), old, row),
             Operation::Delete(key) => StepKind::Delete(vec![key]),
@@ -103,6 +106,7 @@ impl<'a> Step<'a> {
             StepKind::Rekey(..) | StepKind::UpdateKeyless(..) | StepKind::DeleteKeyless(_) => Some(1),
             StepKind::Insert(..)
             | StepKind::Upsert(..)
+            | StepKind::Fill(..)
             | StepKind::Delete(_)
             | StepKind::Truncate(_)
             | StepKind::Clear => None,

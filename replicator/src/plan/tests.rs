@@ -79,6 +79,9 @@ fn apply(model: &mut Model, step: &Step<'_>) {
         StepKind::Upsert(_, rows) => rows.iter().for_each(|row| {
             model.insert(id(row), values(row));
         }),
+        StepKind::Fill(_, rows) => rows.iter().for_each(|row| {
+            model.entry(id(row)).or_insert_with(|| values(row));
+        }),
         StepKind::Update(columns, rows) => {
             for row in rows {
                 let stored = model.get_mut(&id(row)).expect("an update finds its row");
@@ -105,10 +108,33 @@ fn apply(model: &mut Model, step: &Step<'_>) {
 /// What a client of the leader might do next; made legal by `legal_history`.
 #[derive(Debug, Clone)]
 enum Intent {
-    Put { table: u8, id: u8, a: u8, b: u8, only: u8 },
-    Delete { table: u8, id: u8 },
-    Rekey { table: u8, id: u8, to: u8, with_values: bool },
-    Truncate { tables: u8 },
+    Put {
+        table: u8,
+        id: u8,
+        a: u8,
+        b: u8,
+        only: u8,
+    },
+    /// A snapshot's row that may be there.
+    Fill {
+        table: u8,
+        id: u8,
+        a: u8,
+        b: u8,
+    },
+    Delete {
+        table: u8,
+        id: u8,
+    },
+    Rekey {
+        table: u8,
+        id: u8,
+        to: u8,
+        with_values: bool,
+    },
+    Truncate {
+        tables: u8,
+    },
 }
 
 fn intent() -> impl Strategy<Value = Intent> {
@@ -117,6 +143,8 @@ fn intent() -> impl Strategy<Value = Intent> {
     prop_oneof![
         6 => (table.clone(), id.clone(), any::<u8>(), any::<u8>(), 0u8..3)
             .prop_map(|(table, id, a, b, only)| Intent::Put { table, id, a, b, only }),
+        2 => (table.clone(), id.clone(), any::<u8>(), any::<u8>())
+            .prop_map(|(table, id, a, b)| Intent::Fill { table, id, a, b }),
         3 => (table.clone(), id.clone()).prop_map(|(table, id)| Intent::Delete { table, id }),
         2 => (table, id.clone(), id, any::<bool>())
             .prop_map(|(table, id, to, with_values)| Intent::Rekey { table, id, to, with_values }),
@@ -138,6 +166,10 @@ fn legal_history(tables: &[Arc<Table>], mut exists: [[bool; 5]; 2], intents: &[I
                     Operation::Insert(row(id, Some(a), Some(b)))
                 };
                 changes.push(change(&tables[t], operation));
+            }
+            Intent::Fill { table, id, a, b } => {
+                exists[usize::from(table)][usize::from(id)] = true;
+                changes.push(change(&tables[usize::from(table)], Operation::Fill(row(id, Some(a), Some(b)))));
             }
             Intent::Delete { table, id } => {
                 let (t, i) = (usize::from(table), usize::from(id));

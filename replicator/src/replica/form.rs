@@ -27,6 +27,7 @@ pub(super) async fn in_text(
     Ok(match operation {
         Operation::Insert(new) => Operation::Insert(row(new).await?),
         Operation::Copy(new) => Operation::Copy(row(new).await?),
+        Operation::Fill(new) => Operation::Fill(row(new).await?),
         Operation::Update(new) => Operation::Update(row(new).await?),
         Operation::Rekey { old, row: new } => Operation::Rekey { old: key(old).await?, row: row(new).await? },
         Operation::Delete(old) => Operation::Delete(key(old).await?),

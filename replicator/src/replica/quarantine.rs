@@ -262,7 +262,7 @@ fn keys_of(table: &Table, operation: &Operation) -> [Option<Key>; 2] {
         return [None, None];
     }
     match operation {
-        Operation::Insert(row) | Operation::Copy(row) | Operation::Update(row) => {
+        Operation::Insert(row) | Operation::Copy(row) | Operation::Fill(row) | Operation::Update(row) => {
             [Some(row.project(&table.key)), None]
         }
         Operation::Rekey { old, row } => [Some(old.clone()), Some(row.project(&table.key))],

@@ -15,6 +15,7 @@ use crate::vocabulary::schema::{Table, TableName};
 pub(super) enum Verb {
     Insert(ColumnSet),
     Upsert(ColumnSet),
+    Fill(ColumnSet),
     Update(ColumnSet),
     Delete,
     Rekey(ColumnSet),
@@ -61,6 +62,7 @@ impl Verb {
         Some(match kind {
             StepKind::Insert(columns, _) => Verb::Insert(columns.clone()),
             StepKind::Upsert(columns, _) => Verb::Upsert(columns.clone()),
+            StepKind::Fill(columns, _) => Verb::Fill(columns.clone()),
             StepKind::Update(columns, _) => Verb::Update(columns.clone()),
             StepKind::Delete(_) => Verb::Delete,
             StepKind::Rekey(columns, ..) => Verb::Rekey(columns.clone()),
@@ -75,7 +77,7 @@ impl Verb {
     pub(super) fn columns(&self, table: &Table) -> Vec<usize> {
         let may_be_set = |column: &usize| !table.columns[*column].identity_always;
         match self {
-            Verb::Insert(columns) | Verb::Upsert(columns) => columns.iter().collect(),
+            Verb::Insert(columns) | Verb::Upsert(columns) | Verb::Fill(columns) => columns.iter().collect(),
             Verb::Update(columns) => {
                 columns.iter().filter(|column| may_be_set(column) || table.key.contains(column)).collect()
             }
@@ -90,7 +92,7 @@ impl Verb {
     /// How many parameters the statement has whose values come alone or as arrays.
     fn parameters(&self, table: &Table) -> usize {
         let behind = match self {
-            Verb::Insert(_) | Verb::Upsert(_) | Verb::Update(_) | Verb::Delete => 0,
+            Verb::Insert(_) | Verb::Upsert(_) | Verb::Fill(_) | Verb::Update(_) | Verb::Delete => 0,
             Verb::Rekey(_) => table.key.len(),
             Verb::UpdateKeyless(_) | Verb::DeleteKeyless => table.stored().count(),
         };
@@ -102,6 +104,7 @@ impl Verb {
         match self {
             Verb::Insert(_) => insert(table, values, ""),
             Verb::Upsert(_) => insert(table, values, &on_conflict(table, values)),
+            Verb::Fill(_) => insert(table, values, &format!("{} NOTHING", on_key(table))),
             Verb::Update(_) => update(table, values),
             Verb::Delete => delete(table, values),
             Verb::Rekey(_) => rekey(table, values),
@@ -314,7 +317,6 @@ fn insert(table: &Table, values: Values<'_>, suffix: &str) -> String {
 }
 
 fn on_conflict(table: &Table, values: Values<'_>) -> String {
-    let key: Vec<_> = table.key.iter().map(|&c| column(table, c)).collect();
     let set: Vec<_> = settable(table, values)
         .map(|c| {
             let name = column(table, c);
@@ -322,7 +324,12 @@ fn on_conflict(table: &Table, values: Values<'_>) -> String {
         })
         .collect();
     let action = if set.is_empty() { "NOTHING".to_owned() } else { format!("UPDATE SET {}", set.join(", ")) };
-    format!(" ON CONFLICT ({}) DO {action}", key.join(", "))
+    format!("{} {action}", on_key(table))
+}
+
+fn on_key(table: &Table) -> String {
+    let key: Vec<_> = table.key.iter().map(|&c| column(table, c)).collect();
+    format!(" ON CONFLICT ({}) DO", key.join(", "))
 }
 
 /// The columns that an update of an existing row writes: not its key, nor what only DEFAULT may update.

@@ -24,6 +24,8 @@ pub enum Operation {
     Insert(Row),
     /// A row of a snapshot: present on the leader when the copy was taken, perhaps present here already.
     Copy(Row),
+    /// A row of a snapshot that is perhaps older than the row here: it is to be here if none is.
+    Fill(Row),
     /// New values for the row of this key; columns that the event does not carry are absent.
     Update(Row),
     /// The row with the old key gets these values, its key among them. Absent columns keep what the old row has.
@@ -57,6 +59,7 @@ impl Operation {
         match self {
             Operation::Insert(_) => "insert",
             Operation::Copy(_) => "copy",
+            Operation::Fill(_) => "fill",
             Operation::Update(_) | Operation::UpdateKeyless { .. } => "update",
             Operation::Rekey { .. } => "rekey",
             Operation::Delete(_) | Operation::DeleteKeyless(_) => "delete",
@@ -71,7 +74,10 @@ impl Change {
     pub fn size_bytes(&self) -> usize {
         size_of::<Change>()
             + match &self.operation {
-                Operation::Insert(row) | Operation::Copy(row) | Operation::Update(row) => row.size_bytes(),
+                Operation::Insert(row)
+                | Operation::Copy(row)
+                | Operation::Fill(row)
+                | Operation::Update(row) => row.size_bytes(),
                 Operation::Rekey { old, row } => old.0.size_bytes() + row.size_bytes(),
                 Operation::Delete(key) => key.0.size_bytes(),
                 Operation::UpdateKeyless { old, new } => old.size_bytes() + new.size_bytes(),

@@ -117,6 +117,7 @@ pub(crate) async fn feed_as(
         snapshots: checkpoint.snapshots.clone(),
         fences: checkpoint.fences.clone(),
         repeats: vec![],
+        looks_back: false,
         streaming: false,
         binary: true,
         limits: limits(options.parcel_changes),
@@ -216,6 +217,7 @@ pub(crate) fn raw(record: &Record, place: Place) -> RawRecord<'_> {
     };
     RawRecord {
         place,
+        written_at_ms: None,
         value: record.value.as_deref().map(str::as_bytes),
         old_key: header("__debezium.oldkey"),
         new_key: header("__debezium.newkey"),

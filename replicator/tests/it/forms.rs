@@ -24,6 +24,7 @@ pub(crate) async fn in_binary(
     Ok(match operation {
         Operation::Insert(row) => Operation::Insert(of_row(row).await?),
         Operation::Copy(row) => Operation::Copy(of_row(row).await?),
+        Operation::Fill(row) => Operation::Fill(of_row(row).await?),
         Operation::Update(row) => Operation::Update(of_row(row).await?),
         Operation::Rekey { old, row } => {
             Operation::Rekey { old: of_key(old).await?, row: of_row(row).await? }

@@ -171,6 +171,10 @@ impl Random {
                     history.push(if known { Operation::Update(row) } else { Operation::Copy(row) });
                     present.insert(id);
                 }
+                (5, _) => {
+                    history.push(Operation::Fill(self.row(id, false)));
+                    present.insert(id);
+                }
                 (_, true) => history.push(Operation::Update(self.row(id, true))),
                 (_, false) => {
                     present.insert(id);

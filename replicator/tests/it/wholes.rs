@@ -115,6 +115,11 @@ impl Leader {
                 self.rows[at][word] = Self::word(random);
                 Operation::Copy(Self::row(&self.rows[at]))
             }
+            6 if keyed => {
+                let mut older = self.rows[at].clone();
+                older[word] = Self::word(random);
+                Operation::Fill(Self::row(&older))
+            }
             _ => {
                 let id = if keyed { self.new_id() } else { random.below(3).to_string() };
                 let mut row = vec![id, random.below(9).to_string(), Self::word(random)];

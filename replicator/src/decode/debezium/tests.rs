@@ -45,7 +45,13 @@ fn decoder() -> Decoder {
 const PLACE: Place = Place { partition: PartitionIndex(3), offset: 17 };
 
 fn record(value: &str) -> RawRecord<'_> {
-    RawRecord { place: PLACE, value: Some(value.as_bytes()), old_key: None, new_key: None }
+    RawRecord {
+        place: PLACE,
+        written_at_ms: None,
+        value: Some(value.as_bytes()),
+        old_key: None,
+        new_key: None,
+    }
 }
 
 fn event(op: &str, before: &str, after: &str) -> String {

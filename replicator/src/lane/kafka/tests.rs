@@ -8,7 +8,7 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 
 use super::*;
-use crate::lane::tests::{live_start, world};
+use crate::lane::tests::{live_start, topics};
 use crate::source::kafka::ends::Ends;
 
 const SPINE_TOPIC: &str = "app.transaction";
@@ -34,13 +34,13 @@ impl Broker {
 
     /// A transaction with one row of `items`, which is in this topic.
     fn write_row(&self, xid: u32, topic: &str) {
-        self.send(topic, &world::row(xid, (1, u64::from(xid)), &xid.to_string()));
+        self.send(topic, &topics::row(xid, (1, u64::from(xid)), &xid.to_string()));
         self.boundaries(xid, &BTreeMap::from([("public.items".to_owned(), 1)]));
     }
 
     fn boundaries(&self, xid: u32, counts: &BTreeMap<String, u64>) {
-        self.send(SPINE_TOPIC, &world::begin(xid, 1));
-        self.send(SPINE_TOPIC, &world::end(xid, u64::from(xid), counts));
+        self.send(SPINE_TOPIC, &topics::begin(xid, 1));
+        self.send(SPINE_TOPIC, &topics::end(xid, u64::from(xid), counts));
         self.producer.flush(Duration::from_secs(10)).unwrap();
     }
 

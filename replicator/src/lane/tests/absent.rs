@@ -9,8 +9,9 @@ use proptest::test_runner::TestCaseError;
 
 use super::dice::Dice;
 use super::replica::{Stored, texts};
-use super::world::{Connector, Layout, Leader, Rows, Topics};
-use super::{Daemon, Drawn, Replica, cases, drawn, failed, start};
+use super::topics::Topics;
+use super::world::{Layout, Rows};
+use super::{Daemon, Drawn, Learnt, Replica, cases, drawn, failed, play, start};
 use crate::decode::debezium::Transactions;
 use crate::lane::core::Turn;
 use crate::vocabulary::change::{Change, Operation};
@@ -46,6 +47,12 @@ fn apply(rows: &mut Rows, change: &Change) {
             take(table, &key(&row));
             table.push(row);
         }
+        Operation::Fill(row) => {
+            let row = texts(row);
+            if !table.iter().any(|other| key(other) == key(&row)) {
+                table.push(row);
+            }
+        }
         Operation::Update(row) => put(table, &key(&texts(row)), row),
         Operation::Rekey { old, row } => put(table, &texts(&old.0), row),
         Operation::Delete(old) => drop(take(table, &texts(&old.0))),
@@ -57,18 +64,39 @@ fn apply(rows: &mut Rows, change: &Change) {
 /// What was stored together; with the furthest position of each partition's changes, which the replica does not know.
 type State = (Stored, Rows, HashMap<PartitionIndex, u64>);
 
-/// Where in the WAL an event stood.
-fn position(topics: &Topics, place: Place) -> u64 {
+/// Where in the WAL an event stood; none for a row of an incremental snapshot.
+fn position(topics: &Topics, place: Place) -> Option<u64> {
     let record = &topics.records[place.partition.get()][usize::try_from(place.offset).unwrap()];
     let event: serde_json::Value = serde_json::from_str(record.value.as_deref().unwrap()).unwrap();
-    event["source"]["lsn"].as_u64().unwrap()
+    event["source"]["lsn"].as_u64()
 }
 
-/// Gives the replica what there is; each parcel is a commit.
-fn emit(daemon: &mut Daemon<'_>, states: &mut Vec<State>) -> Result<(), TestCaseError> {
+/// A run of the daemon, from what was stored last.
+fn begin<'a>(topics: &'a Topics, states: &[State], parcel_changes: usize, learnt: &Learnt) -> Daemon<'a> {
+    let mut replica = Replica::new();
+    replica.stored = states.last().unwrap().0.clone();
+    let start = start(&replica, Transactions::Absent, parcel_changes);
+    Daemon::new(topics, learnt.told(start))
+}
+
+/// Gives the replica what there is; each parcel is a commit. False when the run ended and another one has begun.
+fn emit(
+    daemon: &mut Daemon<'_>,
+    states: &mut Vec<State>,
+    parcel_changes: usize,
+    learnt: &mut Learnt,
+) -> Result<bool, TestCaseError> {
     loop {
-        match daemon.core.turn().map_err(|error| failed(&error))? {
-            Turn::Starved => return Ok(()),
+        let turn = match daemon.core.turn() {
+            Ok(turn) => turn,
+            Err(error) => {
+                learnt.heed(error).map_err(|error| failed(&error))?;
+                *daemon = begin(daemon.topics, states, parcel_changes, learnt);
+                return Ok(false);
+            }
+        };
+        match turn {
+            Turn::Starved => return Ok(true),
             Turn::NeedsEnds => return Err(TestCaseError::fail("nothing waits for an end")),
             Turn::Parcel(parcel) => {
                 let ParcelEnd::Commit(point) = &parcel.end else {
@@ -76,9 +104,10 @@ fn emit(daemon: &mut Daemon<'_>, states: &mut Vec<State>) -> Result<(), TestCase
                 };
                 let (mut stored, mut rows, mut furthest) = states.last().cloned().unwrap();
                 for change in &parcel.changes {
-                    let at = position(daemon.topics, change.place);
-                    let before = furthest.insert(change.place.partition, at).unwrap_or(0);
-                    prop_assert!(at >= before, "{:?} goes back from {} to {}", change, before, at);
+                    if let Some(at) = position(daemon.topics, change.place) {
+                        let before = furthest.insert(change.place.partition, at).unwrap_or(0);
+                        prop_assert!(at >= before, "{:?} goes back from {} to {}", change, before, at);
+                    }
                     apply(&mut rows, change);
                 }
                 stored.advance(point, &daemon.core.names());
@@ -90,14 +119,7 @@ fn emit(daemon: &mut Daemon<'_>, states: &mut Vec<State>) -> Result<(), TestCase
 
 fn replicate(drawn: &Drawn) -> Result<(), TestCaseError> {
     let mut dice = Dice::new(&drawn.dice);
-    let mut leader = Leader::default();
-    drawn.initial.iter().for_each(|intent| leader.act(intent));
-    let mut connector = Connector::new(&mut leader, drawn.knows_a_commit);
-    connector.shares_positions_as_postgresql = true;
-    for (intents, xid) in drawn.transactions.iter().zip(1000u32..) {
-        intents.iter().for_each(|intent| leader.act(intent));
-        connector.commit(&mut leader, xid);
-    }
+    let (leader, connector) = play(drawn, true, |number| 1000 + number);
     let mut topics = connector.topics(Layout::PerTable(1), &drawn.connector_kills, &mut dice);
     topics.partitions.remove(0);
     topics.records.remove(0);
@@ -105,30 +127,23 @@ fn replicate(drawn: &Drawn) -> Result<(), TestCaseError> {
     let mut kills = drawn.daemon_kills.iter();
     loop {
         let kill = kills.next();
-        let mut replica = Replica::new();
-        replica.stored = states.last().unwrap().0.clone();
-        let mut daemon = Daemon::new(&topics, start(&replica, Transactions::Absent, drawn.parcel_changes));
+        let mut learnt = Learnt::default();
+        let mut daemon = begin(&topics, &states, drawn.parcel_changes, &learnt);
         let mut records = 0;
         while kill.is_none_or(|(after, _)| records < *after) {
-            if !daemon.read(&mut dice).map_err(|error| failed(&error))? {
-                break;
-            }
+            let has_read = daemon.read(&mut dice).map_err(|error| failed(&error))?;
             records += 1;
-            if dice.below(3) == 0 {
-                emit(&mut daemon, &mut states)?;
-            }
             // A full queue has to be emptied before it can be read on.
-            if (0..topics.partitions.len())
-                .any(|p| daemon.core.room(PartitionIndex(u32::try_from(p).unwrap())) == 0)
-            {
-                emit(&mut daemon, &mut states)?;
+            let is_full = (0..topics.partitions.len())
+                .any(|p| daemon.core.room(PartitionIndex(u32::try_from(p).unwrap())) == 0);
+            let emits = !has_read || is_full || dice.below(3) == 0;
+            let goes_on = !emits || emit(&mut daemon, &mut states, drawn.parcel_changes, &mut learnt)?;
+            if !has_read && goes_on {
+                break;
             }
         }
         match kill {
-            None => {
-                emit(&mut daemon, &mut states)?;
-                break;
-            }
+            None => break,
             Some((_, None)) => {}
             Some((_, Some(older))) => states.truncate(usize::from(*older) % states.len() + 1),
         }

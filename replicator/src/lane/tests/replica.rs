@@ -66,6 +66,14 @@ impl Stored {
                     }
                 }
             }
+            StepKind::Fill(_, new) => {
+                for row in new {
+                    let row = whole(row)?;
+                    if find(rows, &key_of(&row)).is_none() {
+                        rows.push(row);
+                    }
+                }
+            }
             StepKind::Update(_, new) => {
                 for row in new {
                     let found =

@@ -233,9 +233,10 @@ fn emptying(step: &Step<'_>) -> String {
 impl<'a> Rows<'a> {
     fn of(step: &'a Step<'a>) -> Self {
         match &step.kind {
-            StepKind::Insert(_, rows) | StepKind::Upsert(_, rows) | StepKind::Update(_, rows) => {
-                Rows::Whole(rows)
-            }
+            StepKind::Insert(_, rows)
+            | StepKind::Upsert(_, rows)
+            | StepKind::Fill(_, rows)
+            | StepKind::Update(_, rows) => Rows::Whole(rows),
             StepKind::Delete(keys) => Rows::Keys(keys),
             kind => Rows::Of(kind),
         }

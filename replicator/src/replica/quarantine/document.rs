@@ -20,7 +20,7 @@ pub(super) fn of_operation(
     let key = |key: &Key| of_cells(table, table.key.iter().copied(), &key.0).map(Some);
     let key_of = |row: &Row| if table.has_key() { key(&row.project(&table.key)) } else { Ok(None) };
     Ok(match operation {
-        Operation::Insert(new) | Operation::Copy(new) | Operation::Update(new) => {
+        Operation::Insert(new) | Operation::Copy(new) | Operation::Fill(new) | Operation::Update(new) => {
             [key_of(new)?, None, row(new)?]
         }
         Operation::Rekey { old, row: new } => [key(old)?, None, row(new)?],
@@ -58,6 +58,7 @@ pub(super) fn to_operation(
     Ok(match (name, before) {
         ("insert", _) => Operation::Insert(row(after)?),
         ("copy", _) => Operation::Copy(row(after)?),
+        ("fill", _) => Operation::Fill(row(after)?),
         ("update", None) => Operation::Update(row(after)?),
         ("update", Some(_)) => Operation::UpdateKeyless { old: row(before)?, new: row(after)? },
         ("rekey", _) => Operation::Rekey { old: key()?, row: row(after)? },
@@ -124,6 +125,7 @@ mod tests {
         let operations = [
             Operation::Insert(full.clone()),
             Operation::Copy(full.clone()),
+            Operation::Fill(full.clone()),
             Operation::Update(partial.clone()),
             Operation::Rekey { old: old.clone(), row: partial.clone() },
             Operation::Delete(old),

@@ -138,6 +138,7 @@ fn check(case: &Case, corpora: &[Corpus]) -> anyhow::Result<Tally> {
     for record in &case.records {
         let raw = RawRecord {
             place: PLACE,
+            written_at_ms: None,
             value: Some(&record.value.0),
             old_key: record.old_key.as_ref().map(|key| &*key.0),
             new_key: record.new_key.as_ref().map(|key| &*key.0),

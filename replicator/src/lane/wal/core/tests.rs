@@ -23,6 +23,7 @@ fn core(phase: ReplicaPhase, fences: Fences) -> WalCore {
         snapshots: [].into(),
         fences,
         repeats: vec![],
+        looks_back: false,
         streaming: true,
         binary: true,
         limits: LaneLimits {
