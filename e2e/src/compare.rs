@@ -1,6 +1,6 @@
 //! Equality of two databases, table by table.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use anyhow::{Context, ensure};
@@ -23,6 +23,33 @@ struct Table {
 pub async fn contents(client: &Client) -> anyhow::Result<Contents> {
     let tables: Vec<String> = TABLES.iter().map(|&name| name.to_owned()).collect();
     contents_of(client, &tables).await
+}
+
+/// What a table has on one side only, for a failed comparison: the first rows of each side, cut off where they are long.
+///
+/// Reads the whole table, both times.
+pub async fn unequal_rows(mine: &Client, theirs: &Client, table: &str) -> anyhow::Result<String> {
+    const SHOWN: usize = 3;
+    let query = format!("SELECT t::text FROM {table} AS t ORDER BY 1");
+    let mut here = Vec::new();
+    let mut there: HashMap<String, usize> = HashMap::new();
+    for row in theirs.query(&query, &[]).await.context("read the rows of the other side")? {
+        *there.entry(row.get(0)).or_default() += 1;
+    }
+    for row in mine.query(&query, &[]).await.context("read the rows")? {
+        let text: String = row.get(0);
+        match there.get_mut(&text) {
+            Some(count) if *count > 0 => *count -= 1,
+            _ => here.push(text),
+        }
+    }
+    let mut there: Vec<_> = there.into_iter().filter(|(_, count)| *count > 0).map(|(text, _)| text).collect();
+    there.sort_unstable();
+    let shown = |rows: &[String]| {
+        let cut = rows.iter().take(SHOWN).map(|row| row.chars().take(120).collect::<String>());
+        format!("{} rows: {}", rows.len(), cut.collect::<Vec<_>>().join(", "))
+    };
+    Ok(format!("on one side {}; on the other {}", shown(&here), shown(&there)))
 }
 
 /// The tables that the leader publishes for the replicas, as SQL names, but for the heartbeat's.
@@ -57,15 +84,18 @@ pub async fn contents_of(client: &Client, tables: &[String]) -> anyhow::Result<C
 }
 
 impl Contents {
-    /// What differs from `other`, in words; empty when nothing does.
-    pub fn differences(&self, other: &Self) -> Vec<String> {
-        let differences = self.0.iter().filter_map(|(name, mine)| match other.0.get(name) {
-            Some(theirs) if mine == theirs => None,
-            Some(theirs) if mine.rows == theirs.rows => {
-                Some(format!("{name}: {} rows on both, but they differ", mine.rows))
-            }
-            Some(theirs) => Some(format!("{name}: {} rows against {}", mine.rows, theirs.rows)),
-            None => Some(format!("{name}: not read on the other side")),
+    /// The tables that differ from `other`'s, and how, in words; empty when none does.
+    pub fn differences(&self, other: &Self) -> Vec<(String, String)> {
+        let differences = self.0.iter().filter_map(|(name, mine)| {
+            let how = match other.0.get(name) {
+                Some(theirs) if mine == theirs => return None,
+                Some(theirs) if mine.rows == theirs.rows => {
+                    format!("{} rows on both, but they differ", mine.rows)
+                }
+                Some(theirs) => format!("{} rows against {}", mine.rows, theirs.rows),
+                None => "not read on the other side".to_owned(),
+            };
+            Some((name.clone(), how))
         });
         differences.collect()
     }

@@ -73,7 +73,7 @@ async fn until_equal(source: &Client, target: &Client) -> anyhow::Result<()> {
         let (left, right) =
             (left.map_err(|error| error.to_string())?, right.map_err(|error| error.to_string())?);
         let differences = compare::Contents::differences(&left, &right);
-        if differences.is_empty() { Ok(()) } else { Err(differences.join("; ")) }
+        if differences.is_empty() { Ok(()) } else { Err(format!("{differences:?}")) }
     })
     .await
 }

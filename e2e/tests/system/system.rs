@@ -76,7 +76,13 @@ impl System {
         script(self.command("service.sh").args([verb, service])).await
     }
 
-    /// The same, without waiting until the service is ready.
+    /// Stops a service and starts it again.
+    pub(crate) async fn restart(&self, service: &str) -> anyhow::Result<()> {
+        self.service("stop", service).await?;
+        self.service("start", service).await
+    }
+
+    /// `scripts/service.sh VERB SERVICE`, without waiting until the service is ready.
     pub(crate) async fn service_without_waiting(&self, verb: &str, service: &str) -> anyhow::Result<()> {
         script(self.command("service.sh").args([verb, service, "--no-wait"])).await
     }
@@ -276,10 +282,13 @@ impl System {
         let expected = compare::contents_of(&leader, &tables).await?;
         let mut differences = Vec::new();
         for name in REPLICAS {
-            let found = compare::contents_of(&self.connect(name, Login::Reader).await?, &tables).await?;
-            let of_replica = expected.differences(&found);
-            differences
-                .extend(of_replica.into_iter().map(|text| format!("the leader against {name}: {text}")));
+            let replica = self.connect(name, Login::Reader).await?;
+            let found = compare::contents_of(&replica, &tables).await?;
+            for (table, how) in expected.differences(&found) {
+                let rows = compare::unequal_rows(&leader, &replica, &table).await;
+                let rows = rows.unwrap_or_else(|error| format!("{error:#}"));
+                differences.push(format!("the leader against {name}: {table}: {how}; {rows}"));
+            }
         }
         Ok((expected, differences))
     }
@@ -302,6 +311,40 @@ impl System {
             }
         })
         .await
+    }
+
+    /// The connector's settings.
+    pub(crate) async fn connector_config(&self) -> anyhow::Result<Value> {
+        let (status, config) = self.get("connect", "/connectors/postgres-connector/config").await?;
+        ensure!(status == 200, "the connector's configuration: {status} {config}");
+        Ok(config)
+    }
+
+    /// Gives the connector other settings and waits until a new task reads the slot with them: the old one, which is RUNNING for
+    /// a while, passes new tables and signals over.
+    pub(crate) async fn configure(&self, config: &Value) -> anyhow::Result<()> {
+        let leader = self.connect("leader", Login::Owner).await?;
+        let reader = async || {
+            let query = "SELECT active_pid FROM pg_replication_slots WHERE slot_name = 'cdc'";
+            anyhow::Ok(leader.query_one(query, &[]).await?.get::<_, Option<i32>>(0))
+        };
+        let old = reader().await?;
+        let url = self.http_url("connect", "/connectors/postgres-connector/config")?;
+        wait::until("the settings to be accepted", PATIENCE, async || {
+            // While the worker distributes its work anew it answers 409.
+            match answer(self.http.put(&url).json(config)).await {
+                Ok((200, _)) => Ok(()),
+                Ok((status, body)) => Err(format!("{status} {body}")),
+                Err(error) => Err(format!("{error:#}")),
+            }
+        })
+        .await?;
+        wait::until("a new task to read the slot", PATIENCE, async || match reader().await {
+            Ok(Some(pid)) if Some(pid) != old => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await?;
+        self.await_connector().await
     }
 
     /// What the replicator and the connector, if there is one, say about themselves, for a failed run.

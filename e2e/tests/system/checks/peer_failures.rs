@@ -32,7 +32,7 @@ use serde_json::Value;
 
 use super::command_line;
 use crate::settings::Source;
-use crate::system::{Login, PATIENCE, REPLICAS, System, answer};
+use crate::system::{Login, PATIENCE, REPLICAS, System};
 use crate::tables::{self, Tables};
 
 const CREATE: &str = "
@@ -92,8 +92,7 @@ pub(super) async fn prepare(system: &System) -> anyhow::Result<()> {
     };
     tables::follow(system, &tables).await?;
     // So that it reads the replicas' catalogs anew.
-    system.service("stop", "replicator").await?;
-    system.service("start", "replicator").await
+    system.restart("replicator").await
 }
 
 /// Runs `scripts` on the leader, one transaction each, and demands equality and that `claim` holds on every replica.
@@ -219,34 +218,18 @@ pub(super) async fn intervals(system: Rc<System>) -> anyhow::Result<()> {
 /// What the connector has made of a value before it is sent can't be mended here, so `check` refuses such settings.
 pub(super) async fn lossy_settings(system: Rc<System>) -> anyhow::Result<()> {
     prepare(&system).await?;
-    let config = "/connectors/postgres-connector/config";
-    let (_, good) = system.get("connect", config).await?;
+    let good = system.connector_config().await?;
     let mut lossy = good.clone();
     lossy["decimal.handling.mode"] = Value::from("precise");
     lossy["interval.handling.mode"] = Value::from("numeric");
-    configure(&system, &lossy).await?;
+    system.configure(&lossy).await?;
     let checked = command_line::replicator(&system, &["check"]);
-    configure(&system, &good).await?;
+    system.configure(&good).await?;
     let advice = command_line::expect(&checked?, 1)?;
     for key in ["decimal.handling.mode", "interval.handling.mode"] {
         ensure!(advice.contains(&format!("Set {key}=string")), "no advice about {key}: {advice}");
     }
     prove(&system, &[], "SELECT true").await
-}
-
-/// Gives the connector these settings and waits until it runs with them.
-pub(super) async fn configure(system: &System, config: &Value) -> anyhow::Result<()> {
-    let url = system.http_url("connect", "/connectors/postgres-connector/config")?;
-    wait::until("the settings to be accepted", PATIENCE, async || {
-        // While the worker distributes its work anew it answers 409.
-        match answer(system.http().put(&url).json(config)).await {
-            Ok((200, _)) => Ok(()),
-            Ok((status, body)) => Err(format!("{status} {body}")),
-            Err(error) => Err(format!("{error:#}")),
-        }
-    })
-    .await?;
-    system.await_connector().await
 }
 
 pub(super) async fn containers(system: Rc<System>) -> anyhow::Result<()> {

@@ -6,12 +6,11 @@ use std::rc::Rc;
 use anyhow::{Context, ensure};
 use e2e::types::{self, BEYOND, EXTENSIONS, FAMILIES, Family, LARGE};
 use e2e::wait;
-use serde_json::Value;
 use tokio_postgres::Client;
 
 use super::command_line;
 use crate::settings::Source;
-use crate::system::{Login, PATIENCE, REPLICAS, System, answer};
+use crate::system::{Login, PATIENCE, REPLICAS, System};
 
 /// Where the tables are, so that they are gone with one word.
 const SCHEMA: &str = "matrix";
@@ -44,13 +43,13 @@ pub(super) async fn matrix(system: Rc<System>) -> anyhow::Result<()> {
 }
 
 async fn through_the_connector(system: &System, leader: &Client, families: &[Family]) -> anyhow::Result<()> {
-    let mut config = connector(system).await?;
+    let mut config = system.connector_config().await?;
     let before = config.clone();
     let included = config["table.include.list"].as_str().context("the connector's tables")?;
     config["table.include.list"] = format!("{included},{SCHEMA}\\..*").into();
-    configure(system, leader, &config).await?;
+    system.configure(&config).await?;
     let outcome = fill_and_compare(system, leader, families).await;
-    configure(system, leader, &before).await?;
+    system.configure(&before).await?;
     outcome
 }
 
@@ -160,28 +159,6 @@ fn grants() -> String {
         )
     };
     ["replicator", "debezium"].into_iter().map(grant).collect()
-}
-
-async fn connector(system: &System) -> anyhow::Result<Value> {
-    let (status, config) = system.get("connect", "/connectors/postgres-connector/config").await?;
-    ensure!(status == 200, "the connector's configuration: {status} {config}");
-    Ok(config)
-}
-
-/// Gives the connector another configuration and waits until a new task reads the slot: the old one would pass new tables
-/// over.
-async fn configure(system: &System, leader: &Client, config: &Value) -> anyhow::Result<()> {
-    let query = "SELECT active_pid FROM pg_replication_slots WHERE slot_name = 'cdc'";
-    let reader = async || anyhow::Ok(leader.query_one(query, &[]).await?.get::<_, Option<i32>>(0));
-    let old = reader().await?;
-    let url = system.http_url("connect", "/connectors/postgres-connector/config")?;
-    let (status, body) = answer(system.http().put(url).json(config)).await?;
-    ensure!(status == 200, "the connector's new configuration is answered with {status}: {body}");
-    wait::until("a new task to read the slot", PATIENCE, async || match reader().await {
-        Ok(Some(pid)) if Some(pid) != old => Ok(()),
-        other => Err(format!("{other:?}")),
-    })
-    .await
 }
 
 async fn fill_and_compare(system: &System, leader: &Client, families: &[Family]) -> anyhow::Result<()> {

@@ -229,8 +229,7 @@ pub(super) async fn streamed_kills(system: Rc<System>) -> anyhow::Result<()> {
     for name in REPLICAS {
         system.repair(name).await?.batch_execute("DROP TABLE public.large").await?;
     }
-    system.service("stop", "replicator").await?;
-    system.service("start", "replicator").await?;
+    system.restart("replicator").await?;
     system.assert_equal().await.map(drop)
 }
 

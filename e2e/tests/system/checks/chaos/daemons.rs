@@ -91,8 +91,7 @@ impl Daemons {
     /// Ends both and starts the system's own replicator again.
     pub(super) async fn stop(&self) -> anyhow::Result<()> {
         self.kill(Daemon::Second).await?;
-        self.system.service("stop", "replicator").await?;
-        self.system.service("start", "replicator").await
+        self.system.restart("replicator").await
     }
 
     pub(super) async fn launch(&self, daemon: Daemon) -> anyhow::Result<()> {
