@@ -4,6 +4,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
+use e2e::process;
 
 /// Runs a command to its end: what it printed, without white space around it. An error when it fails, with what it said.
 pub(crate) async fn output(mut command: Command) -> anyhow::Result<String> {
@@ -83,21 +84,18 @@ fn children(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-/// The highest resident memory of a process since it started, in MiB (`VmHWM`).
+/// The highest resident memory of a process since it started, in MiB.
 pub(crate) fn peak_memory_mib(pid: u32) -> anyhow::Result<f64> {
-    memory_mib(pid, "VmHWM:").context("read the peak memory")
+    process::peak_memory_kib(pid).map(mib)
 }
 
-/// The resident memory of a process, in MiB (`VmRSS`).
+/// The resident memory of a process, in MiB.
 pub(crate) fn resident_memory_mib(pid: u32) -> anyhow::Result<f64> {
-    memory_mib(pid, "VmRSS:").context("read the resident memory")
+    process::resident_memory_kib(pid).map(mib)
 }
 
-fn memory_mib(pid: u32, field: &str) -> anyhow::Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("read the process's status")?;
-    let value = status.lines().find_map(|line| line.strip_prefix(field)).context("find the figure")?;
-    let kib: f64 = value.trim().trim_end_matches(" kB").parse()?;
-    Ok(kib / 1024.0)
+fn mib(kib: u64) -> f64 {
+    kib as f64 / 1024.0
 }
 
 /// Lets the peak of a process's memory begin again at what it holds now.

@@ -27,6 +27,28 @@ pub fn children(parent: u32) -> Vec<u32> {
         .collect()
 }
 
+/// The highest resident memory of a process since it started, in KiB (`VmHWM`, proc(5)).
+///
+/// # Errors
+/// When the process does not exist.
+pub fn peak_memory_kib(pid: u32) -> anyhow::Result<u64> {
+    memory_kib(pid, "VmHWM:").context("read the peak memory")
+}
+
+/// The resident memory of a process, in KiB (`VmRSS`).
+///
+/// # Errors
+/// When the process does not exist.
+pub fn resident_memory_kib(pid: u32) -> anyhow::Result<u64> {
+    memory_kib(pid, "VmRSS:").context("read the resident memory")
+}
+
+fn memory_kib(pid: u32, field: &str) -> anyhow::Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("read the process's status")?;
+    let value = status.lines().find_map(|line| line.strip_prefix(field)).context("find the figure")?;
+    Ok(value.trim().trim_end_matches(" kB").parse()?)
+}
+
 fn parent_of(pid: u32) -> Option<u32> {
     // The second field is the program's name in parentheses and may hold spaces; the parent is two fields after it.
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

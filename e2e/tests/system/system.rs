@@ -76,6 +76,13 @@ impl System {
         script(self.command("service.sh").args([verb, service])).await
     }
 
+    /// The process of a service.
+    pub(crate) fn pid(&self, service: &str) -> anyhow::Result<u32> {
+        let text = std::fs::read_to_string(self.state().join(format!("pids/{service}.pid")));
+        let pid = text.with_context(|| format!("find the pid of {service}"))?;
+        pid.trim().parse().with_context(|| format!("read the pid of {service}"))
+    }
+
     /// Stops a service and starts it again.
     pub(crate) async fn restart(&self, service: &str) -> anyhow::Result<()> {
         self.service("stop", service).await?;

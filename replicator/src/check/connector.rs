@@ -114,7 +114,7 @@ pub(super) async fn check(
             && !left_out.contains(&table.name)
             && !config.source.exclude_tables.contains(&table.name)
     });
-    let names = captured.iter().map(|table| table.name.clone());
+    let names = captured.iter().map(|table| table.name.clone()).collect();
     if let Err(error) = leader.capture(names, &config.source.exclude_tables, findings).await {
         findings.push(Finding::unreachable(
             format!("leader: its tables can't be looked at: {error}"),

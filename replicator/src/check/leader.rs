@@ -99,11 +99,10 @@ impl Leader {
     /// Remembers which tables' changes reach the replicas, and says which don't without being left out on purpose.
     pub(super) async fn capture(
         &mut self,
-        captured: impl Iterator<Item = String>,
+        captured: HashSet<String>,
         excluded: &[String],
         findings: &mut Vec<Finding>,
     ) -> anyhow::Result<()> {
-        let captured: HashSet<String> = captured.filter(|table| !excluded.contains(table)).collect();
         let known: Vec<&String> = captured.iter().collect();
         let rows = self.client.query(include_str!("uncaptured.sql"), &[&known, &excluded]).await?;
         if !rows.is_empty() {

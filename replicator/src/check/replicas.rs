@@ -40,7 +40,7 @@ async fn look(
     // Opening the session needs the right to silence triggers; its failure says so.
     let session = Session::connect(replica.url.config()).await?;
     let tables = catalog::load(session.client()).await?;
-    let progress = progress::read(replica.url.config()).await?;
+    let progress = progress::of(&session).await?;
     let before = findings.len();
     check_progress(name, &progress, findings);
     if let Some(topics) = topics

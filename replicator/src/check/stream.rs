@@ -33,7 +33,8 @@ async fn look(config: &Config, leader: &mut Leader, findings: &mut Vec<Finding>)
     if has_publication {
         let published = leader.check_publication(&source.publication, &[], findings).await?;
         let names = published.into_iter().map(|table| table.name);
-        leader.capture(names, &source.exclude_tables, findings).await?;
+        let captured = names.filter(|name| !source.exclude_tables.contains(name)).collect();
+        leader.capture(captured, &source.exclude_tables, findings).await?;
     } else {
         findings.push(Finding::error(
             format!("leader: there is no publication {}", source.publication),

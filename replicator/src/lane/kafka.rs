@@ -205,9 +205,8 @@ impl KafkaReader {
         {
             return error;
         }
-        let known = self.names.all();
-        match self.source.discover().await {
-            Ok(found) => match found.into_iter().find(|partition| !known.contains(partition)) {
+        match self.unread().await {
+            Ok(unread) => match unread.into_iter().next() {
                 Some(partition) => SourceError::Unread { partition }.into(),
                 None => error,
             },
@@ -216,18 +215,23 @@ impl KafkaReader {
         }
     }
 
-    /// Adds partitions that have appeared since.
-    async fn discover(&mut self) -> Result<(), LaneError> {
+    /// Partitions that have appeared since.
+    async fn unread(&self) -> Result<Vec<TopicPartition>, SourceError> {
         let known = self.names.all();
-        let found = match self.source.discover().await {
-            Ok(found) => found,
+        let found = self.source.discover().await?;
+        Ok(found.into_iter().filter(|partition| !known.contains(partition)).collect())
+    }
+
+    /// Reads them, too.
+    async fn discover(&mut self) -> Result<(), LaneError> {
+        let new = match self.unread().await {
+            Ok(new) => new,
             // A client that can't is found out by what it does not read.
             Err(error) => {
                 tracing::debug!(error = %error, "topics can't be listed now");
                 return Ok(());
             }
         };
-        let new: Vec<_> = found.into_iter().filter(|p| !known.contains(p)).collect();
         if new.is_empty() {
             return Ok(());
         }

@@ -33,7 +33,11 @@ pub struct Progress {
 /// # Errors
 /// When it does not answer, or has no contract schema.
 pub async fn read(url: &tokio_postgres::Config) -> Result<Progress, ReplicaError> {
-    let session = Session::connect(url).await?;
+    of(&Session::connect(url).await?).await
+}
+
+/// The same, within a session.
+pub(crate) async fn of(session: &Session) -> Result<Progress, ReplicaError> {
     let row = session
         .client()
         .query_one(

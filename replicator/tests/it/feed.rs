@@ -39,7 +39,7 @@ pub(crate) struct Options<'a> {
     pub(crate) modes: Modes,
     /// Whether the connector writes transaction metadata.
     pub(crate) transactions: Transactions,
-    pub(crate) placeholder: &'static str,
+    pub(crate) placeholder: &'a str,
     pub(crate) parcel_changes: usize,
     /// Parcels that are applied together.
     pub(crate) group: usize,

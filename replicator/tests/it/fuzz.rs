@@ -12,6 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, ensure};
+use e2e::process::peak_memory_kib;
 use e2e::random::Random;
 use replicator::decode::DecodeError;
 
@@ -22,7 +23,7 @@ const LONGEST_ERROR: usize = 4000;
 const LONGEST_HINT: usize = 4000;
 
 /// How much the process may grow while a target runs; other tests run meanwhile.
-const MOST_MEMORY_KB: u64 = 512 << 10;
+const MOST_MEMORY_KIB: u64 = 512 << 10;
 
 /// Inputs are some kilobytes: what takes this long is not linear.
 const LONGEST_CASE: Duration = Duration::from_secs(10);
@@ -42,13 +43,6 @@ fn number(name: &str) -> anyhow::Result<Option<u64>> {
     text.map(|text| text.parse().with_context(|| format!("{name}={text} is no number"))).transpose()
 }
 
-/// The most memory that the process has had, in kB.
-fn peak_memory_kb() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix(" kB")?.parse().ok()
-}
-
 /// Tries the cases of a target. `check` says how many decoded; an error or a panic of it is a failure.
 #[expect(clippy::print_stdout, reason = "the seed of a run that hangs or is killed is wanted, too")]
 fn fuzz<I: fmt::Debug>(
@@ -62,7 +56,7 @@ fn fuzz<I: fmt::Debug>(
     // Room for cases above it that can be typed.
     let seed = number("FUZZ_SEED")?.unwrap_or(now.as_secs() << 20);
     println!("{target}: {cases} cases from FUZZ_SEED={seed}");
-    let (mut all, before) = (Tally::default(), peak_memory_kb());
+    let (mut all, before) = (Tally::default(), peak_memory_kib(std::process::id())?);
     for seed in (seed..).take(usize::try_from(cases)?) {
         let input = draw(&mut Random::new(seed));
         let began = Instant::now();
@@ -80,9 +74,8 @@ fn fuzz<I: fmt::Debug>(
         };
         all.add(outcome.with_context(repeat)?);
     }
-    if let (Some(before), Some(after)) = (before, peak_memory_kb()) {
-        ensure!(after - before < MOST_MEMORY_KB, "{target}: memory grew from {before} to {after} kB");
-    }
+    let after = peak_memory_kib(std::process::id())?;
+    ensure!(after - before < MOST_MEMORY_KIB, "{target}: memory grew from {before} to {after} KiB");
     println!("{target}: {} decoded, {} refused", all.decoded, all.refused);
     // Mutations that leave nothing right, or nothing wrong, try nothing.
     if cases >= 1000 {

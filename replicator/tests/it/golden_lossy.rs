@@ -187,7 +187,7 @@ async fn the_shipped_connector_carries_the_demos_tables_whole() -> anyhow::Resul
     let text = std::fs::read_to_string(e2e::repository().join("debezium/register-postgres.json"))?;
     let registration: serde_json::Value = serde_json::from_str(&text)?;
     let settings: HashMap<String, String> = serde_json::from_value(registration["config"].clone())?;
-    let placeholder = "unchanged-5d2c0a6f9b7e4c1d8a3f60b2e94d7158";
+    let placeholder = &settings["unavailable.value.placeholder"];
     let cluster = Cluster::replica("shipped").await?;
     let client = cluster.connect(Role::Superuser).await?;
     let tables = catalog::load(&client).await?;

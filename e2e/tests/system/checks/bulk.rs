@@ -1,11 +1,10 @@
 //! One large transaction: a replica shows all of it or nothing, and the replicator does not hold it in memory.
 
-use std::fs;
 use std::rc::Rc;
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
-use e2e::wait;
+use e2e::{process, wait};
 use tokio_postgres::Client;
 
 use crate::settings;
@@ -47,7 +46,7 @@ pub(super) async fn whole(system: Rc<System>) -> anyhow::Result<()> {
             started.elapsed()
         );
     }
-    let peak = peak_memory_mib(&system)?;
+    let peak = process::peak_memory_kib(system.pid("replicator")?)? / 1024;
     println!("  the replicator's memory was at most {peak} MiB since its start");
     ensure!(peak <= MAX_MEMORY_MIB, "the replicator used {peak} MiB");
     system.assert_equal().await.map(drop)
@@ -72,14 +71,4 @@ async fn await_state(
     .await?;
     ensure!(torn.is_none(), "a part of a transaction is visible: {}", torn.unwrap_or_default());
     Ok(())
-}
-
-/// The highest resident memory of the replicator since it started, as the kernel counts it.
-fn peak_memory_mib(system: &System) -> anyhow::Result<u64> {
-    let pid = fs::read_to_string(system.state().join("pids/replicator.pid"))
-        .context("read the replicator's pid")?;
-    let status = fs::read_to_string(format!("/proc/{}/status", pid.trim())).context("read its status")?;
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("find its peak memory")?;
-    let kib: u64 = peak.trim().trim_end_matches(" kB").parse().context("read its peak memory")?;
-    Ok(kib / 1024)
 }

@@ -215,7 +215,7 @@ async fn left_over(system: &System, lab: &Lab) -> anyhow::Result<Vec<String>> {
     Ok(wrong)
 }
 
-/// The replicators' logs, from where they stood when the chaos began.
+/// The replicators' logs, and where they stood when the chaos began.
 struct Logs(Vec<(PathBuf, usize)>);
 
 impl Logs {
@@ -225,16 +225,17 @@ impl Logs {
         Self(paths.map(|path| (path.clone(), fs::read(path).map_or(0, |text| text.len()))).to_vec())
     }
 
-    /// Lines that tell of a panic, or of a replica that was given up until somebody mends it: no fault of these leads there.
+    /// Lines that tell of a panic, ever, or since then of a replica that was given up until somebody mends it: no fault of these
+    /// leads there.
     fn complaints(&self) -> anyhow::Result<Vec<String>> {
         let mut found = Vec::new();
         for (path, begin) in &self.0 {
             let text = fs::read(path).with_context(|| format!("read {}", path.display()))?;
-            let text = String::from_utf8_lossy(text.get(*begin..).unwrap_or(&text));
-            let is_complaint = |line: &&str| {
-                line.contains("panicked") || (line.contains("ERROR") && line.contains("halted"))
-            };
-            found.extend(text.lines().filter(is_complaint).map(str::to_owned));
+            let since = String::from_utf8_lossy(text.get(*begin..).unwrap_or(&text));
+            let is_halt = |line: &&str| line.contains("ERROR") && line.contains("halted");
+            found.extend(since.lines().filter(is_halt).map(str::to_owned));
+            let ever = String::from_utf8_lossy(&text);
+            found.extend(ever.lines().filter(|line| line.contains("panicked")).map(str::to_owned));
         }
         Ok(found)
     }

@@ -1,12 +1,11 @@
 //! A status page that stays open costs what one that was just opened costs: one stream, memory that stays flat, no question
 //! to a database for each further viewer, and nothing at all while its tab is hidden.
 
-use std::fs;
 use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use e2e::wait;
+use e2e::{process, wait};
 use serde_json::json;
 use tokio_postgres::Client;
 
@@ -114,7 +113,7 @@ impl Held {
         )]
         let whole = |value: f64| value as u64;
         Ok(Self {
-            web_kib: resident_kib(system)?,
+            web_kib: process::resident_memory_kib(system.pid("webapp")?)?,
             page_kib: whole(number(&heap["usedSize"])?) / 1024,
             nodes: whole(number(&dom["nodes"])?),
         })
@@ -126,13 +125,6 @@ impl Held {
         ensure!(self.nodes <= early.nodes + early.nodes / 4, "the page's elements become more");
         Ok(())
     }
-}
-
-fn resident_kib(system: &System) -> anyhow::Result<u64> {
-    let pid = fs::read_to_string(system.state().join("pids/webapp.pid")).context("find the webapp's pid")?;
-    let status = fs::read_to_string(format!("/proc/{}/status", pid.trim())).context("read its status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("find its memory")?;
-    line.trim().trim_end_matches(" kB").parse().context("read its memory")
 }
 
 /// The lowest of so many counts, or the first below `enough`. What viewers cost is in each of them; what the servers do for

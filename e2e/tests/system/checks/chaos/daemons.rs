@@ -2,7 +2,7 @@
 //! through proxies of its own, so that one can be cut off while the other one takes over.
 
 use std::cell::RefCell;
-use std::fs::{self, File};
+use std::fs::File;
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
@@ -151,8 +151,7 @@ impl Daemons {
         if daemon == Daemon::Second {
             return self.second.borrow().as_ref().map(Child::id).context("find the second replicator");
         }
-        let text = fs::read_to_string(self.system.state().join("pids/replicator.pid"))?;
-        text.trim().parse().context("read the first replicator's pid")
+        self.system.pid("replicator")
     }
 
     /// Fails when one of them has ended by itself.
