@@ -12,7 +12,7 @@ CREATE TABLE IF NOT EXISTS replicator.quarantine (
     commit_lsn     pg_lsn,
     table_schema   text        NOT NULL,
     table_name     text        NOT NULL,
-    -- insert, copy, update, rekey, delete.
+    -- insert, copy, fill, update, rekey, delete.
     operation      text        NOT NULL,
     -- Column -> value as text, without the columns that the event doesn't carry. json, not jsonb: jsonb refuses U+0000, which
     -- may be the very reason why the row is here. key: by which the row is found. before: of rows without a key.
