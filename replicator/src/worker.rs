@@ -149,7 +149,7 @@ struct Worker {
     backoff: Backoff,
     schema: SchemaFollower,
     repeats: Vec<Xid>,
-    /// Whether an incremental snapshot was met.
+    /// Whether the next lane has to know what was changed before: the last one met an incremental snapshot.
     looks_back: bool,
     streaming: Streaming,
     /// The tables among which there is one that values in binary won't do for; none as long as none was met.
@@ -175,6 +175,8 @@ impl Worker {
             // What is open goes with the session.
             lost = lease.lost() => Err(lost.into()),
         };
+        // Once only: a snapshot that goes on says so again.
+        self.looks_back = matches!(ended, Err(WorkerError::Lane(LaneError::LookBack { .. })));
         // Not failures: this replica goes on from its checkpoint, by itself.
         match &ended {
             Err(WorkerError::Lane(error @ LaneError::Detached)) => {
@@ -195,11 +197,9 @@ impl Worker {
                 tracing::info!("{error}");
                 self.streaming.resume();
             }
-            Err(WorkerError::Lane(error @ LaneError::LookBack { .. })) => {
+            Err(WorkerError::Lane(error @ (LaneError::LookBack { .. } | LaneError::TablesChanged))) => {
                 tracing::info!("{error}");
-                self.looks_back = true;
             }
-            Err(WorkerError::Lane(error @ LaneError::TablesChanged)) => tracing::info!("{error}"),
             Err(WorkerError::Lane(LaneError::ReadAgain { repeated })) => {
                 self.repeats.push(*repeated);
                 return ended;

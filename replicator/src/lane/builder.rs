@@ -96,10 +96,12 @@ impl ParcelBuilder {
         self.is_full().then(|| self.part())
     }
 
-    /// A row of a snapshot. Outside transactions a full parcel of them is a commit point of its own.
+    /// A row of a snapshot, and what else is to become of it. Outside transactions a full parcel of them is a commit point of its
+    /// own.
     pub(super) fn copy(
         &mut self,
         row: CopiedRow,
+        rest: Option<Change>,
         assembler: &mut Assembler,
         phase: ReplicaPhase,
     ) -> Option<Parcel> {
@@ -131,6 +133,7 @@ impl ParcelBuilder {
             copy.done |= last_of_table;
         }
         self.push(change);
+        rest.into_iter().for_each(|rest| self.push(rest));
         if !self.is_full() {
             return None;
         }
@@ -271,7 +274,12 @@ impl ParcelBuilder {
             return Err(LaneError::ReadAgain { repeated: xid });
         }
         self.in_transaction = false;
-        self.changes.retain(is_of_copy);
+        let mut filled = None;
+        self.changes.retain(|change| {
+            filled = if matches!(change.operation, Operation::Fill(_)) { Some(change.place) } else { filled };
+            // What else is to become of a copied row has its place.
+            is_of_copy(change) || filled == Some(change.place)
+        });
         self.bytes = self.changes.iter().map(Change::size_bytes).sum();
         let sent = std::mem::take(&mut self.sent_open);
         Ok(sent.then(|| Parcel::new(Vec::new(), 0, ParcelEnd::Discard)))

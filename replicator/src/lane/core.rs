@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::builder::ParcelBuilder;
 use super::copied::Copied;
 use super::phase::PhaseTracker;
-use super::recent::Recent;
+use super::recent::{Beside, Recent};
 use super::start::LaneStart;
 use super::{LaneError, LaneLimits};
 use crate::assemble::{AssembleError, Assembler, Event};
@@ -25,6 +25,9 @@ use crate::vocabulary::schema::Catalog;
 
 /// The transaction topic is the first partition of every lane, unless transactions are absent.
 pub const SPINE: PartitionIndex = PartitionIndex(0);
+
+/// How long after the last row of an incremental snapshot it need not be known any more which rows were changed.
+const QUIET_MS: i64 = 600_000;
 
 /// What the core has for its lane.
 #[derive(Debug)]
@@ -68,8 +71,10 @@ pub struct LaneCore {
     anchored: bool,
     /// Which rows were changed lately, if that has to be known.
     recent: Option<Recent>,
-    /// When the newest record was written that was taken in, in milliseconds since 1970.
+    /// When the newest record was written that was taken in, in milliseconds since 1970; and the newest row of an incremental
+    /// snapshot that was given out.
     written_to_ms: Option<i64>,
+    incremental_at_ms: Option<i64>,
     /// The partitions of which what stands before the position to go on from is still to come, if that has to be known, with
     /// the offset from which they are read: it may concern rows that come through others.
     looking_back: BTreeMap<PartitionIndex, i64>,
@@ -105,6 +110,7 @@ impl LaneCore {
             builder: ParcelBuilder::new(start.limits, start.snapshots, start.fences),
             recent: start.looks_back.then(Recent::default),
             written_to_ms: None,
+            incremental_at_ms: None,
             phase: PhaseTracker::new(start.phase, transactions, start.offsets.clone(), fenced_until),
             offsets: start.offsets,
             limits: start.limits,
@@ -292,9 +298,9 @@ impl LaneCore {
                     self.builder.change(change, self.assembler.open_xid())
                 }
                 Some(Event::Copy(row)) => {
-                    let Some(row) = self.admit(row)? else { continue };
+                    let Some(Beside { row, rest }) = self.admit(row)? else { continue };
                     self.phase.copying();
-                    self.builder.copy(row, &mut self.assembler, self.phase.current())
+                    self.builder.copy(row, rest, &mut self.assembler, self.phase.current())
                 }
                 Some(Event::Commit(committed)) => {
                     self.held = Some(committed);
@@ -319,23 +325,28 @@ impl LaneCore {
 
     /// A change is given out.
     fn note(&mut self, change: &Change) {
-        if let Some(recent) = &mut self.recent {
-            // Not when the change itself was written, which is no later.
-            recent.note(change, self.written_to_ms);
+        let Some(recent) = &mut self.recent else { return };
+        let quiet_ms = self.written_to_ms.zip(self.incremental_at_ms).map(|(now, then)| now - then);
+        if quiet_ms.is_some_and(|quiet_ms| quiet_ms > QUIET_MS) {
+            self.recent = None;
+            return;
         }
+        // Not when the change itself was written, which is no later.
+        recent.note(change, self.written_to_ms);
     }
 
     /// What is to become of a snapshot row, beside what the stream has said.
     ///
     /// # Errors
     /// When it has to be known which rows were changed lately.
-    fn admit(&self, row: CopiedRow) -> Result<Option<CopiedRow>, LaneError> {
+    fn admit(&mut self, row: CopiedRow) -> Result<Option<Beside>, LaneError> {
         if self.builder.is_superseded(&row, self.phase.current()) {
             return Ok(None);
         }
         if row.snapshot_lsn.is_some() {
-            return Ok(Some(row));
+            return Ok(Some(Beside { row, rest: None }));
         }
+        self.incremental_at_ms = self.incremental_at_ms.max(row.written_at_ms);
         let Some(recent) = &self.recent else {
             return Err(LaneError::LookBack { table: row.change.table.name.clone() });
         };

@@ -79,7 +79,7 @@ const LOOK_BACK_LOOSE: i64 = 1_000;
 
 /// The same for every other partition where it has to be known which rows were changed lately. A row of an incremental snapshot
 /// stands behind the changes that it lacks by the rows of a chunk (1024 by default) and by what is written while a commit
-/// becomes visible: milliseconds, or as long as its standby takes.
+/// becomes visible, mostly milliseconds.
 const LOOK_BACK_ROWS: i64 = 10_000;
 
 /// Where to begin to read these partitions, which hold records from `bounds` on, for a replica that needs them from `offsets`

@@ -50,7 +50,7 @@ pub struct Step<'a> {
     pub kind: StepKind<'a>,
 }
 
-/// What a step does. All rows of one step have values for the same columns and, but for keyless tables, different keys.
+/// What a step does. All rows of one step have values for the same columns and, but for keyless tables and [`StepKind::Fill`], different keys.
 #[derive(Debug, Clone)]
 pub enum StepKind<'a> {
     /// New rows.

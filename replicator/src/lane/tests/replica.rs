@@ -29,6 +29,11 @@ impl Stored {
         rows
     }
 
+    /// Holds a row that came before.
+    pub(super) fn put(&mut self, table: &str, row: [&str; 3]) {
+        self.rows.entry(table.to_owned()).or_default().push(row.map(str::to_owned).to_vec());
+    }
+
     fn change(&mut self, changes: &[&Change]) {
         let before = self.rows.clone();
         if plan(changes).iter().try_for_each(|step| self.apply(step)).is_ok() {

@@ -32,7 +32,7 @@ pub(in crate::lane) fn row(xid: u32, (order, lsn): (u64, u64), key: &str) -> Str
 }
 
 /// A row of an incremental snapshot.
-fn incremental(table: &str, after: &str) -> String {
+pub(super) fn incremental(table: &str, after: &str) -> String {
     format!(
         r#"{{"before":null,"after":{after},"op":"r","transaction":null,"source":
            {{"schema":"public","table":"{table}","lsn":null,"snapshot":"incremental"}}}}"#
