@@ -343,7 +343,7 @@ impl LaneCore {
         if self.builder.is_superseded(&row, self.phase.current()) {
             return Ok(None);
         }
-        if row.snapshot_lsn.is_some() {
+        if row.begins_history() {
             return Ok(Some(Beside { row, rest: None }));
         }
         self.incremental_at_ms = self.incremental_at_ms.max(row.written_at_ms);

@@ -149,10 +149,11 @@ impl KafkaReader {
             let room = core.room(index(partition));
             if room > 0 {
                 taken += source.take::<LaneError>(partition, room, |record| {
+                    let record = raw(partition, record);
                     if has_spine && partition == SPINE.get() {
-                        written.note(record.offset, record.written_at_ms());
+                        written.note(record.place.offset, record.written_at_ms);
                     }
-                    core.accept(&raw(partition, record))
+                    core.accept(&record)
                 })?;
             }
         }

@@ -87,10 +87,7 @@ async fn snapshots(system: &System) -> anyhow::Result<()> {
                 }
             }
         }
-        for name in REPLICAS {
-            let replica = system.connect(name, Login::Reader).await?;
-            await_row(&replica, name, &format!("id = {ROWS}")).await?;
-        }
+        await_row(system, &format!("id = {ROWS}")).await?;
         // Waits until the replicas are live again, too.
         system.assert_equal().await.with_context(|| format!("after the {signal} snapshot"))?;
     }
@@ -121,13 +118,18 @@ async fn snapshot(leader: &Client, signal: &str) -> anyhow::Result<()> {
     .await
 }
 
-async fn await_row(replica: &Client, name: &str, condition: &str) -> anyhow::Result<()> {
+/// Waits until every replica has one such row.
+async fn await_row(system: &System, condition: &str) -> anyhow::Result<()> {
     let query = format!("SELECT count(*) FROM peer.late WHERE {condition}");
-    wait::until(&format!("{name} to have the row of {condition}"), PATIENCE, async || {
-        let rows: i64 = replica.query_one(&query, &[]).await.map_err(|error| error.to_string())?.get(0);
-        if rows == 1 { Ok(()) } else { Err("it is not there".to_owned()) }
-    })
-    .await
+    for name in REPLICAS {
+        let replica = system.connect(name, Login::Reader).await?;
+        wait::until(&format!("{name} to have the row of {condition}"), PATIENCE, async || {
+            let rows: i64 = replica.query_one(&query, &[]).await.map_err(|error| error.to_string())?.get(0);
+            if rows == 1 { Ok(()) } else { Err("it is not there".to_owned()) }
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 /// A commit that waits for a synchronous standby is in the WAL, and so on the replicas, while nobody sees it on the leader: a
@@ -170,10 +172,7 @@ async fn hidden(
             commit.await.context("wait for a commit")??;
             continue;
         }
-        for name in REPLICAS {
-            let replica = system.connect(name, Login::Reader).await?;
-            await_row(&replica, name, &format!("id = {key} AND n = 2")).await?;
-        }
+        await_row(system, &format!("id = {key} AND n = 2")).await?;
         let seen = format!("SELECT sum(n) FROM peer.late WHERE id IN ({key}, {key} + 1)");
         let seen: i64 = leader.query_one(&seen, &[]).await?.get(0);
         ensure!(seen == 2 && !commit.is_finished(), "the commit is seen, which proves nothing");
